@@ -1,0 +1,1 @@
+"""Settings as data: type, default, help, effect; and what they are assembled into."""

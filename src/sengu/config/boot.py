@@ -1,0 +1,76 @@
+"""The boot document: all that the server is told when it starts.
+
+The command line assembles it, puts it into a memory file and executes the server, which reads it:
+so the long-lived process never carries the command line's libraries. Nothing of the user's
+environment is in it; that is inherited as it always was.
+"""
+
+import os
+
+import msgspec
+
+from sengu.model.address import ListenerSpec
+from sengu.model.service import Pacing, ServiceSpec
+
+
+class Inherited(msgspec.Struct, frozen=True):
+    """A listener that our own manager passed to us: systemd, or another Server::Starter."""
+
+    fd: int
+    name: str
+
+
+class Files(msgspec.Struct, frozen=True):
+    """Files that the server keeps. Paths are absolute; `log` may also be `| command`."""
+
+    pid: str | None = None
+    status: str | None = None
+    log: str | None = None
+
+
+class Sockets(msgspec.Struct, frozen=True):
+    """What to listen on. `path_mode` is given to new socket files."""
+
+    listeners: tuple[ListenerSpec, ...] = ()
+    inherited: tuple[Inherited, ...] = ()
+    backlog: int = 4096
+    path_mode: int = 0o777
+
+
+class Boot(msgspec.Struct, frozen=True):
+    """One instance. `pacing` holds before a generation's environment has its say.
+
+    `report_fd` is a pipe on which somebody waits for the first deploy's outcome (`--daemonize`):
+    one JSON `Report`, then it is closed.
+    """
+
+    service: ServiceSpec
+    control: str
+    sockets: Sockets = Sockets()
+    files: Files = Files()
+    pacing: Pacing = Pacing()
+    directory: str | None = None
+    env_dir: str | None = None
+    report_fd: int | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """How starting went: exit code 0, or another and the error to print."""
+
+    exit_code: int
+    error: str = ""
+
+
+def seal(boot: Boot) -> int:
+    """Put the document into a memory file and return its descriptor, inheritable, at offset 0."""
+    fd = os.memfd_create("sengu-boot", os.MFD_CLOEXEC)
+    os.write(fd, msgspec.json.encode(boot))
+    os.lseek(fd, 0, os.SEEK_SET)
+    os.set_inheritable(fd, True)
+    return fd
+
+
+def unseal(fd: int) -> Boot:
+    """Read the document from a descriptor made by `seal` and close it."""
+    with open(fd, "rb") as stream:
+        return msgspec.json.decode(stream.read(), type=Boot)

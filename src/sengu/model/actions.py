@@ -1,0 +1,66 @@
+"""What is to be done, in the imperative. The shell executes each and answers with an event.
+
+Every action carries its reason, and that reason is what people read.
+"""
+
+import msgspec
+
+from sengu.model.observed import Outcome
+
+
+class Action(msgspec.Struct, frozen=True):
+    """Base of all actions."""
+
+
+class RequestDeploy(Action, frozen=True):
+    by: str
+
+
+class PrepareGeneration(Action, frozen=True):
+    generation: int
+    reason: str
+
+
+class RetireGeneration(Action, frozen=True):
+    generation: int
+    reason: str
+
+
+class StartWorker(Action, frozen=True):
+    worker: int
+    generation: int
+    slot: int
+    reason: str
+
+
+class DeclareReady(Action, frozen=True):
+    """Time alone has made it ready (ReadyAfterDelay)."""
+
+    worker: int
+    reason: str
+
+
+class StopWorker(Action, frozen=True):
+    worker: int
+    signal: int
+    kill_at: float
+    reason: str
+    failed: bool = False
+
+
+class KillWorker(Action, frozen=True):
+    worker: int
+    reason: str
+    failed: bool = False
+
+
+class ConcludeDeploy(Action, frozen=True):
+    generation: int
+    outcome: Outcome
+    reason: str
+    last_words: str = ""
+
+
+class FinishService(Action, frozen=True):
+    failure: str
+    reason: str

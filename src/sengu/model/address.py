@@ -1,0 +1,108 @@
+"""Addresses that a listener can be bound to, and their spelling on the command line.
+
+The spelling is Server::Starter's: `8080`, `host:8080`, `[::1]:8080`, each with `u` before the
+port for UDP and `=FD` after it to ask for a descriptor number.
+"""
+
+import re
+
+import msgspec
+
+from sengu.errors import UsageError
+
+_PORT = re.compile(r"\s*(?P<udp>u?)(?P<port>\d+)(?:\s*=\s*(?P<fd>\d+))?\s*")
+_HOST_PORT = re.compile(
+    r"\s*(?:\[\s*(?P<ipv6>[^\]\s]+)\s*\]|(?P<host>[^\[\]:\s]+))\s*:\s*"
+    r"(?P<udp>u?)(?P<port>\d+)(?:\s*=\s*(?P<fd>\d+))?\s*"
+)
+_PORT_FORMS = "8080, host:8080, [::1]:8080, u8080 (UDP), host:u8080; each may end in =FD"
+_MAX_PORT = 65535
+_MAX_UNIX_PATH_BYTES = 107  # sun_path holds 108, the last one is NUL (unix(7))
+
+
+class InetAddress(msgspec.Struct, frozen=True, tag="inet"):
+    """A TCP or UDP address. `host` is a name, an IPv4 or an IPv6 address without brackets."""
+
+    host: str
+    port: int
+    udp: bool = False
+    ipv6: bool = False
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if self.ipv6 else self.host
+        return f"{host}:{self.port}{'/udp' if self.udp else ''}"
+
+
+class UnixAddress(msgspec.Struct, frozen=True, tag="unix"):
+    """A UNIX stream socket: a path, or with a leading `@` a name in the abstract namespace."""
+
+    path: str
+
+    @property
+    def is_abstract(self) -> bool:
+        return self.path.startswith("@")
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Address = InetAddress | UnixAddress
+
+
+class ListenerSpec(msgspec.Struct, frozen=True):
+    """A listener to be bound, or one that was passed in and is known by its address.
+
+    `key` is the left side in SERVER_STARTER_PORT, `name` the entry in LISTEN_FDNAMES,
+    `fixed_fd` the descriptor number that workers shall also find it at.
+    """
+
+    key: str
+    name: str
+    address: Address
+    fixed_fd: int | None = None
+
+
+def parse_port(text: str) -> ListenerSpec:
+    """Read a `--port` value. Raises UsageError."""
+    match = _PORT.fullmatch(text) or _HOST_PORT.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--port {text!r} is not a port; write one of: {_PORT_FORMS}")
+    port = int(match["port"])
+    if port > _MAX_PORT:
+        raise UsageError(f"--port {text!r}: {port} is above {_MAX_PORT}, the highest port")
+    groups = match.groupdict()
+    ipv6 = groups.get("ipv6")
+    host = ipv6 or groups.get("host")
+    address = InetAddress(
+        host=host or "0.0.0.0",  # the peer binds IPv4 only when no host is given
+        port=port,
+        udp=bool(match["udp"]),
+        ipv6=bool(ipv6 and ":" in ipv6),
+    )
+    key = str(port) if host is None else f"{f'[{host}]' if address.ipv6 else host}:{port}"
+    fixed_fd = None if match["fd"] is None else int(match["fd"])
+    return ListenerSpec(key, _listener_name(address), address, fixed_fd)
+
+
+def parse_path(text: str) -> ListenerSpec:
+    """Read a `--path` value. Raises UsageError."""
+    if not text or text == "@":
+        raise UsageError("--path is empty; name the socket file, or @NAME for an abstract one")
+    if "\0" in text:
+        raise UsageError(f"--path {text!r} has a NUL in it; take it out")
+    length = len(text.encode(errors="surrogateescape"))
+    if length > _MAX_UNIX_PATH_BYTES:
+        raise UsageError(
+            f"--path {text!r} is {length} bytes long; a socket's path has at most "
+            f"{_MAX_UNIX_PATH_BYTES}: use a shorter one"
+        )
+    address = UnixAddress(text)
+    return ListenerSpec(text, _listener_name(address), address)
+
+
+def _listener_name(address: Address) -> str:
+    """A name for LISTEN_FDNAMES, which is a list with colons between (sd_listen_fds(3))."""
+    if isinstance(address, UnixAddress):
+        return "unix-" + address.path.lstrip("@").rpartition("/")[2].replace(":", "-")
+    kind = "udp" if address.udp else "tcp"
+    return f"{kind}-{address.port}"

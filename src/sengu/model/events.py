@@ -1,0 +1,143 @@
+"""Facts, in the past tense. `planner.reduce` turns them into a new `Observed`.
+
+Each is also what people read: the log, `sengu events` and the control API show them as they are.
+"""
+
+import re
+
+import msgspec
+
+from sengu.model.observed import Outcome
+from sengu.model.service import Pacing
+
+
+def _snake(class_name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
+
+
+class Event(msgspec.Struct, frozen=True, tag=_snake):
+    """Base of all events; `type` in JSON is the class's name, as in `worker_started`."""
+
+
+class DeployRequested(Event, frozen=True):
+    """Somebody asked for a new generation. Its number is the last one plus one."""
+
+    by: str
+
+
+class GenerationPrepared(Event, frozen=True):
+    """What workers of the generation share is there: its environment was read."""
+
+    generation: int
+    pacing: Pacing
+
+
+class GenerationFailed(Event, frozen=True):
+    """What workers of the generation share could not be made."""
+
+    generation: int
+    problem: str
+
+
+class WorkerStarted(Event, frozen=True):
+    worker: int
+    generation: int
+    slot: int
+    pid: int
+    reason: str
+
+
+class StartFailed(Event, frozen=True):
+    """No process came to be: the system refused to make one."""
+
+    generation: int
+    slot: int
+    problem: str
+
+
+class WorkerReady(Event, frozen=True):
+    worker: int
+    reason: str
+
+
+class WorkerBeat(Event, frozen=True):
+    """The worker said WATCHDOG=1."""
+
+    worker: int
+
+
+class WorkerSaid(Event, frozen=True):
+    """The worker said STATUS=…"""
+
+    worker: int
+    status: str
+
+
+class WorkerStopping(Event, frozen=True):
+    """The worker was asked to stop with `signal`; it is killed at `kill_at` (monotonic).
+
+    `failed`: it is being stopped because it missed a deadline, and that counts as a failure.
+    """
+
+    worker: int
+    signal: int
+    kill_at: float
+    reason: str
+    failed: bool = False
+    last_words: str = ""
+
+
+class WorkerKilled(Event, frozen=True):
+    worker: int
+    reason: str
+    failed: bool = False
+
+
+class WorkerExited(Event, frozen=True):
+    """`how` is "exit status 1" or "signal KILL"; `last_words` the end of what it wrote to stderr."""
+
+    worker: int
+    how: str
+    last_words: str = ""
+
+
+class GenerationRetired(Event, frozen=True):
+    """Nothing of the generation is left."""
+
+    generation: int
+
+
+class DeployConcluded(Event, frozen=True):
+    generation: int
+    outcome: Outcome
+    reason: str
+    last_words: str = ""
+
+
+class ScaleRequested(Event, frozen=True):
+    workers: int
+    by: str
+
+
+class ScaleAdjusted(Event, frozen=True):
+    """One more or one less (TTIN, TTOU)."""
+
+    delta: int
+    by: str
+
+
+class RestRequested(Event, frozen=True):
+    """Stop all workers but keep listening, until the next deploy or scale (WINCH)."""
+
+    by: str
+
+
+class StopRequested(Event, frozen=True):
+    by: str
+    immediate: bool = False
+
+
+class ServiceStopped(Event, frozen=True):
+    """The last worker is gone. `failure` is why, when the service never came up."""
+
+    failure: str = ""

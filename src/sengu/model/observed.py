@@ -1,0 +1,123 @@
+"""What is known of the world: generations, workers, slots, the deploy under way.
+
+Values only. They are changed by `planner.reduce` and by nothing else.
+"""
+
+import enum
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from sengu.model.service import Pacing
+
+
+class Phase(enum.StrEnum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    KILLED = "killed"
+
+
+class Outcome(enum.StrEnum):
+    """How a deploy ended."""
+
+    SUCCEEDED = "succeeded"
+    ABORTED = "aborted"
+    ROLLED_BACK = "rolled back"
+    SUPERSEDED = "superseded"
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """The process in a slot. Times are monotonic seconds.
+
+    `failed` says that its slot has already been charged for it (it missed a deadline), so that
+    its exit is not charged a second time.
+    """
+
+    id: int
+    generation: int
+    slot: int
+    pid: int
+    phase: Phase
+    started_at: float
+    ready_at: float | None = None
+    beat_at: float | None = None
+    kill_at: float | None = None
+    stop_signal: int = 0
+    failed: bool = False
+    status: str = ""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Nobody has asked it to stop."""
+        return self.phase in (Phase.STARTING, Phase.READY)
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """The account of one slot of one generation: how often its workers died, and of what."""
+
+    restarts: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
+    last_failure: str = ""
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """All workers of one deploy. `retire_at` is set once another generation serves instead."""
+
+    number: int
+    prepared: bool = False
+    pacing: Pacing = Pacing()
+    serving_since: float | None = None
+    retire_at: float | None = None
+
+
+class Deploy(msgspec.Struct, frozen=True):
+    """The deploy under way, named by the generation that it brings."""
+
+    generation: int
+    requested_by: str
+    failures: int = 0
+    last_failure: str = ""
+    last_words: str = ""
+    has_stopped_old: bool = False
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """The service is being stopped. `failure` is why, when it never came up."""
+
+    reason: str
+    immediate: bool = False
+    failure: str = ""
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """Everything the planner knows. `current` is the generation that serves, 0 before the first."""
+
+    wanted: int
+    current: int = 0
+    last_generation: int = 0
+    next_worker_id: int = 1
+    generations: Mapping[int, Generation] = {}
+    workers: Mapping[int, Worker] = {}
+    slots: Mapping[tuple[int, int], Slot] = {}
+    deploy: Deploy | None = None
+    superseded: tuple[int, ...] = ()
+    rested_from: int | None = None
+    stop: Stop | None = None
+
+    def workers_of(self, generation: int) -> Iterator[Worker]:
+        """Workers of `generation`, in the order in which they were started."""
+        return (worker for worker in self.workers.values() if worker.generation == generation)
+
+    def ready_count(self) -> int:
+        """Workers of any generation that can serve and were not asked to stop."""
+        return sum(worker.phase is Phase.READY for worker in self.workers.values())
+
+    def slot(self, generation: int, slot: int) -> Slot:
+        return self.slots.get((generation, slot), _NEW_SLOT)
+
+
+_NEW_SLOT = Slot()

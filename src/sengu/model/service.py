@@ -1,0 +1,91 @@
+"""The spec: what is to run, and by which rules it is started, checked, replaced and stopped."""
+
+import msgspec
+
+
+class ReadyAfterDelay(msgspec.Struct, frozen=True, tag="delay"):
+    """Ready when still alive after `seconds`: all one can know of a program that says nothing."""
+
+    seconds: float
+
+
+class ReadyByNotify(msgspec.Struct, frozen=True, tag="notify"):
+    """Ready when it sends READY=1 to its NOTIFY_SOCKET (sd_notify(3))."""
+
+
+class ReadyByProbe(msgspec.Struct, frozen=True, tag="probe"):
+    """Ready when the worker itself accepts a connection, or answers `path` with 2xx or 3xx."""
+
+    path: str | None = None
+
+
+Readiness = ReadyAfterDelay | ReadyByNotify | ReadyByProbe
+
+
+class Surge(msgspec.Struct, frozen=True, tag="surge"):
+    """All new workers come up beside the old ones, then the old ones go."""
+
+
+class Rolling(msgspec.Struct, frozen=True, tag="rolling"):
+    """Slot by slot: at most `max_surge` workers too many, at most `max_unavailable` too few."""
+
+    max_surge: int = 1
+    max_unavailable: int = 0
+
+
+Strategy = Surge | Rolling
+
+
+class StopPolicy(msgspec.Struct, frozen=True):
+    """Ask with `signal`; who is still there after `grace_seconds` is killed."""
+
+    signal: int
+    grace_seconds: float
+
+
+class BootPolicy(msgspec.Struct, frozen=True):
+    """How a worker comes to be ready, and how often a generation may fail to."""
+
+    readiness: Readiness
+    timeout_seconds: float
+    attempts: int
+
+
+class RestartPolicy(msgspec.Struct, frozen=True):
+    """Back-off of a slot whose workers keep dying.
+
+    The first replacement starts at once, the next after `backoff_seconds`, doubled each time up
+    to `backoff_max_seconds`. A worker that was ready for `stable_seconds` clears the account.
+    """
+
+    backoff_seconds: float
+    backoff_max_seconds: float = 30.0
+    stable_seconds: float = 10.0
+
+    def delay_seconds(self, failures: int) -> float:
+        """How long a slot waits after `failures` in a row."""
+        if failures <= 1:
+            return 0.0
+        doublings = min(failures - 2, 32)  # 2**32 is beyond any cap; keeps the power small
+        return min(self.backoff_max_seconds, self.backoff_seconds * 2**doublings)
+
+
+class ServiceSpec(msgspec.Struct, frozen=True):
+    """One service. `retire` stops the workers of an old generation, `stop` those of the last."""
+
+    name: str
+    command: tuple[str, ...]
+    workers: int
+    boot: BootPolicy
+    retire: StopPolicy
+    stop: StopPolicy
+    restart: RestartPolicy
+    strategy: Strategy = Surge()
+    watchdog_seconds: float | None = None
+
+
+class Pacing(msgspec.Struct, frozen=True):
+    """What a generation's own environment may decide (`--envdir` is read for each of them)."""
+
+    kill_old_delay_seconds: float = 0.0
+    auto_restart_seconds: float | None = None
