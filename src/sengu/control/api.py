@@ -1,0 +1,188 @@
+"""The control API's vocabulary: paths, requests and answers, as typed structs.
+
+Server and client both import it, so it imports msgspec and the model only. Times are seconds;
+`at` and `time` are UNIX time, everything else is a duration. `docs/openapi.json` says the same
+to everybody else. Clients ignore fields they do not know, so that adding one breaks nobody.
+"""
+
+import enum
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from sengu.model.events import Event
+from sengu.model.observed import Outcome
+
+STATUS_PATH = "/v1/status"
+RELOAD_PATH = "/v1/reload"
+STOP_PATH = "/v1/stop"
+SCALE_PATH = "/v1/scale"
+EVENTS_PATH = "/v1/events"
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ServiceState(enum.StrEnum):
+    """What the service as a whole is doing. `starting` is the first generation, no other."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DEPLOYING = "deploying"
+    STOPPING = "stopping"
+
+
+class WorkerState(enum.StrEnum):
+    """What a slot's worker is doing. In `backoff` there is none: the next one starts later."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    KILLED = "killed"
+    BACKOFF = "backoff"
+
+
+class ListenerStatus(msgspec.Struct, frozen=True):
+    """`fd` is the descriptor at which workers find it."""
+
+    name: str
+    address: str
+    fd: int
+
+
+class DeployStatus(msgspec.Struct, frozen=True):
+    """The deploy under way, named by the generation that it brings."""
+
+    generation: int
+    requested_by: str
+    failures: int = 0
+    last_failure: str = ""
+
+
+class PastDeploy(msgspec.Struct, frozen=True):
+    """The deploy that was concluded last."""
+
+    generation: int
+    outcome: Outcome
+    reason: str
+    at: float
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """One worker, or one slot that waits to start the next (`pid` is null then)."""
+
+    slot: int
+    generation: int
+    state: WorkerState
+    pid: int | None = None
+    uptime_seconds: float | None = None
+    restarts: int = 0
+    status: str = ""
+    last_failure: str = ""
+    retry_in_seconds: float | None = None
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/status`. `pid` is the main pid, `generation` the one that serves or 0."""
+
+    name: str
+    pid: int
+    version: str
+    state: ServiceState
+    uptime_seconds: float
+    command: tuple[str, ...]
+    generation: int
+    workers_wanted: int
+    listeners: tuple[ListenerStatus, ...] = ()
+    deploy: DeployStatus | None = None
+    last_deploy: PastDeploy | None = None
+    workers: tuple[WorkerStatus, ...] = ()
+    last_event: int = 0
+
+
+class ReloadRequest(msgspec.Struct, frozen=True):
+    """With `wait` the answer is a `ReloadOutcome`, otherwise a `ReloadAccepted` at once."""
+
+    wait: bool = False
+
+
+class ReloadAccepted(msgspec.Struct, frozen=True):
+    """202. `generation` will be deployed; its events come after `last_event`."""
+
+    generation: int
+    last_event: int
+
+
+class ReloadOutcome(msgspec.Struct, frozen=True):
+    """200 when it succeeded, otherwise 409. `last_words`: what the failed worker wrote last."""
+
+    generation: int
+    outcome: Outcome
+    reason: str
+    last_words: str = ""
+
+
+class StopRequest(msgspec.Struct, frozen=True):
+    immediate: bool = False
+
+
+class StopAccepted(msgspec.Struct, frozen=True):
+    """202, an empty object."""
+
+
+class ScaleRequest(msgspec.Struct, frozen=True):
+    workers: Count
+
+
+class ScaleAccepted(msgspec.Struct, frozen=True):
+    """202."""
+
+    workers: int
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Body of every answer with 400, 403, 404, 405 or 500: one line for people."""
+
+    error: str
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One event as `GET /v1/events` tells it. `fields` are the event's own.
+
+    On the wire it is one flat object: `id`, `time`, `type`, `text` and the event's fields.
+    """
+
+    id: int
+    time: float
+    type: str
+    text: str
+    fields: Mapping[str, Any] = {}
+
+
+_OWN_KEYS = ("id", "time", "type", "text")
+
+
+def record_of(event: Event, number: int, time: float, text: str) -> Record:
+    """Make the record of `event`; `text` is the sentence that people read."""
+    fields = msgspec.to_builtins(event)
+    kind = fields.pop("type")
+    return Record(number, time, kind, text, fields)
+
+
+def encode_frame(record: Record) -> bytes:
+    """One server-sent event (HTML Living Standard §9.2); the JSON has no line breaks in it."""
+    data = encode_record(record)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (record.id, record.type.encode(), data)
+
+
+def encode_record(record: Record) -> bytes:
+    """The record as flat JSON. A field of the event never hides one of the record's own."""
+    own = {key: getattr(record, key) for key in _OWN_KEYS}
+    return msgspec.json.encode(own | {k: v for k, v in record.fields.items() if k not in own})
+
+
+def decode_record(data: bytes) -> Record:
+    """Read what `encode_record` wrote. Raises msgspec.MsgspecError."""
+    flat = msgspec.json.decode(data, type=dict[str, Any])
+    own = {key: flat.pop(key) for key in _OWN_KEYS if key in flat}
+    return msgspec.convert({**own, "fields": flat}, type=Record)
