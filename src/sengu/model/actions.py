@@ -51,7 +51,6 @@ class StopWorker(Action, frozen=True):
 class KillWorker(Action, frozen=True):
     worker: int
     reason: str
-    failed: bool = False
 
 
 class ConcludeDeploy(Action, frozen=True):

@@ -90,7 +90,6 @@ class WorkerStopping(Event, frozen=True):
 class WorkerKilled(Event, frozen=True):
     worker: int
     reason: str
-    failed: bool = False
 
 
 class WorkerExited(Event, frozen=True):

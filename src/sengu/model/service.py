@@ -67,7 +67,7 @@ class RestartPolicy(msgspec.Struct, frozen=True):
         if failures <= 1:
             return 0.0
         doublings = min(failures - 2, 32)  # 2**32 is beyond any cap; keeps the power small
-        return min(self.backoff_max_seconds, self.backoff_seconds * 2**doublings)
+        return min(self.backoff_max_seconds, self.backoff_seconds * float(2**doublings))
 
 
 class ServiceSpec(msgspec.Struct, frozen=True):

@@ -1,0 +1,31 @@
+"""What a policy writes into: actions to do now, and the earliest moment to look again."""
+
+from sengu.model.actions import Action, StartWorker
+from sengu.model.observed import Observed
+
+
+class Agenda:
+    """Collects one round of planning. A policy either acts, or says when it next might."""
+
+    __slots__ = ("_next_worker_id", "actions", "wake_at")
+
+    def __init__(self, observed: Observed) -> None:
+        self.actions: list[Action] = []
+        self.wake_at: float | None = None
+        self._next_worker_id = observed.next_worker_id
+
+    def do(self, action: Action) -> None:
+        self.actions.append(action)
+
+    def is_due(self, when: float, now: float) -> bool:
+        """Whether `when` has come; if not, look again then."""
+        if when <= now:
+            return True
+        if self.wake_at is None or when < self.wake_at:
+            self.wake_at = when
+        return False
+
+    def start(self, generation: int, slot: int, reason: str) -> None:
+        """Start a worker under the next free id."""
+        self.do(StartWorker(self._next_worker_id, generation, slot, reason))
+        self._next_worker_id += 1

@@ -1,0 +1,88 @@
+"""The deploy under way: prepare, candidate first, then the rest, then the verdict.
+
+Nothing of the old generation is touched before the verdict, but for a rolling deploy's slots
+(`retire`). A deploy asked for while another is starting supersedes it.
+"""
+
+from sengu.model.actions import ConcludeDeploy, PrepareGeneration, RequestDeploy
+from sengu.model.observed import Deploy, Observed, Outcome, Phase
+from sengu.model.service import Rolling, ServiceSpec
+from sengu.planner.agenda import Agenda
+from sengu.planner.populate import start_slots
+
+
+def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> None:
+    for generation in observed.superseded:
+        newest = f"generation {observed.last_generation} was asked for meanwhile"
+        agenda.do(ConcludeDeploy(generation, Outcome.SUPERSEDED, newest))
+    if observed.deploy is None:
+        _auto_restart(observed, now, agenda)
+    elif not observed.generations[observed.deploy.generation].prepared:
+        _prepare(observed.deploy, agenda)
+    elif observed.deploy.failures >= spec.boot.attempts:
+        _give_up(spec, observed.deploy, agenda)
+    elif is_complete(observed, observed.deploy.generation):
+        agenda.do(_verdict(observed.deploy, Outcome.SUCCEEDED, "all workers are ready"))
+    else:
+        _bring_up(spec, observed, observed.deploy, now, agenda)
+
+
+def is_complete(observed: Observed, generation: int) -> bool:
+    """Whether every wanted slot has a ready worker of `generation`."""
+    ready = {
+        worker.slot
+        for worker in observed.workers_of(generation)
+        if worker.phase is Phase.READY and worker.slot < observed.wanted
+    }
+    return len(ready) == observed.wanted
+
+
+def _prepare(deploy: Deploy, agenda: Agenda) -> None:
+    if deploy.failures:  # what it shares could not be made; trying again would not help
+        agenda.do(_verdict(deploy, Outcome.ABORTED, deploy.last_failure))
+    else:
+        agenda.do(PrepareGeneration(deploy.generation, f"asked for by {deploy.requested_by}"))
+
+
+def _give_up(spec: ServiceSpec, deploy: Deploy, agenda: Agenda) -> None:
+    tried = f"{deploy.failures} of {spec.boot.attempts} attempts failed"
+    outcome = Outcome.ROLLED_BACK if deploy.has_stopped_old else Outcome.ABORTED
+    agenda.do(_verdict(deploy, outcome, f"{tried}; the last: {deploy.last_failure}"))
+
+
+def _verdict(deploy: Deploy, outcome: Outcome, reason: str) -> ConcludeDeploy:
+    words = "" if outcome is Outcome.SUCCEEDED else deploy.last_words
+    return ConcludeDeploy(deploy.generation, outcome, reason, words)
+
+
+def _bring_up(
+    spec: ServiceSpec, observed: Observed, deploy: Deploy, now: float, agenda: Agenda
+) -> None:
+    generation = deploy.generation
+    mine = list(observed.workers_of(generation))
+    taken = {worker.slot for worker in mine if worker.is_wanted}
+    missing = [slot for slot in range(observed.wanted) if slot not in taken]
+    if observed.current == 0:
+        start_slots(observed, generation, missing, now, agenda)
+    elif not any(worker.phase is Phase.READY for worker in mine):
+        if not taken:  # one candidate shows whether the new generation is any good
+            start_slots(observed, generation, missing[:1], now, agenda, "candidate of the deploy")
+    else:
+        if isinstance(spec.strategy, Rolling):
+            live = sum(worker.is_wanted for worker in observed.workers.values())
+            room = observed.wanted + spec.strategy.max_surge - live
+            missing = missing[: max(room, 0)]
+        start_slots(observed, generation, missing, now, agenda)
+
+
+def _auto_restart(observed: Observed, now: float, agenda: Agenda) -> None:
+    """As Server::Starter: after the interval if no old worker is left, after two in any case."""
+    generation = observed.generations.get(observed.current)
+    if generation is None or generation.serving_since is None:
+        return
+    interval = generation.pacing.auto_restart_seconds
+    if interval is None:
+        return
+    only_current = all(w.generation == observed.current for w in observed.workers.values())
+    if agenda.is_due(generation.serving_since + interval * (1 if only_current else 2), now):
+        agenda.do(RequestDeploy("auto-restart"))

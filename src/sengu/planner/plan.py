@@ -1,0 +1,34 @@
+"""Composes the policies: the first that has something to do is heard, then the world is new.
+
+So no policy has to know what another has just ordered: the server carries the actions out, feeds
+the resulting events to `reduce`, and plans again until nothing is left to do.
+"""
+
+import msgspec
+
+from sengu.model.actions import Action
+from sengu.model.observed import Observed
+from sengu.model.service import ServiceSpec
+from sengu.planner import deploy, liveness, populate, retire, shutdown
+from sengu.planner.agenda import Agenda
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Actions to do now; and when to plan again though nothing has happened (None: never)."""
+
+    actions: tuple[Action, ...]
+    wake_at: float | None
+
+
+_RUNNING = (liveness.plan, deploy.plan, populate.plan, retire.plan)
+_STOPPING = (liveness.plan, shutdown.plan)
+
+
+def plan(spec: ServiceSpec, observed: Observed, now: float) -> Plan:
+    """Decide what to do about `observed` at `now` (monotonic seconds)."""
+    agenda = Agenda(observed)
+    for policy in _STOPPING if observed.stop else _RUNNING:
+        policy(spec, observed, now, agenda)
+        if agenda.actions:
+            break
+    return Plan(tuple(agenda.actions), agenda.wake_at)

@@ -1,0 +1,83 @@
+"""Stops workers that are not wanted any more: old generations, failed ones, slots scaled away.
+
+One rule for all of them keeps the service whole: a ready worker is asked to stop only if enough
+ready ones stay.
+"""
+
+from collections.abc import Iterator
+
+from sengu.model.actions import RetireGeneration, StopWorker
+from sengu.model.observed import Observed, Phase, Worker
+from sengu.model.service import Rolling, ServiceSpec
+from sengu.planner.agenda import Agenda
+
+
+def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> None:
+    spare = observed.ready_count() - _floor(spec, observed)
+    for worker, reason in _surplus(spec, observed, now, agenda):
+        if worker.phase is Phase.READY:
+            if spare <= 0:
+                continue
+            spare -= 1
+        agenda.do(
+            StopWorker(worker.id, spec.retire.signal, now + spec.retire.grace_seconds, reason)
+        )
+    inhabited = {worker.generation for worker in observed.workers.values()}
+    for number in observed.generations:
+        if number not in inhabited and number not in _in_use(observed):
+            agenda.do(RetireGeneration(number, "its last worker is gone"))
+
+
+def _floor(spec: ServiceSpec, observed: Observed) -> int:
+    """How many ready workers must stay."""
+    if isinstance(spec.strategy, Rolling) and observed.deploy is not None:
+        return observed.wanted - spec.strategy.max_unavailable
+    return observed.wanted
+
+
+def _in_use(observed: Observed) -> tuple[int, ...]:
+    incoming = (observed.deploy.generation,) if observed.deploy else ()
+    return (observed.current, *incoming)
+
+
+def _surplus(
+    spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda
+) -> Iterator[tuple[Worker, str]]:
+    in_use = _in_use(observed)
+    for worker in observed.workers.values():
+        if not worker.is_wanted:
+            continue
+        if worker.generation not in in_use:
+            retire_at = observed.generations[worker.generation].retire_at
+            if agenda.is_due(now if retire_at is None else retire_at, now):
+                yield worker, f"generation {observed.current} serves instead"
+        elif worker.slot >= observed.wanted:
+            yield worker, f"scaled to {observed.wanted}"
+    if isinstance(spec.strategy, Rolling) and observed.deploy is not None and observed.current:
+        yield from _rolled(spec.strategy, observed, now, agenda)
+
+
+def _rolled(
+    strategy: Rolling, observed: Observed, now: float, agenda: Agenda
+) -> Iterator[tuple[Worker, str]]:
+    """Old workers that a rolling deploy may take out, those with a ready successor first."""
+    assert observed.deploy is not None
+    generation = observed.generations[observed.deploy.generation]
+    delay = generation.pacing.kill_old_delay_seconds
+    settled = {
+        worker.slot
+        for worker in observed.workers_of(generation.number)
+        if worker.ready_at is not None
+        and worker.phase is Phase.READY
+        and agenda.is_due(worker.ready_at + delay, now)
+    }
+    if not settled:
+        return
+    old = [
+        worker
+        for worker in observed.workers_of(observed.current)
+        if worker.is_wanted and worker.slot < observed.wanted
+    ]
+    for worker in sorted(old, key=lambda worker: worker.slot not in settled):
+        if worker.slot in settled or strategy.max_unavailable:
+            yield worker, f"rolling to generation {generation.number}"
