@@ -9,15 +9,8 @@ import os
 
 import msgspec
 
-from sengu.model.address import ListenerSpec
+from sengu.model.address import Sockets
 from sengu.model.service import Pacing, ServiceSpec
-
-
-class Inherited(msgspec.Struct, frozen=True):
-    """A listener that our own manager passed to us: systemd, or another Server::Starter."""
-
-    fd: int
-    name: str
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -26,15 +19,6 @@ class Files(msgspec.Struct, frozen=True):
     pid: str | None = None
     status: str | None = None
     log: str | None = None
-
-
-class Sockets(msgspec.Struct, frozen=True):
-    """What to listen on. `path_mode` is given to new socket files."""
-
-    listeners: tuple[ListenerSpec, ...] = ()
-    inherited: tuple[Inherited, ...] = ()
-    backlog: int = 4096
-    path_mode: int = 0o777
 
 
 class Boot(msgspec.Struct, frozen=True):

@@ -62,6 +62,22 @@ class ListenerSpec(msgspec.Struct, frozen=True):
     fixed_fd: int | None = None
 
 
+class Inherited(msgspec.Struct, frozen=True):
+    """A listener that our own manager passed to us: systemd, or another Server::Starter."""
+
+    fd: int
+    name: str
+
+
+class Sockets(msgspec.Struct, frozen=True):
+    """What to listen on. `path_mode` is given to new socket files."""
+
+    listeners: tuple[ListenerSpec, ...] = ()
+    inherited: tuple[Inherited, ...] = ()
+    backlog: int = 4096
+    path_mode: int = 0o777
+
+
 def parse_port(text: str) -> ListenerSpec:
     """Read a `--port` value. Raises UsageError."""
     match = _PORT.fullmatch(text) or _HOST_PORT.fullmatch(text)

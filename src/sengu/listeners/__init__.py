@@ -1,0 +1,1 @@
+"""Listeners: bound or taken over here, held by the server, handed to every worker."""

@@ -1,0 +1,25 @@
+"""prctl(2): what a process asks of the kernel about its children and its own parent."""
+
+import ctypes
+import os
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def set_parent_death_signal(signal: int) -> None:
+    """Have the kernel send us `signal` when our parent ends. Survives exec, not fork."""
+    _prctl(_PR_SET_PDEATHSIG, signal)
+
+
+def become_subreaper() -> None:
+    """Orphans among our descendants become our children, as if we were PID 1."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, argument: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,150 @@
+"""Processes: fork and exec, signals through a pidfd, exit statuses.
+
+A child starts with what a worker's contract promises: a session of its own, default signal
+dispositions, an empty signal mask, the placed descriptors and no other, and a parent-death signal.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+
+import msgspec
+
+from sengu.posix import descriptors, prctl
+
+_CANNOT_EXECUTE = 126
+_NOT_FOUND = 127
+
+
+class Exec(msgspec.Struct, frozen=True):
+    """What to execute. `descriptors` maps a number in the child to one of ours.
+
+    With `names_listen_pid` the child's environment gets LISTEN_PID, which only the child knows.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    descriptors: Mapping[int, int]
+    directory: str | None = None
+    death_signal: int = signal.SIGTERM
+    names_listen_pid: bool = False
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A child, known by a pidfd so that its number can not come to mean another process."""
+
+    pid: int
+    pidfd: int
+
+    def signal(self, number: int) -> None:
+        # It may have exited between poll and signal; its exit will be told.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+
+
+class Children:
+    """All children of this process. The only caller of wait(2), so a pid stays ours until read."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[int, int | None] = {}
+
+    def spawn(self, order: Exec) -> Process:
+        """Fork and exec. Raises OSError when the system refuses another process.
+
+        A command that can not be executed is told by the child: a line on its stderr, then exit
+        status 127 (not found) or 126.
+        """
+        parent = os.getpid()
+        # A signal between fork and exec would run our handler in the child and write into our
+        # wake-up pipe; blocked, it waits and then meets the default disposition.
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become(order, parent)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        try:
+            process = Process(pid, os.pidfd_open(pid))
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # unseen is worse than not started; still unreaped
+            os.waitpid(pid, 0)
+            raise
+        self._statuses[pid] = None
+        return process
+
+    def kill_group(self, process: Process) -> None:
+        """KILL the whole session's process group, while its leader is not reaped."""
+        if self._statuses.get(process.pid) is None:
+            process.signal(signal.SIGKILL)
+            # Between fork and setsid there is no group yet.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        """Take every exit status there is, strangers' too: orphans whose subreaper we are."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:  # no children at all
+                return
+            if pid == 0:
+                return
+            if pid in self._statuses:
+                self._statuses[pid] = status
+
+    def exit_of(self, process: Process) -> str | None:
+        """How it ended, as in `exit status 1` or `signal KILL`; None while it runs."""
+        self.reap()
+        status = self._statuses.get(process.pid)
+        if status is None:
+            return None
+        del self._statuses[process.pid]
+        return describe_status(status)
+
+
+def describe_status(status: int) -> str:
+    """A wait status in words (wait(2))."""
+    if os.WIFSIGNALED(status):
+        core = ", core dumped" if os.WCOREDUMP(status) else ""
+        return f"signal {signal_name(os.WTERMSIG(status))}{core}"
+    return f"exit status {os.WEXITSTATUS(status)}"
+
+
+def signal_name(number: int) -> str:
+    """TERM for 15; real-time signals by number."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:  # real-time signals between RTMIN and RTMAX have no name in Python
+        return str(number)
+
+
+def _become(order: Exec, parent: int) -> None:
+    """In the child: turn into the command. Never returns."""
+    status = _CANNOT_EXECUTE
+    try:
+        os.setsid()
+        prctl.set_parent_death_signal(order.death_signal)
+        if os.getppid() != parent:  # it died before we asked
+            return
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals():
+            if signal.getsignal(number) not in (signal.SIG_DFL, None):
+                signal.signal(number, signal.SIG_DFL)
+        descriptors.place(order.descriptors)
+        environment = dict(order.environment)
+        if order.names_listen_pid:
+            environment["LISTEN_PID"] = str(os.getpid())
+        if order.directory is not None:
+            os.chdir(order.directory)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execvpe(order.argv[0], order.argv, environment)
+    except OSError as error:
+        status = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_EXECUTE
+        os.write(2, f"sengu: cannot run {order.argv[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(status)
