@@ -1,0 +1,168 @@
+"""Kinds of values: how each is spelled, read and checked.
+
+A parser takes the setting's label, as the user wrote it (`--interval`, `KILL_OLD_DELAY`), and the
+text; it raises UsageError with the way out. Nothing here looks at the system or knows any setting.
+Imported by config and cli, and by the server through `config.pacing`.
+"""
+
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from sengu.errors import UsageError
+from sengu.model.address import parse_path as read_path
+from sengu.model.address import parse_port as read_port
+from sengu.model.service import Readiness, ReadyAfterDelay, ReadyByNotify, ReadyByProbe
+
+_DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ms|s|m|h)?")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_MAX_DURATION_SECONDS = 10 * 365 * 24 * 3600.0  # keeps every sum of times a finite, exact number
+_MAX_COUNT = 1_000_000
+_MAX_MODE = 0o777
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a value is read. `metavar` is its place-holder in help, `completes` what shells offer."""
+
+    name: str
+    metavar: str
+    parse: Callable[[str, str], Any]
+    completes: tuple[str, ...] = ()
+
+
+def parse_duration(label: str, text: str) -> float:
+    """Seconds from `5`, `0.5`, `500ms`, `2m` or `1h`."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{label} {text!r} is not a duration; write 5, 0.5, 500ms, 2m or 1h")
+    seconds = float(match["number"]) * _UNIT_SECONDS[match["unit"] or "s"]
+    if seconds > _MAX_DURATION_SECONDS:
+        raise UsageError(f"{label} {text!r} is longer than ten years; give a shorter duration")
+    return seconds
+
+
+def parse_positive_duration(label: str, text: str) -> float:
+    """A duration of more than nothing."""
+    seconds = parse_duration(label, text)
+    if seconds <= 0:
+        raise UsageError(f"{label} {text!r} leaves no time at all; give more than 0 seconds")
+    return seconds
+
+
+def parse_count(label: str, text: str) -> int:
+    """A whole number from 0 on."""
+    return _count(label, text, least=0)
+
+
+def parse_positive_count(label: str, text: str) -> int:
+    """A whole number from 1 on."""
+    return _count(label, text, least=1)
+
+
+def parse_signal(label: str, text: str) -> int:
+    """A signal from `TERM`, `SIGTERM`, `term` or its number."""
+    if re.fullmatch(r"[0-9]{1,3}", text):
+        if int(text) in signal.valid_signals():
+            return int(text)
+        raise UsageError(f"{label} {text!r}: there is no such signal; `kill -l` lists them")
+    names = {member.name.removeprefix("SIG"): int(member) for member in signal.Signals}
+    name = text.strip().upper().removeprefix("SIG")
+    if name not in names:
+        hint = _did_you_mean(name, names)
+        raise UsageError(f"{label} {text!r} is not a signal; {hint}")
+    return names[name]
+
+
+def parse_mode(label: str, text: str) -> int:
+    """File permissions from octal digits, `660`, `0660` or `0o660`."""
+    match = re.fullmatch(r"(?:0o)?([0-7]{1,4})", text.strip())
+    if match is None or int(match[1], 8) > _MAX_MODE:
+        raise UsageError(f"{label} {text!r} is not a mode; write it in octal, such as 660 or 777")
+    return int(match[1], 8)
+
+
+def parse_readiness(label: str, text: str) -> Readiness:
+    """`notify`, `tcp`, `http:PATH` or `delay:SECONDS`."""
+    kind, colon, rest = text.partition(":")
+    if kind == "notify" and not colon:
+        return ReadyByNotify()
+    if kind == "tcp" and not colon:
+        return ReadyByProbe()
+    if kind == "http" and colon:
+        if re.fullmatch(r"/[!-~]*", rest):
+            return ReadyByProbe(path=rest)
+        raise UsageError(
+            f"{label} {text!r}: {rest!r} is not a path to ask for; it starts with / and has "
+            "neither spaces nor letters outside ASCII, as in http:/healthz"
+        )
+    if kind == "delay" and colon:
+        return ReadyAfterDelay(parse_duration(f"{label} delay:", rest))
+    raise UsageError(
+        f"{label} {text!r} is no way to tell that a worker is ready; "
+        "write notify, tcp, http:/PATH or delay:SECONDS"
+    )
+
+
+def parse_strategy(label: str, text: str) -> str:
+    """`surge` or `rolling`."""
+    if text not in ("surge", "rolling"):
+        raise UsageError(f"{label} {text!r} is not a strategy; write surge or rolling")
+    return text
+
+
+def parse_text(label: str, text: str) -> str:
+    """Any text but none, such as a file's name."""
+    if not text:
+        raise UsageError(f"{label} is empty; give it a value or leave it out")
+    if "\0" in text or not _is_unicode(text):
+        raise UsageError(f"{label} {text!r} is not UTF-8 text; use another name")
+    return text
+
+
+def parse_flag(label: str, text: str) -> bool:
+    """A switch, as Perl sees it: everything is on but nothing and 0."""
+    return text not in ("", "0")
+
+
+def _count(label: str, text: str, least: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,7}", text.strip()) or not least <= int(text) <= _MAX_COUNT:
+        raise UsageError(
+            f"{label} {text!r} is not a whole number from {least} to {_MAX_COUNT}; give one"
+        )
+    return int(text)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for what Python keeps of bytes that were not UTF-8 (PEP 383)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _did_you_mean(name: str, names: dict[str, int]) -> str:
+    from difflib import get_close_matches  # slow to import, and needed for an error only
+
+    close = get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else "`kill -l` lists them"
+
+
+DURATION = Kind("duration", "SECONDS", parse_duration)
+POSITIVE_DURATION = Kind("duration above 0", "SECONDS", parse_positive_duration)
+COUNT = Kind("number", "N", parse_count)
+POSITIVE_COUNT = Kind("number above 0", "N", parse_positive_count)
+SIGNAL = Kind("signal", "SIGNAL", parse_signal, ("TERM", "QUIT", "INT", "HUP", "USR1", "USR2"))
+MODE = Kind("octal mode", "MODE", parse_mode)
+READINESS = Kind("readiness", "HOW", parse_readiness, ("notify", "tcp", "http:/", "delay:"))
+STRATEGY = Kind("strategy", "HOW", parse_strategy, ("surge", "rolling"))
+PORT = Kind("port", "[HOST:]PORT[=FD]", lambda _label, text: read_port(text))
+SOCKET_PATH = Kind("socket path", "PATH", lambda _label, text: read_path(text))
+FILE = Kind("file", "FILE", parse_text)
+DIRECTORY = Kind("directory", "DIR", parse_text)
+TEXT = Kind("text", "TEXT", parse_text)
+NAME = Kind("name", "NAME", parse_text)
+FLAG = Kind("switch", "", parse_flag)

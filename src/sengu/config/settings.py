@@ -1,0 +1,247 @@
+"""Every setting of `sengu start`, declared once. No logic lives here.
+
+Flags, environment names, help and the reference in docs follow from this table. Those that
+Server::Starter has too carry its names and its meaning. Imported by config and cli.
+"""
+
+from typing import Any
+
+from sengu.config import kinds
+from sengu.config.setting import Effect, Group, Setting
+from sengu.model.address import ListenerSpec
+from sengu.model.service import Readiness
+
+PORT: Setting[tuple[ListenerSpec, ...]] = Setting(
+    name="port",
+    kind=kinds.PORT,
+    default=(),
+    repeatable=True,
+    group=Group.LISTENERS,
+    help="Listen on this TCP port, of all IPv4 addresses or of HOST: 8080, 127.0.0.1:8080, "
+    "[::1]:8080. With a u before the port, UDP: u8080. With =FD after it, workers find the "
+    "socket at that descriptor too. May be given several times.",
+)
+PATH: Setting[tuple[ListenerSpec, ...]] = Setting(
+    name="path",
+    kind=kinds.SOCKET_PATH,
+    default=(),
+    repeatable=True,
+    group=Group.LISTENERS,
+    help="Listen on this UNIX socket; @NAME is one in the abstract namespace. A socket file that "
+    "nobody listens on any more is replaced. May be given several times.",
+)
+PATH_MODE: Setting[int] = Setting(
+    name="path-mode",
+    kind=kinds.MODE,
+    default=0o777,
+    default_text="777",
+    group=Group.LISTENERS,
+    help="Permissions of new socket files, in octal.",
+)
+BACKLOG: Setting[int | None] = Setting(
+    name="backlog",
+    kind=kinds.POSITIVE_COUNT,
+    default=None,
+    default_text="the kernel's net.core.somaxconn",
+    group=Group.LISTENERS,
+    help="How many connections may wait to be accepted on each listener.",
+)
+
+WORKERS: Setting[int] = Setting(
+    name="workers",
+    kind=kinds.POSITIVE_COUNT,
+    default=1,
+    effect=Effect.LIVE,
+    group=Group.WORKERS,
+    help="How many workers to run. `sengu scale` changes it.",
+)
+DIR: Setting[str | None] = Setting(
+    name="dir",
+    kind=kinds.DIRECTORY,
+    default=None,
+    default_text="the current directory",
+    group=Group.WORKERS,
+    help="Working directory of the workers.",
+)
+ENVDIR: Setting[str | None] = Setting(
+    name="envdir",
+    kind=kinds.DIRECTORY,
+    default=None,
+    env="ENVDIR",
+    group=Group.WORKERS,
+    help="Directory of environment variables for the workers: a file for each, its first line is "
+    "the value (as daemontools' envdir). Read anew for each generation.",
+)
+INTERVAL: Setting[float] = Setting(
+    name="interval",
+    kind=kinds.DURATION,
+    default=1.0,
+    group=Group.WORKERS,
+    help="Least time between two starts of a worker that keeps dying; it doubles with each death. "
+    "Without --ready it is also how long a new worker must live to be taken for ready.",
+)
+WATCHDOG: Setting[float | None] = Setting(
+    name="watchdog",
+    kind=kinds.POSITIVE_DURATION,
+    default=None,
+    group=Group.WORKERS,
+    help="Replace a worker that has not said WATCHDOG=1 to its NOTIFY_SOCKET for so long.",
+)
+
+READY: Setting[Readiness | None] = Setting(
+    name="ready",
+    kind=kinds.READINESS,
+    default=None,
+    default_text="delay:INTERVAL",
+    group=Group.READINESS,
+    help="When a new worker is ready to serve. notify: it says READY=1 to its NOTIFY_SOCKET; tcp: "
+    "it accepts a connection; http:PATH: it answers GET PATH with 2xx or 3xx; delay:SECONDS: it "
+    "is still alive then.",
+)
+READY_TIMEOUT: Setting[float | None] = Setting(
+    name="ready-timeout",
+    kind=kinds.POSITIVE_DURATION,
+    default=None,
+    default_text="60, on top of a delay",
+    group=Group.READINESS,
+    help="A new worker that is not ready by then has failed.",
+)
+ATTEMPTS: Setting[int] = Setting(
+    name="attempts",
+    kind=kinds.POSITIVE_COUNT,
+    default=3,
+    group=Group.READINESS,
+    help="How often workers of a new generation may fail before the deploy is given up and the "
+    "old generation goes on.",
+)
+
+STRATEGY: Setting[str] = Setting(
+    name="strategy",
+    kind=kinds.STRATEGY,
+    default="surge",
+    group=Group.DEPLOYS,
+    help="surge: all new workers come up beside the old ones, which then go. rolling: slot by "
+    "slot, within --max-surge and --max-unavailable.",
+)
+MAX_SURGE: Setting[int] = Setting(
+    name="max-surge",
+    kind=kinds.COUNT,
+    default=1,
+    group=Group.DEPLOYS,
+    help="rolling: how many workers there may be beyond --workers.",
+)
+MAX_UNAVAILABLE: Setting[int] = Setting(
+    name="max-unavailable",
+    kind=kinds.COUNT,
+    default=0,
+    group=Group.DEPLOYS,
+    help="rolling: how many of --workers may be missing.",
+)
+KILL_OLD_DELAY: Setting[float | None] = Setting(
+    name="kill-old-delay",
+    kind=kinds.DURATION,
+    default=None,
+    default_text="5 with --enable-auto-restart, otherwise 0",
+    effect=Effect.DEPLOY,
+    env="KILL_OLD_DELAY",
+    group=Group.DEPLOYS,
+    help="How long the old workers go on beside the new ones before they are stopped.",
+)
+ENABLE_AUTO_RESTART: Setting[bool] = Setting(
+    name="enable-auto-restart",
+    kind=kinds.FLAG,
+    default=False,
+    effect=Effect.DEPLOY,
+    env="ENABLE_AUTO_RESTART",
+    group=Group.DEPLOYS,
+    help="Deploy again and again, every --auto-restart-interval.",
+)
+AUTO_RESTART_INTERVAL: Setting[float] = Setting(
+    name="auto-restart-interval",
+    kind=kinds.DURATION,
+    default=360.0,
+    effect=Effect.DEPLOY,
+    env="AUTO_RESTART_INTERVAL",
+    group=Group.DEPLOYS,
+    help="Time between two automatic deploys.",
+)
+
+SIGNAL_ON_HUP: Setting[int] = Setting(
+    name="signal-on-hup",
+    kind=kinds.SIGNAL,
+    default=15,
+    default_text="TERM",
+    group=Group.STOPPING,
+    help="Signal that asks workers to stop when a new generation has taken over. HUP to the "
+    "server is a deploy, hence the name.",
+)
+SIGNAL_ON_TERM: Setting[int] = Setting(
+    name="signal-on-term",
+    kind=kinds.SIGNAL,
+    default=15,
+    default_text="TERM",
+    group=Group.STOPPING,
+    help="Signal that asks workers to stop when the server is stopped with TERM.",
+)
+GRACE: Setting[float] = Setting(
+    name="grace",
+    kind=kinds.DURATION,
+    default=30.0,
+    group=Group.STOPPING,
+    help="How long a worker may take to stop; then it is killed.",
+)
+
+PID_FILE: Setting[str | None] = Setting(
+    name="pid-file",
+    kind=kinds.FILE,
+    default=None,
+    group=Group.FILES,
+    help="Keep the server's pid in this file, locked while the server lives.",
+)
+STATUS_FILE: Setting[str | None] = Setting(
+    name="status-file",
+    kind=kinds.FILE,
+    default=None,
+    group=Group.FILES,
+    help="Keep a line GENERATION:PID for each worker in this file.",
+)
+LOG_FILE: Setting[str | None] = Setting(
+    name="log-file",
+    kind=kinds.FILE,
+    default=None,
+    default_text="standard error",
+    group=Group.FILES,
+    metavar="FILE | '| COMMAND'",
+    help="Append what server and workers print to this file, or write it to this command, which "
+    "is run without a shell.",
+)
+DAEMONIZE: Setting[bool] = Setting(
+    name="daemonize",
+    kind=kinds.FLAG,
+    default=False,
+    group=Group.FILES,
+    help="Run in the background. The command returns once the first generation is ready, or with "
+    "the reason why it is not. Needs --log-file.",
+)
+
+NAME: Setting[str | None] = Setting(
+    name="name",
+    kind=kinds.NAME,
+    default=None,
+    default_text="the current directory's name",
+    group=Group.INSTANCE,
+    help="Name of this instance, by which `sengu reload` and the others find it.",
+)
+CONTROL: Setting[str | None] = Setting(
+    name="control",
+    kind=kinds.FILE,
+    default=None,
+    default_text="NAME.sock in /run/sengu or $XDG_RUNTIME_DIR/sengu",
+    group=Group.INSTANCE,
+    metavar="PATH",
+    help="Socket of the control API.",
+)
+
+SETTINGS: tuple[Setting[Any], ...] = tuple(
+    value for value in tuple(globals().values()) if isinstance(value, Setting)
+)
