@@ -1,0 +1,1 @@
+"""One module of system calls at a time, against the real kernel."""

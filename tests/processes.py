@@ -1,0 +1,87 @@
+"""Finds and ends what a test left running.
+
+Processes are found by descent, not by a mark in their environment: a process that sets its
+title overwrites what /proc shows of its environment, and may well have cleared it.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+# How long what a test started may take to follow the main process into its end.
+SETTLE_SECONDS = 3.0
+KILL_SECONDS = 10.0
+
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Whatever a test starts stays our descendant, so that no daemon can hide from the check."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "cannot become a subreaper")
+
+
+def descendants() -> set[int]:
+    """Pids of all living processes below this one; zombies are not alive."""
+    children: dict[int, list[int]] = {}
+    zombies = set()
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = Path(entry.path, "stat").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):  # it ended since the listing
+            continue
+        state, parent = stat.rpartition(")")[2].split()[:2]
+        children.setdefault(int(parent), []).append(int(entry.name))
+        if state in "ZX":
+            zombies.add(int(entry.name))
+    found: set[int] = set()
+    unvisited = [os.getpid()]
+    while unvisited:
+        below = children.get(unvisited.pop(), [])
+        found.update(below)
+        unvisited.extend(below)
+    return found - zombies
+
+
+def wait_gone(pids: Iterable[int], timeout: float) -> set[int]:
+    """Those of the processes that still live after `timeout` seconds."""
+    living = {}
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            living[os.pidfd_open(pid)] = pid
+    deadline = time.monotonic() + timeout
+    try:
+        while living:
+            ended = select.select(list(living), [], [], max(0.0, deadline - time.monotonic()))[0]
+            if not ended:
+                break
+            for pidfd in ended:
+                del living[pidfd]
+                os.close(pidfd)
+        return set(living.values())
+    finally:
+        for pidfd in living:
+            os.close(pidfd)
+
+
+def kill_descendants(known: set[int]) -> set[int]:
+    """Ends what a test left behind, besides `known`; returns the pids that had to be killed."""
+    leaked = wait_gone(descendants() - known, SETTLE_SECONDS)
+    # Anew in each round: a killed parent's children come to us, and may have forked since.
+    while living := descendants() - known:
+        for pid in living:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_gone(living, KILL_SECONDS)
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    return leaked
