@@ -104,3 +104,12 @@ def is_alive(path: str) -> bool:
         except OSError:  # full queue, or another type of socket: somebody is there
             return True
     return True
+
+
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Device and inode of what is at `path` now; None when nothing is."""
+    try:
+        found = os.lstat(path)
+    except OSError:  # removed, or its directory is
+        return None
+    return found.st_dev, found.st_ino

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from sengu.errors import UsageError
-from sengu.listeners.bind import open_listener
+from sengu.listeners.bind import file_identity, open_listener
 from sengu.model.address import Inherited, ListenerSpec, Sockets, UnixAddress
 from sengu.posix.descriptors import FIRST_PASSED_FD
 
@@ -28,7 +28,7 @@ class Listener:
         self.spec = spec
         self.fixed_fd = spec.fixed_fd if spec else None
         self.fd = -1
-        self._file = _file_identity(self.path)
+        self._file = self._identify()
 
     @property
     def path(self) -> str | None:
@@ -41,9 +41,12 @@ class Listener:
     def address(self) -> str:
         return spell_address(self.socket)
 
+    def _identify(self) -> tuple[int, int] | None:
+        return None if self.path is None else file_identity(self.path)
+
     def has_lost_its_file(self) -> bool:
         """Somebody removed or replaced the socket file: no client finds us any more."""
-        return self.path is not None and _file_identity(self.path) != self._file
+        return self.path is not None and self._identify() != self._file
 
     def close(self) -> None:
         """Close our copy, and remove the socket file if it is still ours."""
@@ -169,13 +172,3 @@ def _number(listeners: Sequence[Listener]) -> None:
     for listener in listeners:
         fixed = listener.fixed_fd
         listener.fd = fixed if fixed is not None and fixed in numbers else next(free)
-
-
-def _file_identity(path: str | None) -> tuple[int, int] | None:
-    if path is None:
-        return None
-    try:
-        found = os.lstat(path)
-    except OSError:  # removed, or its directory is
-        return None
-    return found.st_dev, found.st_ino

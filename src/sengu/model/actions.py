@@ -63,3 +63,16 @@ class ConcludeDeploy(Action, frozen=True):
 class FinishService(Action, frozen=True):
     failure: str
     reason: str
+
+
+AnyAction = (
+    RequestDeploy
+    | PrepareGeneration
+    | RetireGeneration
+    | StartWorker
+    | DeclareReady
+    | StopWorker
+    | KillWorker
+    | ConcludeDeploy
+    | FinishService
+)

@@ -93,7 +93,7 @@ class WorkerKilled(Event, frozen=True):
 
 
 class WorkerExited(Event, frozen=True):
-    """`how` is "exit status 1" or "signal KILL"; `last_words` the end of what it wrote to stderr."""
+    """`how` is `exit status 1` or `signal KILL`; `last_words` the end of its stderr."""
 
     worker: int
     how: str

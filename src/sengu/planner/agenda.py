@@ -1,6 +1,6 @@
 """What a policy writes into: actions to do now, and the earliest moment to look again."""
 
-from sengu.model.actions import Action, StartWorker
+from sengu.model.actions import AnyAction, StartWorker
 from sengu.model.observed import Observed
 
 
@@ -10,11 +10,11 @@ class Agenda:
     __slots__ = ("_next_worker_id", "actions", "wake_at")
 
     def __init__(self, observed: Observed) -> None:
-        self.actions: list[Action] = []
+        self.actions: list[AnyAction] = []
         self.wake_at: float | None = None
         self._next_worker_id = observed.next_worker_id
 
-    def do(self, action: Action) -> None:
+    def do(self, action: AnyAction) -> None:
         self.actions.append(action)
 
     def is_due(self, when: float, now: float) -> bool:

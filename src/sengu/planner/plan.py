@@ -6,7 +6,7 @@ the resulting events to `reduce`, and plans again until nothing is left to do.
 
 import msgspec
 
-from sengu.model.actions import Action
+from sengu.model.actions import AnyAction
 from sengu.model.observed import Observed
 from sengu.model.service import ServiceSpec
 from sengu.planner import deploy, liveness, populate, retire, shutdown
@@ -16,7 +16,7 @@ from sengu.planner.agenda import Agenda
 class Plan(msgspec.Struct, frozen=True):
     """Actions to do now; and when to plan again though nothing has happened (None: never)."""
 
-    actions: tuple[Action, ...]
+    actions: tuple[AnyAction, ...]
     wake_at: float | None
 
 

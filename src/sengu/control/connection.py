@@ -1,0 +1,170 @@
+"""One client of the control socket: HTTP/1.1 by h11, never blocking the server's loop."""
+
+import select
+import socket
+from collections.abc import Callable
+
+import h11
+
+from sengu.control import api
+from sengu.control.routes import (
+    Answer,
+    Later,
+    Refused,
+    Service,
+    Stream,
+    handle,
+    outcome_answer,
+)
+from sengu.server.loop import Loop
+
+_READ_BYTES = 1 << 16
+_MAX_BODY_BYTES = 1 << 16
+_MAX_UNSENT_BYTES = 4 << 20  # a reader of events that is so far behind is let go
+
+
+class Connection:
+    """Reads requests, writes answers, in turn. Closes itself when the client is gone."""
+
+    def __init__(self, loop: Loop, sock: socket.socket, service: Service) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._service = service
+        self._http = h11.Connection(h11.SERVER)
+        self._request: h11.Request | None = None
+        self._body = b""
+        self._unsent = bytearray()
+        self._unfollow: Callable[[], None] | None = None
+        self._is_open = True
+        loop.watch(sock.fileno(), select.EPOLLIN, self._on_ready)
+
+    def close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._unfollow is not None:
+            self._unfollow()
+        self._loop.unwatch(self._socket.fileno())
+        self._socket.close()
+
+    def _on_ready(self) -> None:
+        self._send_unsent()
+        if not self._is_open:
+            return
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:  # reset by the client
+            self.close()
+            return
+        try:
+            self._http.receive_data(data)
+            self._serve()
+        except h11.RemoteProtocolError as error:
+            self._refuse_protocol(error)
+        if not data:
+            self.close()
+
+    def _serve(self) -> None:
+        """Take what h11 understands so far, answer each complete request."""
+        while self._is_open:
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._request, self._body = event, b""
+            elif isinstance(event, h11.Data):
+                self._body += event.data
+                if len(self._body) > _MAX_BODY_BYTES:
+                    raise h11.RemoteProtocolError("the body is too long", 413)
+            elif isinstance(event, h11.EndOfMessage):
+                self._respond()
+            elif event is h11.PAUSED:  # an answer is under way; the next request waits
+                return
+            else:  # NEED_DATA, ConnectionClosed
+                return
+
+    def _respond(self) -> None:
+        assert self._request is not None
+        method, target = self._request.method.decode(), self._request.target.decode()
+        try:
+            answer = handle(self._service, method, target, self._body)
+        except Refused as refusal:
+            answer = refusal.answer
+        match answer:
+            case Answer():
+                self._answer(answer)
+            case Later():
+                self._service.await_outcome(answer.generation, self._answer_outcome)
+            case Stream():
+                self._stream(answer)
+
+    def _answer_outcome(self, outcome: api.ReloadOutcome) -> None:
+        if self._is_open:
+            self._answer(outcome_answer(outcome))
+
+    def _answer(self, answer: Answer) -> None:
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(answer.body))),
+        ]
+        if answer.allow:
+            headers.append(("Allow", answer.allow))
+        self._send(h11.Response(status_code=answer.status, headers=headers))
+        self._send(h11.Data(data=answer.body))
+        self._finish()
+
+    def _stream(self, stream: Stream) -> None:
+        headers = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")]
+        self._send(h11.Response(status_code=200, headers=headers))
+        if stream.since is not None:
+            for record in self._service.events_since(stream.since):
+                self._send_record(record)
+        if stream.follow:
+            self._unfollow = self._service.follow_events(self._send_record)
+        else:
+            self._finish()
+
+    def _send_record(self, record: api.Record) -> None:
+        if self._is_open:
+            self._send(h11.Data(data=api.encode_frame(record)))
+
+    def _finish(self) -> None:
+        """End the answer; go on with the next request if the client wants to."""
+        self._send(h11.EndOfMessage())
+        if self._http.our_state is h11.MUST_CLOSE:
+            if not self._unsent:
+                self.close()
+        elif self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self._serve()
+
+    def _refuse_protocol(self, error: h11.RemoteProtocolError) -> None:
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._answer(Refused(error.error_status_hint, f"not a request: {error}").answer)
+        self.close()
+
+    def _send(self, event: h11.Event) -> None:
+        if not self._is_open:
+            return
+        data = self._http.send(event)
+        if data:
+            self._unsent += data
+            self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        while self._unsent:
+            try:
+                sent = self._socket.send(self._unsent)
+            except BlockingIOError:
+                break
+            except OSError:  # the client is gone
+                self.close()
+                return
+            del self._unsent[:sent]
+        if len(self._unsent) > _MAX_UNSENT_BYTES:
+            self.close()
+            return
+        interest = select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0)
+        self._loop.watch(self._socket.fileno(), interest, self._on_ready)
+        if not self._unsent and self._http.our_state in (h11.MUST_CLOSE, h11.CLOSED):
+            self.close()

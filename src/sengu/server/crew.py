@@ -1,0 +1,154 @@
+"""The crew: the living processes behind the planner's workers, and all that belongs to each.
+
+Starts them, signals them, and turns what they say, and their death, into facts.
+"""
+
+import select
+from collections.abc import Callable, Mapping
+
+from sengu.model import events as ev
+from sengu.model.actions import StartWorker
+from sengu.model.service import ReadyByNotify, ReadyByProbe, ServiceSpec
+from sengu.planner.reduce import Fact
+from sengu.posix.process import Children, Exec, Process
+from sengu.server.environment import Identity, worker_environment
+from sengu.server.loop import Loop
+from sengu.server.notify import NotifySocket
+from sengu.server.output import Relay
+from sengu.server.probe import Prober, http_request
+from sengu.server.stage import Stage
+
+
+class Member:
+    """One worker's process, sockets and pipes."""
+
+    __slots__ = ("notify", "prober", "process", "relays")
+
+    def __init__(self, process: Process, notify: NotifySocket, relays: Mapping[int, Relay]) -> None:
+        self.process = process
+        self.notify = notify
+        self.relays = relays
+        self.prober: Prober | None = None
+
+    def last_words(self) -> str:
+        return self.relays[2].last_words()
+
+    def stop_probing(self) -> None:
+        if self.prober is not None:
+            self.prober.cancel()
+            self.prober = None
+
+
+class Crew:
+    """All workers' processes by worker id. Facts go to `post`."""
+
+    def __init__(
+        self, loop: Loop, children: Children, stage: Stage, post: Callable[[Fact], None]
+    ) -> None:
+        self._loop = loop
+        self._children = children
+        self._stage = stage
+        self._post = post
+        self._members: dict[int, Member] = {}
+
+    def start(self, spec: ServiceSpec, action: StartWorker, base: dict[str, str]) -> int:
+        """Start the worker's process and return its pid. Raises OSError; nothing is left then."""
+        relays: dict[int, Relay] = {}
+        notify = NotifySocket(self._loop, str(action.worker))
+        try:
+            for fd in self._stage.captured:
+                relays[fd] = Relay(self._loop, self._stage.sink)
+            process = self._children.spawn(self._order(spec, action, base, notify, relays))
+        except OSError:
+            notify.close()
+            for relay in relays.values():
+                relay.abandon()
+            raise
+        for relay in relays.values():
+            relay.start()
+        member = Member(process, notify, relays)
+        self._members[action.worker] = member
+        self._loop.watch(process.pidfd, select.EPOLLIN, lambda: self._on_exit(action.worker))
+        notify.start(process.pid, lambda message: self._hear(spec, action.worker, message))
+        if isinstance(spec.boot.readiness, ReadyByProbe):
+            self._probe(spec.boot.readiness, action.worker, member)
+        return process.pid
+
+    def signal(self, worker: int, number: int) -> None:
+        """Ask the worker to stop; whether it gets ready does not matter any more."""
+        member = self._members[worker]
+        member.process.signal(number)
+        member.stop_probing()
+
+    def last_words(self, worker: int) -> str:
+        """The end of what it has written to stderr so far."""
+        return self._members[worker].last_words()
+
+    def kill(self, worker: int) -> None:
+        """KILL the worker and everything in its process group."""
+        self._children.kill_group(self._members[worker].process)
+
+    def problem_of(self, worker: int) -> str:
+        """What a readiness probe has against it; empty when there is none."""
+        prober = self._members[worker].prober
+        return prober.last_problem if prober is not None else ""
+
+    def _order(
+        self,
+        spec: ServiceSpec,
+        action: StartWorker,
+        base: dict[str, str],
+        notify: NotifySocket,
+        relays: Mapping[int, Relay],
+    ) -> Exec:
+        layout = self._stage.listeners.layout()
+        descriptors = {
+            0: self._stage.null_fd,
+            1: 1,
+            **{fd: relay.write_end for fd, relay in relays.items()},
+            layout.next_fd: self._stage.lifeline_fd,
+            **layout.descriptors,
+        }
+        identity = Identity(spec.name, action.generation, action.slot)
+        return Exec(
+            argv=spec.command,
+            environment=worker_environment(
+                base, identity, layout, notify.name, spec.watchdog_seconds
+            ),
+            descriptors=descriptors,
+            directory=self._stage.directory,
+            death_signal=spec.stop.signal,
+            names_listen_pid="LISTEN_FDS" in layout.environment,
+        )
+
+    def _probe(self, readiness: ReadyByProbe, worker: int, member: Member) -> None:
+        target = self._stage.probe_target
+        assert target is not None  # the command line asks for a stream listener with a probe
+        request = None if readiness.path is None else http_request(readiness.path)
+
+        def on_ready(reason: str) -> None:
+            self._post(ev.WorkerReady(worker, reason))
+
+        member.prober = Prober(self._loop, target, member.process.pid, request, on_ready)
+
+    def _hear(self, spec: ServiceSpec, worker: int, message: Mapping[str, str]) -> None:
+        if message.get("READY") == "1" and isinstance(spec.boot.readiness, ReadyByNotify):
+            self._post(ev.WorkerReady(worker, "said READY=1"))
+        if "STATUS" in message:
+            self._post(ev.WorkerSaid(worker, message["STATUS"]))
+        if message.get("WATCHDOG") == "1":
+            self._post(ev.WorkerBeat(worker))
+
+    def _on_exit(self, worker: int) -> None:
+        member = self._members[worker]
+        how = self._children.exit_of(member.process)
+        if how is None:  # a pidfd polls readable a moment before the status can be had
+            return
+        member.notify.drain()
+        words = member.last_words()
+        member.stop_probing()
+        self._loop.unwatch(member.process.pidfd)
+        member.process.close()
+        member.notify.close()
+        del self._members[worker]
+        self._post(ev.WorkerExited(worker, how, words))

@@ -1,0 +1,77 @@
+"""The signal desk: what each signal to the main pid asks for (docs/signals.md)."""
+
+import signal
+from collections.abc import Callable
+
+from sengu.model import events as ev
+from sengu.planner.reduce import Fact
+from sengu.posix.process import Children, signal_name
+from sengu.posix.signals import SignalPipe
+
+CAUGHT = (
+    signal.SIGCHLD,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
+)
+
+
+class SignalDesk:
+    """Turns caught signals into facts. The default profile of docs/signals.md."""
+
+    def __init__(
+        self,
+        pipe: SignalPipe,
+        children: Children,
+        reopen_logs: Callable[[], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._pipe = pipe
+        self._children = children
+        self._reopen_logs = reopen_logs
+        self._warn = warn
+
+    def read(self, *, is_stopping: bool, has_terminal: bool) -> list[Fact]:
+        """The facts that the signals since the last call amount to.
+
+        Of a storm of equal signals one is heard: between two looks they ask for the same.
+        """
+        facts: list[Fact] = []
+        for number in self._pipe.read():
+            fact = self._fact(number, is_stopping, has_terminal)
+            if fact is not None:
+                facts.append(fact)
+        return facts
+
+    def _fact(self, number: int, is_stopping: bool, has_terminal: bool) -> Fact | None:
+        by = signal_name(number)
+        match number:
+            case signal.SIGCHLD:
+                self._children.reap()  # ours are told by their pidfds; this is for orphans
+            case signal.SIGTERM:
+                return ev.StopRequested(by)
+            case signal.SIGINT:
+                return ev.StopRequested(by, immediate=is_stopping)
+            case signal.SIGQUIT:
+                return ev.StopRequested(by, immediate=True)
+            case signal.SIGHUP:
+                return ev.DeployRequested(by)
+            case signal.SIGTTIN:
+                return ev.ScaleAdjusted(+1, by)
+            case signal.SIGTTOU:
+                return ev.ScaleAdjusted(-1, by)
+            case signal.SIGWINCH if not has_terminal:  # a terminal sends it when it is resized
+                return ev.RestRequested(by)
+            case signal.SIGUSR1:
+                self._reopen_logs()
+            case signal.SIGUSR2:
+                self._warn("USR2 is ignored: this version can not upgrade itself in place yet")
+            case _:  # WINCH from a terminal
+                pass
+        return None

@@ -1,0 +1,83 @@
+"""The files we keep for others: the pid file and the status file of Server::Starter."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterable
+
+from sengu.errors import UsageError
+
+
+class PidFile:
+    """Holds our pid and a lock on itself as long as we live; `--stop` waits for the lock."""
+
+    def __init__(self, path: str) -> None:
+        """Raises UsageError when it can not be written, or another instance has it."""
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the pid file {path}: {error.strerror}; name another with --pid-file"
+            ) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._fd, 32).decode(errors="replace").strip()
+            os.close(self._fd)
+            raise UsageError(
+                f"the pid file {path} is held by a running instance, pid {holder or 'unknown'}; "
+                "stop that first or name another with --pid-file"
+            ) from None
+        try:
+            os.ftruncate(self._fd, 0)
+            os.write(self._fd, b"%d\n" % os.getpid())
+        except OSError as error:
+            self.remove()
+            raise UsageError(f"cannot write the pid file {path}: {error.strerror}") from error
+
+    def remove(self) -> None:
+        """Remove the file if it is still the one we hold, then give up the lock."""
+        try:
+            if os.path.samestat(os.stat(self._path), os.fstat(self._fd)):
+                os.unlink(self._path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EACCES, errno.EROFS):
+                raise
+        os.close(self._fd)
+
+
+class StatusFile:
+    """`generation:pid` lines, replaced as a whole by rename. Trouble with it is never fatal."""
+
+    def __init__(self, path: str, warn: Callable[[str], None]) -> None:
+        self._path = path
+        self._warn = warn
+        self._written: bytes | None = None
+
+    def write(self, workers: Iterable[tuple[int, int]]) -> None:
+        """Write (generation, pid) pairs if they differ from what is there."""
+        content = b"".join(b"%d:%d\n" % pair for pair in sorted(workers))
+        if content == self._written:
+            return
+        temporary = f"{self._path}.{os.getpid()}"
+        try:
+            with open(temporary, "wb") as stream:
+                stream.write(content)
+            os.rename(temporary, self._path)
+        except OSError as error:
+            self._warn(f"cannot write the status file {self._path}: {error.strerror}")
+            _unlink(temporary)
+            return
+        self._written = content
+
+    def remove(self) -> None:
+        if self._written is not None:
+            _unlink(self._path)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:  # never made, already gone, or the directory is not ours any more
+        return

@@ -1,0 +1,173 @@
+"""Puts the server together from its parts and runs it until the service has ended.
+
+What is acquired here is released in reverse order, whatever happens.
+"""
+
+import contextlib
+import os
+import select
+import shlex
+import sys
+import time
+
+import msgspec
+
+from sengu.config.boot import Boot, Report, unseal
+from sengu.control.listener import ControlListener
+from sengu.errors import SenguError, UsageError
+from sengu.listeners.listeners import Listeners
+from sengu.model import events as ev
+from sengu.model.observed import Observed
+from sengu.planner.reduce import Fact
+from sengu.posix import clock, descriptors, prctl
+from sengu.posix.process import Children
+from sengu.posix.signals import SignalPipe
+from sengu.server.chronicle import Chronicle
+from sengu.server.core import Core
+from sengu.server.crew import Crew
+from sengu.server.desk import CAUGHT, SignalDesk
+from sengu.server.execute import Executor
+from sengu.server.files import PidFile, StatusFile
+from sengu.server.log_command import LogCommand
+from sengu.server.loop import Loop
+from sengu.server.narrate import narrate
+from sengu.server.notify import Manager
+from sengu.server.output import Sink
+from sengu.server.outside import Outside
+from sengu.server.service import RunningService
+from sengu.server.stage import Stage
+
+
+def run(boot_fd: int) -> int:
+    """Run the instance that the boot document describes; returns the exit code."""
+    pipe = SignalPipe(CAUGHT)  # first of all: a TERM that comes early is not to be lost
+    boot = unseal(boot_fd)
+    descriptors.seal()
+    prctl.become_subreaper()
+    try:
+        with contextlib.ExitStack() as stack:
+            return _Instance(boot, pipe, stack).run()
+    except SenguError as error:
+        _fail(boot, error.exit_code, str(error))
+        return error.exit_code
+
+
+class _Instance:
+    """The parts, wired."""
+
+    def __init__(self, boot: Boot, pipe: SignalPipe, stack: contextlib.ExitStack) -> None:
+        """Bind and open everything. Raises UsageError; what was opened is closed by `stack`."""
+        self._boot = boot
+        self._pipe = pipe
+        self._loop = Loop()
+        self._children = Children()
+        self._sink = Sink(self._loop)
+        self._chronicle = Chronicle()
+        self._core = Core(boot.service, clock.monotonic)
+        self._manager = Manager(self._loop, os.environ)
+        self._control = ControlListener(self._loop, boot.control, boot.service.name)
+        stack.callback(self._control.close)
+        if boot.files.pid is not None:
+            stack.callback(PidFile(boot.files.pid).remove)
+        listeners = Listeners(boot.sockets)
+        stack.callback(listeners.close)
+        self._stage = Stage(listeners, self._sink, boot.directory)
+        self._open_log()
+        stack.callback(self._sink.finish)
+        status_file = None
+        if boot.files.status is not None:
+            status_file = StatusFile(boot.files.status, self._warn)
+            stack.callback(status_file.remove)
+        name = boot.service.name
+        self._outside = Outside(name, self._manager, status_file, boot.report_fd)
+        crew = Crew(self._loop, self._children, self._stage, self._core.post)
+        self._hands = Executor(boot.service, crew, self._stage, boot.env_dir, self._warn)
+        self._desk = SignalDesk(pipe, self._children, self._reopen_log, self._warn)
+        self._ended = False
+
+    def run(self) -> int:
+        self._core.on_fact(self._tell)
+        self._core.on_fact(self._outside.on_fact)
+        service = RunningService(self._core, self._stage, self._chronicle, self._loop)
+        self._control.serve(service)
+        self._loop.watch(self._pipe.fd, select.EPOLLIN, self._on_signal)
+        self._core.post(ev.DeployRequested("start"))
+        while True:
+            self._core.settle(self._hands)
+            self._outside.on_settled(self._core.observed)
+            if self._ended:
+                break
+            self._loop.run_once(self._core.wake_at)
+        if not self._outside.failure:
+            return 0
+        self._sink.write(f"sengu: error: {self._outside.failure}\n".encode())
+        return 1
+
+    def _tell(self, fact: Fact, before: Observed, after: Observed) -> None:
+        text = narrate(fact, before, after)
+        if text is not None:
+            self._chronicle.write(fact, text)
+            self._log(text)
+        if isinstance(fact, ev.DeployRequested):
+            healed = self._control.heal()
+            if healed is not None:
+                self._warn(healed)
+        self._ended = self._ended or isinstance(fact, ev.ServiceStopped)
+
+    def _on_signal(self) -> None:
+        facts = self._desk.read(
+            is_stopping=self._core.observed.stop is not None, has_terminal=_has_terminal()
+        )
+        for fact in facts:
+            self._core.post(fact)
+
+    def _log(self, text: str) -> None:
+        now = clock.wall()
+        moment = time.strftime("%H:%M:%S", time.localtime(now))
+        line = f"{moment}.{int(now * 1000) % 1000:03d} sengu[{self._boot.service.name}] {text}\n"
+        self._sink.write(line.encode(errors="replace"))
+
+    def _warn(self, text: str) -> None:
+        self._log(f"warning: {text}")
+
+    def _open_log(self) -> None:
+        log = self._boot.files.log
+        if log is None:
+            return
+        self._stage.captured = (1, 2)
+        command = log.strip()
+        if command.startswith("|"):
+            argv = tuple(shlex.split(command[1:]))
+            self._sink.redirect(LogCommand(self._loop, self._children, argv, self._warn).fd)
+            return
+        try:
+            self._sink.reopen(log)
+        except OSError as error:
+            raise UsageError(
+                f"cannot open the log file {log}: {error.strerror}; name another with --log-file"
+            ) from error
+
+    def _reopen_log(self) -> None:
+        log = self._boot.files.log
+        if log is None or log.strip().startswith("|"):
+            return
+        try:
+            self._sink.reopen(log)
+        except OSError as error:
+            self._warn(f"cannot reopen {log}: {error.strerror}; the old file is kept")
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:  # ENXIO: no controlling terminal
+        return False
+    return True
+
+
+def _fail(boot: Boot, exit_code: int, error: str) -> None:
+    """Say why nothing was started, to whoever waits for it and on stderr."""
+    if boot.report_fd is not None:
+        os.write(boot.report_fd, msgspec.json.encode(Report(exit_code, error)))
+        return
+    print(f"sengu: error: {error}", file=sys.stderr)

@@ -1,0 +1,87 @@
+"""Facts in words: the sentence that log, `sengu events` and the control API show.
+
+Pure. None for facts that are too many or too small to be told.
+"""
+
+from sengu.model import events as ev
+from sengu.model.observed import Observed, Outcome
+from sengu.planner.reduce import Fact
+from sengu.posix.process import signal_name
+
+
+def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
+    """One sentence about `fact`, given what was observed before and after it."""
+    match fact:
+        case ev.DeployRequested():
+            if after.last_generation == before.last_generation:
+                return f"{fact.by} asked for a deploy, but the service is being stopped"
+            return f"deploy of generation {after.last_generation} asked for by {fact.by}"
+        case ev.DeployConcluded():
+            return _concluded(fact, before.current > 0)
+        case ev.GenerationFailed():
+            return f"generation {fact.generation} cannot be prepared: {fact.problem}"
+        case ev.GenerationRetired():
+            return f"generation {fact.generation} is gone"
+        case ev.WorkerStarted():
+            return (
+                f"worker {fact.slot} of generation {fact.generation} started "
+                f"as pid {fact.pid} ({fact.reason})"
+            )
+        case ev.StartFailed():
+            return _start_failed(fact, after)
+        case ev.WorkerReady() if fact.worker in after.workers:
+            return f"{_worker(fact.worker, after)} is ready: {fact.reason}"
+        case ev.WorkerStopping() if fact.worker in before.workers:
+            name = signal_name(fact.signal)
+            return f"{_worker(fact.worker, before)} is asked to stop by {name}: {fact.reason}"
+        case ev.WorkerKilled() if fact.worker in before.workers:
+            return f"{_worker(fact.worker, before)} is killed: {fact.reason}"
+        case ev.WorkerExited() if fact.worker in before.workers:
+            return _exited(fact, before, after)
+        case _:
+            return _asked(fact, after)
+
+
+def _asked(fact: Fact, after: Observed) -> str | None:
+    match fact:
+        case ev.ScaleRequested() | ev.ScaleAdjusted():
+            return f"scaled to {after.wanted} workers by {fact.by}"
+        case ev.RestRequested():
+            return f"workers are stopped and listeners kept by {fact.by}"
+        case ev.StopRequested():
+            return f"{'immediate ' if fact.immediate else ''}stop asked for by {fact.by}"
+        case ev.ServiceStopped():
+            return "all workers are gone"
+        case _:
+            return None
+
+
+def _concluded(fact: ev.DeployConcluded, had_one: bool) -> str:
+    said = f"deploy of generation {fact.generation} {fact.outcome}: {fact.reason}"
+    if fact.outcome in (Outcome.SUCCEEDED, Outcome.SUPERSEDED):
+        return said
+    return f"{said}; the old generation keeps serving" if had_one else said
+
+
+def _start_failed(fact: ev.StartFailed, after: Observed) -> str:
+    account = after.slot(fact.generation, fact.slot)
+    return (
+        f"worker {fact.slot} of generation {fact.generation} could not be started: "
+        f"{fact.problem} (failure {account.failures} in a row)"
+    )
+
+
+def _exited(fact: ev.WorkerExited, before: Observed, after: Observed) -> str:
+    worker = before.workers[fact.worker]
+    said = f"{_worker(fact.worker, before)} exited with {fact.how}"
+    if not worker.is_wanted:
+        return said
+    account = after.slot(worker.generation, worker.slot)
+    if account.failures > 1:
+        return f"{said}, unexpectedly; failure {account.failures} in a row, backing off"
+    return f"{said}, unexpectedly"
+
+
+def _worker(worker_id: int, observed: Observed) -> str:
+    worker = observed.workers[worker_id]
+    return f"worker {worker.slot} of generation {worker.generation} (pid {worker.pid})"

@@ -1,0 +1,146 @@
+"""Output: our own lines and the workers', written so that nobody is ever made to wait.
+
+A worker writes into a pipe; complete lines go on to our stderr. A reader that can not keep up, or
+a full disk, costs lines, and their number is told, but never blocks a worker or the loop.
+"""
+
+import os
+import select
+import stat
+
+from sengu.posix import descriptors
+from sengu.server.loop import Loop
+
+_STDERR = 2
+_QUEUE_BYTES = 1 << 20
+_PIECE_BYTES = 4096  # PIPE_BUF: a pipe that polls writable takes that much at once (pipe(7))
+_READ_BYTES = 1 << 16
+_TAIL_BYTES = 4096
+_FINISH_MILLISECONDS = 500
+_TAIL_LINES = 20
+
+
+class Sink:
+    """Writes to our stderr, in order, without waiting."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._queue = bytearray()
+        self._lost_lines = 0
+        self._poll = select.poll()
+        self._poll.register(_STDERR, select.POLLOUT)
+        self._never_blocks = _is_regular(_STDERR)
+
+    def write(self, data: bytes) -> None:
+        """Write whole lines."""
+        if len(self._queue) + len(data) > _QUEUE_BYTES:
+            self._lost_lines += data.count(b"\n")
+            return
+        self._queue += data
+        self.flush()
+
+    def reopen(self, path: str) -> None:
+        """Let stdout and stderr be the file `path` from now on. Raises OSError."""
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.redirect(fd)
+        os.close(fd)
+
+    def redirect(self, fd: int) -> None:
+        """Let stdout and stderr be `fd` from now on."""
+        self._loop.unwatch(_STDERR)
+        os.dup2(fd, 1)
+        os.dup2(fd, _STDERR)
+        self._never_blocks = _is_regular(_STDERR)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what can be written now; the rest when there is room."""
+        while self._queue and self._is_writable():
+            try:
+                written = os.write(_STDERR, self._queue[:_PIECE_BYTES])
+            except BlockingIOError:
+                break
+            except OSError:  # disk full, reader or terminal gone: nothing will come of waiting
+                self._lose_queue()
+                return
+            del self._queue[:written]
+        if self._queue:
+            self._loop.watch(_STDERR, select.EPOLLOUT, self.flush)
+            return
+        self._loop.unwatch(_STDERR)
+        if self._lost_lines:
+            lost, self._lost_lines = self._lost_lines, 0
+            self.write(b"sengu: %d lines of output were lost: it could not be written\n" % lost)
+
+    def finish(self) -> None:
+        """At the end of the process: give what is left a last, bounded chance."""
+        while self._queue and (self._never_blocks or self._poll.poll(_FINISH_MILLISECONDS)):
+            self.flush()
+
+    def _lose_queue(self) -> None:
+        self._lost_lines += self._queue.count(b"\n")
+        self._queue.clear()
+        self._loop.unwatch(_STDERR)
+
+    def _is_writable(self) -> bool:
+        return self._never_blocks or bool(self._poll.poll(0))
+
+
+class Relay:
+    """The read end of a worker's stdout or stderr. Forwards whole lines, remembers the last."""
+
+    def __init__(self, loop: Loop, sink: Sink) -> None:
+        self._loop = loop
+        self._sink = sink
+        self._fd, self.write_end = descriptors.pipe()
+        self._rest = b""
+        self._tail = b""
+
+    def start(self) -> None:
+        """The worker has its end now: give up ours, so that its death is an EOF."""
+        os.close(self.write_end)
+        self._loop.watch(self._fd, select.EPOLLIN, self._on_readable)
+
+    def abandon(self) -> None:
+        """There will be no worker."""
+        os.close(self.write_end)
+        os.close(self._fd)
+
+    def last_words(self) -> str:
+        """The end of what was written, everything that is in the pipe by now included."""
+        while self._fd >= 0 and self._read():
+            pass
+        lines = self._tail.decode(errors="replace").splitlines()
+        return "\n".join(lines[-_TAIL_LINES:])
+
+    def _on_readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Take one piece; whether there may be more."""
+        try:
+            data = os.read(self._fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        self._tail = (self._tail + data)[-_TAIL_BYTES:]
+        if not data:  # EOF: all who had it are gone
+            self._forward(self._rest + b"\n" if self._rest else b"")
+            self._rest = b""
+            self._loop.unwatch(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+            return False
+        whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
+        self._forward(whole + newline)
+        if len(self._rest) > _READ_BYTES:  # a line without end: do not hoard it
+            self._forward(self._rest + b"\n")
+            self._rest = b""
+        return True
+
+    def _forward(self, lines: bytes) -> None:
+        if lines:
+            self._sink.write(lines)
+
+
+def _is_regular(fd: int) -> bool:
+    return stat.S_ISREG(os.fstat(fd).st_mode)

@@ -1,0 +1,99 @@
+"""What the world outside is told of the service: manager, status file, process title, log.
+
+Each of them is told after every settled round, and says nothing when nothing has changed.
+"""
+
+import os
+
+import msgspec
+import setproctitle
+
+from sengu.config.boot import Report
+from sengu.control.api import ServiceState
+from sengu.model import events as ev
+from sengu.model.observed import Observed, Outcome, Phase
+from sengu.planner.reduce import Fact
+from sengu.server.files import StatusFile
+from sengu.server.notify import Manager
+from sengu.server.service import service_state
+
+
+class Outside:
+    """Follows the facts (`on_fact`) and the state they lead to (`on_settled`)."""
+
+    def __init__(
+        self, name: str, manager: Manager, status_file: StatusFile | None, report_fd: int | None
+    ) -> None:
+        self._name = name
+        self._manager = manager
+        self._status_file = status_file
+        self._report_fd = report_fd
+        self._summary = ""
+        self._state = ServiceState.STARTING
+        self.failure = ""  # why the service never came up
+
+    def on_fact(self, fact: Fact, before: Observed, after: Observed) -> None:
+        if isinstance(fact, ev.DeployConcluded) and before.current == 0:
+            failed = fact.outcome not in (Outcome.SUCCEEDED, Outcome.SUPERSEDED)
+            if failed and after.stop is not None and after.stop.failure:
+                self.failure = f"generation {fact.generation} did not come up: {fact.reason}"
+                words = f"\n{fact.last_words}" if fact.last_words else ""
+                self.report(Report(1, self.failure + words))
+            elif fact.outcome is Outcome.SUCCEEDED:
+                self.report(Report(0))
+
+    def report(self, report: Report) -> None:
+        """Tell whoever started us as a daemon how it went; once."""
+        if self._report_fd is None:
+            return
+        try:
+            os.write(self._report_fd, msgspec.json.encode(report))
+        except BrokenPipeError:  # it did not wait
+            pass
+        finally:
+            os.close(self._report_fd)
+            self._report_fd = None
+
+    def on_settled(self, observed: Observed) -> None:
+        self._tell_manager(observed)
+        if self._status_file is not None:
+            # As the peer: a worker is listed once it serves, and until it is gone.
+            self._status_file.write(
+                (worker.generation, worker.pid)
+                for worker in observed.workers.values()
+                if worker.phase is not Phase.STARTING
+            )
+        summary = summarize(observed)
+        if summary != self._summary:
+            self._summary = summary
+            setproctitle.setproctitle(f"sengu: {self._name}: {summary}")
+            self._manager.say(f"STATUS={summary}")
+
+    def _tell_manager(self, observed: Observed) -> None:
+        state = service_state(observed)
+        if state is self._state:
+            return
+        self._state = state
+        match state:
+            case ServiceState.SERVING:
+                self._manager.say("READY=1")
+            case ServiceState.DEPLOYING:
+                self._manager.say_reloading()
+            case ServiceState.STOPPING:
+                self._manager.say("STOPPING=1")
+            case ServiceState.STARTING:
+                pass
+
+
+def summarize(observed: Observed) -> str:
+    """One line: `generation 3, 4 of 4 ready, deploying generation 4`."""
+    ready = sum(
+        worker.phase is Phase.READY and worker.generation == observed.current
+        for worker in observed.workers.values()
+    )
+    parts = [f"generation {observed.current}, {ready} of {observed.wanted} ready"]
+    if observed.stop is not None:
+        parts = [f"stopping, {len(observed.workers)} left"]
+    elif observed.deploy is not None:
+        parts.append(f"deploying generation {observed.deploy.generation}")
+    return ", ".join(parts)

@@ -1,0 +1,144 @@
+"""The running service, as the control API and the signals see it: ask, and be told.
+
+Requests become facts; answers are read off what is observed.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+
+import sengu
+from sengu.control import api
+from sengu.control.routes import Refused
+from sengu.model import events as ev
+from sengu.model.observed import Observed, Worker
+from sengu.planner.reduce import Fact
+from sengu.posix import clock
+from sengu.server.chronicle import Chronicle
+from sengu.server.core import Core
+from sengu.server.loop import Loop
+from sengu.server.stage import Stage
+
+Tell = Callable[[api.ReloadOutcome], None]
+
+
+class RunningService:
+    """Implements `control.routes.Service`."""
+
+    def __init__(self, core: Core, stage: Stage, chronicle: Chronicle, loop: Loop) -> None:
+        self._core = core
+        self._stage = stage
+        self._chronicle = chronicle
+        self._loop = loop
+        self._started_at = loop.now()
+        self._waiting: dict[int, list[Tell]] = {}
+        self._last_deploy: api.PastDeploy | None = None
+        core.on_fact(self._on_fact)
+
+    def reload(self, by: str) -> api.ReloadAccepted:
+        """Ask for a deploy. Its number is known at once: the next one. Raises Refused."""
+        if self._core.observed.stop is not None:
+            raise Refused(409, "the service is being stopped; nothing can be deployed any more")
+        last_event = self._chronicle.last_id
+        self._core.take(ev.DeployRequested(by))
+        return api.ReloadAccepted(self._core.observed.last_generation, last_event)
+
+    def await_outcome(self, generation: int, tell: Tell) -> None:
+        self._waiting.setdefault(generation, []).append(tell)
+
+    def scale(self, workers: int, by: str) -> None:
+        self._core.post(ev.ScaleRequested(workers, by))
+
+    def stop(self, immediate: bool, by: str) -> None:
+        self._core.post(ev.StopRequested(by, immediate))
+
+    def events_since(self, number: int) -> Iterable[api.Record]:
+        return self._chronicle.since(number)
+
+    def follow_events(self, reader: Callable[[api.Record], None]) -> Callable[[], None]:
+        return self._chronicle.follow(reader)
+
+    def status(self) -> api.Status:
+        observed, spec, now = self._core.observed, self._core.spec, self._loop.now()
+        return api.Status(
+            name=spec.name,
+            pid=os.getpid(),
+            version=sengu.__version__,
+            state=service_state(observed),
+            uptime_seconds=now - self._started_at,
+            command=spec.command,
+            generation=observed.current,
+            workers_wanted=observed.wanted,
+            listeners=tuple(
+                api.ListenerStatus(listener.name, listener.address, listener.fd)
+                for listener in self._stage.listeners
+            ),
+            deploy=_deploy_status(observed),
+            last_deploy=self._last_deploy,
+            workers=tuple(worker_statuses(observed, now)),
+            last_event=self._chronicle.last_id,
+        )
+
+    def _on_fact(self, fact: Fact, _before: Observed, _after: Observed) -> None:
+        if not isinstance(fact, ev.DeployConcluded):
+            return
+        past = api.PastDeploy(fact.generation, fact.outcome, fact.reason, clock.wall())
+        self._last_deploy = past
+        told = api.ReloadOutcome(fact.generation, fact.outcome, fact.reason, fact.last_words)
+        for tell in self._waiting.pop(fact.generation, ()):
+            tell(told)
+
+
+def service_state(observed: Observed) -> api.ServiceState:
+    if observed.stop is not None:
+        return api.ServiceState.STOPPING
+    if observed.current == 0:
+        return api.ServiceState.STARTING
+    if observed.deploy is not None:
+        return api.ServiceState.DEPLOYING
+    return api.ServiceState.SERVING
+
+
+def worker_statuses(observed: Observed, now: float) -> list[api.WorkerStatus]:
+    """All workers by generation and slot, and the slots that wait to start the next one."""
+    rows = [_worker_status(observed, worker, now) for worker in observed.workers.values()]
+    occupied = {(w.generation, w.slot) for w in observed.workers.values() if w.is_wanted}
+    wanted_generations = {observed.current}
+    if observed.deploy is not None:
+        wanted_generations.add(observed.deploy.generation)
+    for (generation, slot), account in observed.slots.items():
+        is_waiting = generation in wanted_generations and slot < observed.wanted
+        if is_waiting and (generation, slot) not in occupied:
+            rows.append(
+                api.WorkerStatus(
+                    slot,
+                    generation,
+                    api.WorkerState.BACKOFF,
+                    restarts=account.restarts,
+                    last_failure=account.last_failure,
+                    retry_in_seconds=max(0.0, account.retry_at - now),
+                )
+            )
+    return sorted(rows, key=lambda row: (row.generation, row.slot, row.pid or 0))
+
+
+def _worker_status(observed: Observed, worker: Worker, now: float) -> api.WorkerStatus:
+    account = observed.slot(worker.generation, worker.slot)
+    return api.WorkerStatus(
+        slot=worker.slot,
+        generation=worker.generation,
+        state=api.WorkerState(worker.phase.value),
+        pid=worker.pid,
+        uptime_seconds=now - worker.started_at,
+        restarts=account.restarts,
+        status=worker.status,
+        last_failure=account.last_failure,
+    )
+
+
+def _deploy_status(observed: Observed) -> api.DeployStatus | None:
+    deploy = observed.deploy
+    if deploy is None:
+        return None
+    return api.DeployStatus(
+        deploy.generation, deploy.requested_by, deploy.failures, deploy.last_failure
+    )

@@ -1,0 +1,34 @@
+"""The stage: what all workers of all generations share, and what therefore must outlive them."""
+
+import os
+import socket
+
+from sengu.listeners.listeners import Listeners
+from sengu.server.output import Sink
+from sengu.server.probe import Target, probe_target
+
+
+class Stage:
+    """Listeners, lifeline, output and working directory.
+
+    `captured` are the descriptors of a worker that go through us: always stderr, for a failed
+    deploy's last words; stdout only when it goes to a log file, which may be reopened.
+    """
+
+    def __init__(self, listeners: Listeners, sink: Sink, directory: str | None) -> None:
+        self.listeners = listeners
+        self.sink = sink
+        self.directory = directory
+        self.captured: tuple[int, ...] = (2,)
+        self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        # Workers get the read end; nobody writes. When all holders of the write end are gone,
+        # which is us alone, they see EOF.
+        self.lifeline_fd, self._lifeline_held = os.pipe2(os.O_CLOEXEC)
+
+    @property
+    def probe_target(self) -> Target | None:
+        """Where a readiness probe connects: the first listener that takes connections."""
+        for listener in self.listeners:
+            if listener.socket.type == socket.SOCK_STREAM:
+                return probe_target(listener.socket)
+        return None
