@@ -5,11 +5,12 @@ from sengu.model.observed import Observed
 
 
 class Agenda:
-    """Collects one round of planning. A policy either acts, or says when it next might."""
+    """Collects one round of planning at `now`. A policy either acts, or says when it next might."""
 
-    __slots__ = ("_next_worker_id", "actions", "wake_at")
+    __slots__ = ("_next_worker_id", "actions", "now", "wake_at")
 
-    def __init__(self, observed: Observed) -> None:
+    def __init__(self, observed: Observed, now: float) -> None:
+        self.now = now
         self.actions: list[AnyAction] = []
         self.wake_at: float | None = None
         self._next_worker_id = observed.next_worker_id
@@ -17,9 +18,9 @@ class Agenda:
     def do(self, action: AnyAction) -> None:
         self.actions.append(action)
 
-    def is_due(self, when: float, now: float) -> bool:
+    def is_due(self, when: float) -> bool:
         """Whether `when` has come; if not, look again then."""
-        if when <= now:
+        if when <= self.now:
             return True
         if self.wake_at is None or when < self.wake_at:
             self.wake_at = when

@@ -11,12 +11,12 @@ from sengu.planner.agenda import Agenda
 from sengu.planner.populate import start_slots
 
 
-def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> None:
+def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     for generation in observed.superseded:
         newest = f"generation {observed.last_generation} was asked for meanwhile"
         agenda.do(ConcludeDeploy(generation, Outcome.SUPERSEDED, newest))
     if observed.deploy is None:
-        _auto_restart(observed, now, agenda)
+        _auto_restart(observed, agenda)
     elif not observed.generations[observed.deploy.generation].prepared:
         _prepare(observed.deploy, agenda)
     elif observed.deploy.failures >= spec.boot.attempts:
@@ -24,7 +24,7 @@ def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> N
     elif is_complete(observed, observed.deploy.generation):
         agenda.do(_verdict(observed.deploy, Outcome.SUCCEEDED, "all workers are ready"))
     else:
-        _bring_up(spec, observed, observed.deploy, now, agenda)
+        _bring_up(spec, observed, observed.deploy, agenda)
 
 
 def is_complete(observed: Observed, generation: int) -> bool:
@@ -55,27 +55,25 @@ def _verdict(deploy: Deploy, outcome: Outcome, reason: str) -> ConcludeDeploy:
     return ConcludeDeploy(deploy.generation, outcome, reason, words)
 
 
-def _bring_up(
-    spec: ServiceSpec, observed: Observed, deploy: Deploy, now: float, agenda: Agenda
-) -> None:
+def _bring_up(spec: ServiceSpec, observed: Observed, deploy: Deploy, agenda: Agenda) -> None:
     generation = deploy.generation
     mine = list(observed.workers_of(generation))
     taken = {worker.slot for worker in mine if worker.is_wanted}
     missing = [slot for slot in range(observed.wanted) if slot not in taken]
     if observed.current == 0:
-        start_slots(observed, generation, missing, now, agenda)
+        start_slots(observed, generation, missing, agenda)
     elif not any(worker.phase is Phase.READY for worker in mine):
         if not taken:  # one candidate shows whether the new generation is any good
-            start_slots(observed, generation, missing[:1], now, agenda, "candidate of the deploy")
+            start_slots(observed, generation, missing[:1], agenda, "candidate of the deploy")
     else:
         if isinstance(spec.strategy, Rolling):
             live = sum(worker.is_wanted for worker in observed.workers.values())
             room = observed.wanted + spec.strategy.max_surge - live
             missing = missing[: max(room, 0)]
-        start_slots(observed, generation, missing, now, agenda)
+        start_slots(observed, generation, missing, agenda)
 
 
-def _auto_restart(observed: Observed, now: float, agenda: Agenda) -> None:
+def _auto_restart(observed: Observed, agenda: Agenda) -> None:
     """As Server::Starter: after the interval if no old worker is left, after two in any case."""
     generation = observed.generations.get(observed.current)
     if generation is None or generation.serving_since is None:
@@ -84,5 +82,5 @@ def _auto_restart(observed: Observed, now: float, agenda: Agenda) -> None:
     if interval is None:
         return
     only_current = all(w.generation == observed.current for w in observed.workers.values())
-    if agenda.is_due(generation.serving_since + interval * (1 if only_current else 2), now):
+    if agenda.is_due(generation.serving_since + interval * (1 if only_current else 2)):
         agenda.do(RequestDeploy("auto-restart"))

@@ -11,48 +11,48 @@ _WATCHDOG_SIGNAL = 6  # SIGABRT
 _WATCHDOG_GRACE_SECONDS = 2.0
 
 
-def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> None:
+def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     for worker in observed.workers.values():
         if worker.phase is Phase.STARTING:
-            _boot(spec, worker, now, agenda)
+            _boot(spec, worker, agenda)
         elif worker.phase is Phase.READY:
-            _watchdog(spec, worker, now, agenda)
+            _watchdog(spec, worker, agenda)
         elif worker.phase is Phase.STOPPING:
-            _escalation(worker, now, agenda)
+            _escalation(worker, agenda)
 
 
-def _boot(spec: ServiceSpec, worker: Worker, now: float, agenda: Agenda) -> None:
+def _boot(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> None:
     readiness = spec.boot.readiness
     if isinstance(readiness, ReadyAfterDelay):
-        if agenda.is_due(worker.started_at + readiness.seconds, now):
+        if agenda.is_due(worker.started_at + readiness.seconds):
             agenda.do(DeclareReady(worker.id, f"alive after {readiness.seconds:g} s"))
-    elif agenda.is_due(worker.started_at + spec.boot.timeout_seconds, now):
+    elif agenda.is_due(worker.started_at + spec.boot.timeout_seconds):
         agenda.do(
             StopWorker(
                 worker.id,
                 spec.stop.signal,
-                now + spec.stop.grace_seconds,
+                agenda.now + spec.stop.grace_seconds,
                 f"not ready within {spec.boot.timeout_seconds:g} s",
                 failed=True,
             )
         )
 
 
-def _watchdog(spec: ServiceSpec, worker: Worker, now: float, agenda: Agenda) -> None:
+def _watchdog(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> None:
     if spec.watchdog_seconds is None or worker.beat_at is None:
         return
-    if agenda.is_due(worker.beat_at + spec.watchdog_seconds, now):
+    if agenda.is_due(worker.beat_at + spec.watchdog_seconds):
         agenda.do(
             StopWorker(
                 worker.id,
                 _WATCHDOG_SIGNAL,
-                now + _WATCHDOG_GRACE_SECONDS,
+                agenda.now + _WATCHDOG_GRACE_SECONDS,
                 f"no WATCHDOG=1 for {spec.watchdog_seconds:g} s",
                 failed=True,
             )
         )
 
 
-def _escalation(worker: Worker, now: float, agenda: Agenda) -> None:
-    if worker.kill_at is not None and agenda.is_due(worker.kill_at, now):
+def _escalation(worker: Worker, agenda: Agenda) -> None:
+    if worker.kill_at is not None and agenda.is_due(worker.kill_at):
         agenda.do(KillWorker(worker.id, "still there at the end of its grace period"))

@@ -26,9 +26,9 @@ _STOPPING = (liveness.plan, shutdown.plan)
 
 def plan(spec: ServiceSpec, observed: Observed, now: float) -> Plan:
     """Decide what to do about `observed` at `now` (monotonic seconds)."""
-    agenda = Agenda(observed)
+    agenda = Agenda(observed, now)
     for policy in _STOPPING if observed.stop else _RUNNING:
-        policy(spec, observed, now, agenda)
+        policy(spec, observed, agenda)
         if agenda.actions:
             break
     return Plan(tuple(agenda.actions), agenda.wake_at)

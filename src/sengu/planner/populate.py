@@ -10,7 +10,7 @@ from sengu.model.service import Rolling, ServiceSpec
 from sengu.planner.agenda import Agenda
 
 
-def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> None:
+def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     if observed.current == 0:
         return
     taken = {w.slot for w in observed.workers_of(observed.current) if w.is_wanted}
@@ -20,21 +20,20 @@ def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> N
         live = sum(worker.is_wanted for worker in observed.workers.values())
         lacking = observed.wanted - spec.strategy.max_unavailable - live
         missing = missing[: max(lacking, 0)]
-    start_slots(observed, observed.current, missing, now, agenda)
+    start_slots(observed, observed.current, missing, agenda)
 
 
 def start_slots(
     observed: Observed,
     generation: int,
     slots: Iterable[int],
-    now: float,
     agenda: Agenda,
     reason: str = "",
 ) -> None:
     """Start a worker in each of `slots` whose back-off is over."""
     for slot in slots:
         account = observed.slot(generation, slot)
-        if agenda.is_due(account.retry_at, now):
+        if agenda.is_due(account.retry_at):
             why = f"after: {account.last_failure}" if account.last_failure else "slot is empty"
             agenda.start(generation, slot, reason or why)
 

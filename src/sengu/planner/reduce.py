@@ -49,7 +49,7 @@ def initial(spec: ServiceSpec) -> Observed:
     return Observed(wanted=spec.workers)
 
 
-def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Observed:  # noqa: PLR0911, PLR0912
+def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Observed:  # noqa: PLR0912
     """Take one fact in. `now` is monotonic seconds."""
     match event:
         case ev.DeployRequested():

@@ -12,15 +12,17 @@ from sengu.model.service import Rolling, ServiceSpec
 from sengu.planner.agenda import Agenda
 
 
-def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> None:
+def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     spare = observed.ready_count() - _floor(spec, observed)
-    for worker, reason in _surplus(spec, observed, now, agenda):
+    for worker, reason in _surplus(spec, observed, agenda):
         if worker.phase is Phase.READY:
             if spare <= 0:
                 continue
             spare -= 1
         agenda.do(
-            StopWorker(worker.id, spec.retire.signal, now + spec.retire.grace_seconds, reason)
+            StopWorker(
+                worker.id, spec.retire.signal, agenda.now + spec.retire.grace_seconds, reason
+            )
         )
     inhabited = {worker.generation for worker in observed.workers.values()}
     for number in observed.generations:
@@ -40,26 +42,22 @@ def _in_use(observed: Observed) -> tuple[int, ...]:
     return (observed.current, *incoming)
 
 
-def _surplus(
-    spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda
-) -> Iterator[tuple[Worker, str]]:
+def _surplus(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> Iterator[tuple[Worker, str]]:
     in_use = _in_use(observed)
     for worker in observed.workers.values():
         if not worker.is_wanted:
             continue
         if worker.generation not in in_use:
             retire_at = observed.generations[worker.generation].retire_at
-            if agenda.is_due(now if retire_at is None else retire_at, now):
+            if retire_at is None or agenda.is_due(retire_at):
                 yield worker, f"generation {observed.current} serves instead"
         elif worker.slot >= observed.wanted:
             yield worker, f"scaled to {observed.wanted}"
     if isinstance(spec.strategy, Rolling) and observed.deploy is not None and observed.current:
-        yield from _rolled(spec.strategy, observed, now, agenda)
+        yield from _rolled(spec.strategy, observed, agenda)
 
 
-def _rolled(
-    strategy: Rolling, observed: Observed, now: float, agenda: Agenda
-) -> Iterator[tuple[Worker, str]]:
+def _rolled(strategy: Rolling, observed: Observed, agenda: Agenda) -> Iterator[tuple[Worker, str]]:
     """Old workers that a rolling deploy may take out, those with a ready successor first."""
     assert observed.deploy is not None
     generation = observed.generations[observed.deploy.generation]
@@ -69,7 +67,7 @@ def _rolled(
         for worker in observed.workers_of(generation.number)
         if worker.ready_at is not None
         and worker.phase is Phase.READY
-        and agenda.is_due(worker.ready_at + delay, now)
+        and agenda.is_due(worker.ready_at + delay)
     }
     if not settled:
         return

@@ -6,7 +6,7 @@ from sengu.model.service import ServiceSpec
 from sengu.planner.agenda import Agenda
 
 
-def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> None:
+def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     stop = observed.stop
     assert stop is not None
     pending = observed.superseded
@@ -21,7 +21,7 @@ def plan(spec: ServiceSpec, observed: Observed, now: float, agenda: Agenda) -> N
         elif worker.is_wanted or _heard_another_signal(spec, worker.stop_signal):
             if worker.phase is Phase.KILLED:
                 continue
-            kill_at = now + spec.stop.grace_seconds
+            kill_at = agenda.now + spec.stop.grace_seconds
             if worker.kill_at is not None:
                 kill_at = min(kill_at, worker.kill_at)
             agenda.do(StopWorker(worker.id, spec.stop.signal, kill_at, stop.reason))
