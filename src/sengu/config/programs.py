@@ -35,7 +35,7 @@ def check_program(program: str, search_path: str | None, directory: str) -> None
         _check_file(program, existing[0])
     in_directory = os.path.isfile(os.path.join(directory, program))
     hint = f"write ./{program}" if in_directory else "check its name, or give its full path"
-    raise UsageError(f"program {program!r} was not found in PATH {':'.join(folders)!r}; {hint}")
+    raise UsageError(f"program {program!r} was not found in PATH; {hint}")
 
 
 def split_log_command(log_file: str) -> list[str] | None:

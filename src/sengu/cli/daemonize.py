@@ -1,0 +1,75 @@
+"""`sengu start --daemonize`: the server goes into the background, its first outcome comes back.
+
+Imported by `cli.start`.
+"""
+
+import contextlib
+import os
+import select
+import sys
+from typing import NoReturn
+
+import click
+import msgspec
+
+from sengu.cli.exits import Exit
+from sengu.cli.start import become_server
+from sengu.cli.text import say
+from sengu.cli.waiting import Deadline, waiting_for
+from sengu.config.assemble import Launch
+from sengu.config.boot import Report
+from sengu.errors import SenguError
+
+_PATIENCE_SECONDS = 3.0
+
+
+def run_in_background(launch: Launch) -> int:
+    """Start the server as a daemon; return the exit code of its first generation's start.
+
+    fork, setsid, fork: the grandchild leads no session, so that no terminal can become its own.
+    """
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _detach(launch, writer)
+    os.close(writer)
+    os.waitpid(child, 0)
+    name = launch.boot.service.name
+    with waiting_for(f"{name!r} goes on starting; see sengu status {name}", Deadline(None)):
+        report = _await_report(reader, launch)
+    if report.error:
+        click.echo(f"sengu: {report.error}", err=True)
+    return report.exit_code
+
+
+def _detach(launch: Launch, writer: int) -> NoReturn:
+    """In the child: leave the terminal and become the server. Never returns."""
+    try:
+        os.setsid()
+        if os.fork() != 0:
+            os._exit(Exit.OK)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0, inheritable=True)
+        os.set_inheritable(writer, True)
+        boot = msgspec.structs.replace(launch.boot, report_fd=writer)
+        become_server(Launch(boot, launch.environment))
+    except BaseException as problem:  # the parent's code must not run twice
+        with contextlib.suppress(OSError):  # nobody waits any more
+            os.write(writer, msgspec.json.encode(Report(Exit.FAILED, str(problem))))
+    finally:
+        os._exit(Exit.FAILED)
+
+
+def _await_report(reader: int, launch: Launch) -> Report:
+    if not select.select([reader], [], [], _PATIENCE_SECONDS)[0]:
+        say("waiting for the first generation to become ready")
+    with open(reader, "rb") as stream:
+        data = stream.read()
+    if not data:
+        raise SenguError(
+            "the server ended without saying why; look at the end of its log, "
+            f"{launch.boot.files.log}"
+        )
+    return msgspec.json.decode(data, type=Report)

@@ -1,0 +1,96 @@
+"""`sengu status`: one instance, as a table or as JSON."""
+
+import shlex
+import time
+
+import click
+import msgspec
+
+from sengu.cli.exits import Exit
+from sengu.cli.options import Verb
+from sengu.cli.text import duration, plural, printable, table
+from sengu.cli.which import on_instance
+from sengu.control.api import Status, WorkerStatus
+from sengu.control.client import ControlClient
+
+_HEADINGS = ("SERVICE", "GENERATION", "SLOT", "PID", "STATE", "UPTIME", "RESTARTS", "NOTE")
+
+
+@click.command(
+    "status",
+    cls=Verb,
+    examples=(
+        ("sengu status", "The instance of this directory."),
+        ("sengu status web --json | jq .generation", "For programs; docs/openapi.json has it all."),
+    ),
+)
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@on_instance
+def command(client: ControlClient, as_json: bool) -> int:
+    """Show generations, workers, listeners and the last deploy of an instance.
+
+    NAME is the name of the current directory if left out.
+    """
+    status = client.status()
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
+        return Exit.OK
+    click.echo("\n".join(_summary(status, time.time())))
+    if status.workers:
+        click.echo()
+        click.echo(table(_HEADINGS, [_row(status.name, worker) for worker in status.workers]))
+    return Exit.OK
+
+
+def _summary(status: Status, now: float) -> list[str]:
+    """What is true of the whole, a line for each thing that there is."""
+    serving = f" generation {status.generation}" if status.generation else ""
+    wanted = plural(status.workers_wanted, "worker")
+    lines = [
+        f"{status.name}: {status.state}{serving}, {wanted} wanted, "
+        f"up {duration(status.uptime_seconds)}, pid {status.pid}, sengu {status.version}",
+        f"  command    {printable(shlex.join(status.command))}",
+    ]
+    lines += [
+        f"  listener   {printable(one.address)} ({printable(one.name)}, descriptor {one.fd})"
+        for one in status.listeners
+    ]
+    if status.deploy is not None:
+        deploy = status.deploy
+        failed = f"; {plural(deploy.failures, 'failure')}" if deploy.failures else ""
+        why = f", the last: {printable(deploy.last_failure)}" if deploy.last_failure else ""
+        lines.append(
+            f"  deploying  generation {deploy.generation}, asked for by "
+            f"{printable(deploy.requested_by)}{failed}{why}"
+        )
+    if status.last_deploy is not None:
+        last = status.last_deploy
+        lines.append(
+            f"  deployed   generation {last.generation} {last.outcome} "
+            f"{duration(now - last.at)} ago: {printable(last.reason)}"
+        )
+    return lines
+
+
+def _row(service: str, worker: WorkerStatus) -> tuple[str, ...]:
+    return (
+        service,
+        str(worker.generation),
+        str(worker.slot),
+        "-" if worker.pid is None else str(worker.pid),
+        worker.state.value,
+        "-" if worker.uptime_seconds is None else duration(worker.uptime_seconds),
+        str(worker.restarts),
+        _note(worker),
+    )
+
+
+def _note(worker: WorkerStatus) -> str:
+    notes = []
+    if worker.retry_in_seconds is not None:
+        notes.append(f"again in {duration(worker.retry_in_seconds)}")
+    if worker.status:
+        notes.append(printable(worker.status))
+    if worker.last_failure:
+        notes.append(f"last failure: {printable(worker.last_failure)}")
+    return "; ".join(notes)
