@@ -30,11 +30,7 @@ class Outcome(enum.StrEnum):
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """The process in a slot. Times are monotonic seconds.
-
-    `failed` says that its slot has already been charged for it (it missed a deadline), so that
-    its exit is not charged a second time.
-    """
+    """The process in a slot. Times are monotonic seconds."""
 
     id: int
     generation: int
@@ -46,7 +42,6 @@ class Worker(msgspec.Struct, frozen=True):
     beat_at: float | None = None
     kill_at: float | None = None
     stop_signal: int = 0
-    failed: bool = False
     status: str = ""
 
     @property
@@ -56,7 +51,10 @@ class Worker(msgspec.Struct, frozen=True):
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """The account of one slot of one generation: how often its workers died, and of what."""
+    """The account of one slot of one generation: how often its workers died, and of what.
+
+    `failures` are those in a row. A slot without a failure has no account.
+    """
 
     restarts: int = 0
     failures: int = 0
@@ -86,11 +84,16 @@ class Deploy(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """The service is being stopped. `failure` is why, when it never came up."""
+    """The service is being stopped; nobody lives beyond `kill_at` (monotonic seconds).
+
+    `failure` is why, when it never came up. `is_over`: nothing is left to be done.
+    """
 
     reason: str
+    kill_at: float
     immediate: bool = False
     failure: str = ""
+    is_over: bool = False
 
 
 class Observed(msgspec.Struct, frozen=True):

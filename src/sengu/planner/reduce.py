@@ -14,11 +14,11 @@ from sengu.model.observed import (
     Observed,
     Outcome,
     Phase,
-    Slot,
     Stop,
     Worker,
 )
 from sengu.model.service import ServiceSpec
+from sengu.planner.account import Failure, charge_deploy, charge_slot, charge_worker
 
 replace = msgspec.structs.replace
 
@@ -59,15 +59,16 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
                 observed, event.generation, prepared=True, pacing=event.pacing
             )
         case ev.GenerationFailed():
-            return _charge_deploy(observed, event.generation, event.problem, "")
+            return charge_deploy(observed, event.generation, Failure(event.problem, now))
         case ev.GenerationRetired():
             return _forget_generation(observed, event.generation)
         case ev.DeployConcluded():
-            return _deploy_concluded(observed, event, now)
+            return _deploy_concluded(spec, observed, event, now)
         case ev.WorkerStarted():
             return _worker_started(observed, event, now)
         case ev.StartFailed():
-            return _charge(spec, observed, (event.generation, event.slot), event.problem, now)
+            failure = Failure(event.problem, now)
+            return charge_slot(spec, observed, (event.generation, event.slot), failure)
         case ev.WorkerReady():
             return _worker_ready(observed, event.worker, now)
         case ev.WorkerBeat():
@@ -89,11 +90,10 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
             rested_from = observed.wanted if observed.rested_from is None else observed.rested_from
             return replace(observed, wanted=0, rested_from=rested_from)
         case ev.StopRequested():
-            immediate = event.immediate or (observed.stop is not None and observed.stop.immediate)
-            failure = observed.stop.failure if observed.stop else ""
-            return replace(observed, stop=Stop(f"stop by {event.by}", immediate, failure))
+            return _stop_requested(spec, observed, event, now)
         case ev.ServiceStopped():
-            return observed
+            assert observed.stop is not None
+            return replace(observed, stop=replace(observed.stop, is_over=True))
         case _:
             assert_never(event)
 
@@ -116,7 +116,20 @@ def _deploy_requested(observed: Observed, event: ev.DeployRequested) -> Observed
     )
 
 
-def _deploy_concluded(observed: Observed, event: ev.DeployConcluded, now: float) -> Observed:
+def _stop_requested(
+    spec: ServiceSpec, observed: Observed, event: ev.StopRequested, now: float
+) -> Observed:
+    reason = f"stop by {event.by}"
+    if observed.stop is None:
+        kill_at = now + spec.stop.grace_seconds
+        return replace(observed, stop=Stop(reason, kill_at, event.immediate))
+    immediate = event.immediate or observed.stop.immediate
+    return replace(observed, stop=replace(observed.stop, reason=reason, immediate=immediate))
+
+
+def _deploy_concluded(
+    spec: ServiceSpec, observed: Observed, event: ev.DeployConcluded, now: float
+) -> Observed:
     superseded = tuple(n for n in observed.superseded if n != event.generation)
     observed = replace(observed, superseded=superseded)
     if observed.deploy is not None and observed.deploy.generation == event.generation:
@@ -125,7 +138,9 @@ def _deploy_concluded(observed: Observed, event: ev.DeployConcluded, now: float)
         observed = _change_generation(observed, event.generation, retire_at=now)
         never_served = observed.current == 0 and observed.deploy is None
         if never_served and observed.stop is None:
-            observed = replace(observed, stop=Stop(event.reason, failure=event.reason))
+            kill_at = now + spec.stop.grace_seconds
+            stop = Stop(event.reason, kill_at, failure=event.reason)
+            observed = replace(observed, stop=stop)
         return observed
     incoming = observed.generations[event.generation]
     retire_at = now + incoming.pacing.kill_old_delay_seconds
@@ -141,9 +156,6 @@ def _deploy_concluded(observed: Observed, event: ev.DeployConcluded, now: float)
 
 
 def _worker_started(observed: Observed, event: ev.WorkerStarted, now: float) -> Observed:
-    key = (event.generation, event.slot)
-    known = observed.slots.get(key)
-    account = Slot() if known is None else replace(known, restarts=known.restarts + 1)
     worker = Worker(
         event.worker, event.generation, event.slot, event.pid, Phase.STARTING, started_at=now
     )
@@ -151,7 +163,6 @@ def _worker_started(observed: Observed, event: ev.WorkerStarted, now: float) -> 
         observed,
         next_worker_id=max(observed.next_worker_id, event.worker + 1),
         workers={**observed.workers, worker.id: worker},
-        slots={**observed.slots, key: account},
     )
 
 
@@ -173,14 +184,14 @@ def _worker_stopping(
     if deploy is not None and rolled and not event.failed and observed.stop is None:
         observed = replace(observed, deploy=replace(deploy, has_stopped_old=True))
     if event.failed:
-        observed = _charge_worker(spec, observed, worker, event.reason, event.last_words, now)
+        failure = Failure(event.reason, now, event.last_words)
+        observed = charge_worker(spec, observed, worker, failure)
     return _change_worker(
         observed,
         event.worker,
         phase=Phase.STOPPING,
         kill_at=event.kill_at,
         stop_signal=event.signal,
-        failed=worker.failed or event.failed,
     )
 
 
@@ -193,52 +204,9 @@ def _worker_exited(
     workers = {k: v for k, v in observed.workers.items() if k != event.worker}
     observed = replace(observed, workers=workers)
     if worker.is_wanted:
-        return _charge_worker(spec, observed, worker, event.how, event.last_words, now)
+        failure = Failure(event.how, now, event.last_words)
+        return charge_worker(spec, observed, worker, failure)
     return observed
-
-
-def _charge_worker(
-    spec: ServiceSpec, observed: Observed, worker: Worker, problem: str, words: str, now: float
-) -> Observed:
-    """Write a failure to the account of the worker's slot, and to the deploy it belongs to."""
-    key = (worker.generation, worker.slot)
-    stable_since = None if worker.ready_at is None else worker.ready_at
-    if stable_since is not None and now - stable_since >= spec.restart.stable_seconds:
-        cleared = replace(observed.slot(*key), failures=0)
-        observed = replace(observed, slots={**observed.slots, key: cleared})
-    return _charge(spec, observed, key, problem, now, words)
-
-
-def _charge(
-    spec: ServiceSpec,
-    observed: Observed,
-    key: tuple[int, int],
-    problem: str,
-    now: float,
-    words: str = "",
-) -> Observed:
-    account = observed.slot(*key)
-    failures = account.failures + 1
-    account = replace(
-        account,
-        failures=failures,
-        retry_at=now + spec.restart.delay_seconds(failures),
-        last_failure=problem,
-    )
-    observed = replace(observed, slots={**observed.slots, key: account})
-    return _charge_deploy(observed, key[0], problem, words)
-
-
-def _charge_deploy(observed: Observed, generation: int, problem: str, words: str) -> Observed:
-    deploy = observed.deploy
-    if deploy is None or deploy.generation != generation:
-        return observed
-    return replace(
-        observed,
-        deploy=replace(
-            deploy, failures=deploy.failures + 1, last_failure=problem, last_words=words
-        ),
-    )
 
 
 def _change_worker(observed: Observed, worker_id: int, **changes: object) -> Observed:
