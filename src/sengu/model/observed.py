@@ -68,7 +68,6 @@ class Generation(msgspec.Struct, frozen=True):
     number: int
     prepared: bool = False
     pacing: Pacing = Pacing()
-    serving_since: float | None = None
     retire_at: float | None = None
 
 
@@ -97,7 +96,10 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """Everything the planner knows. `current` is the generation that serves, 0 before the first."""
+    """Everything the planner knows. `current` is the generation that serves, 0 before the first.
+
+    `concluded_at` is when the last deploy ended, well or not (monotonic seconds).
+    """
 
     wanted: int
     current: int = 0
@@ -108,6 +110,7 @@ class Observed(msgspec.Struct, frozen=True):
     slots: Mapping[tuple[int, int], Slot] = {}
     deploy: Deploy | None = None
     superseded: tuple[int, ...] = ()
+    concluded_at: float = 0.0
     rested_from: int | None = None
     stop: Stop | None = None
 

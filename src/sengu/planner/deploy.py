@@ -74,13 +74,14 @@ def _bring_up(spec: ServiceSpec, observed: Observed, deploy: Deploy, agenda: Age
 
 
 def _auto_restart(observed: Observed, agenda: Agenda) -> None:
-    """As Server::Starter: after the interval if no old worker is left, after two in any case."""
+    """As Server::Starter: after the interval if no old worker is left, after two in any case.
+
+    A deploy that failed counts as well: the next try comes an interval later, not at once.
+    """
     generation = observed.generations.get(observed.current)
-    if generation is None or generation.serving_since is None:
-        return
-    interval = generation.pacing.auto_restart_seconds
-    if interval is None:
+    interval = generation.pacing.auto_restart_seconds if generation else None
+    if interval is None or observed.rested_from is not None:
         return
     only_current = all(w.generation == observed.current for w in observed.workers.values())
-    if agenda.is_due(generation.serving_since + interval * (1 if only_current else 2)):
+    if agenda.is_due(observed.concluded_at + interval * (1 if only_current else 2)):
         agenda.do(RequestDeploy("auto-restart"))

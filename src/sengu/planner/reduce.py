@@ -134,6 +134,7 @@ def _deploy_concluded(
     observed = replace(observed, superseded=superseded)
     if observed.deploy is not None and observed.deploy.generation == event.generation:
         observed = replace(observed, deploy=None)
+    observed = replace(observed, concluded_at=now)
     if event.outcome is not Outcome.SUCCEEDED:
         observed = _change_generation(observed, event.generation, retire_at=now)
         never_served = observed.current == 0 and observed.deploy is None
@@ -144,15 +145,10 @@ def _deploy_concluded(
         return observed
     incoming = observed.generations[event.generation]
     retire_at = now + incoming.pacing.kill_old_delay_seconds
-    generations = {
-        number: generation
-        if generation.retire_at is not None
-        else replace(generation, retire_at=retire_at)
-        for number, generation in observed.generations.items()
-        if number != event.generation
-    }
-    generations[event.generation] = replace(incoming, serving_since=now)
-    return replace(observed, current=event.generation, generations=generations)
+    for generation in observed.generations.values():
+        if generation.number != incoming.number and generation.retire_at is None:
+            observed = _change_generation(observed, generation.number, retire_at=retire_at)
+    return replace(observed, current=incoming.number)
 
 
 def _worker_started(observed: Observed, event: ev.WorkerStarted, now: float) -> Observed:
