@@ -28,11 +28,13 @@ def _first_line(path: str) -> str | None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:  # unreadable, or gone since it was listed: the peer passes over it too
         return None
-    with open(fd, "rb") as stream:
-        try:
-            line = stream.readline(_MAX_VALUE_BYTES)
-        except OSError:  # a directory
-            return None
-    if not line or b"\0" in line:  # no string with a NUL in it can be in an environment
+    try:
+        data = os.read(fd, _MAX_VALUE_BYTES)
+    except OSError:  # a directory
         return None
-    return os.fsdecode(line.removesuffix(b"\n"))
+    finally:
+        os.close(fd)
+    line = data.partition(b"\n")[0]
+    if not data or b"\0" in line:  # no string with a NUL in it can be in an environment
+        return None
+    return os.fsdecode(line)
