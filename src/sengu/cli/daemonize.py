@@ -40,7 +40,7 @@ def run_in_background(launch: Launch) -> int:
     with waiting_for(f"{name!r} goes on starting; see sengu status {name}", Deadline(None)):
         report = _await_report(reader, launch)
     if report.error:
-        click.echo(f"sengu: {report.error}", err=True)
+        click.echo(f"sengu: error: {report.error}", err=True)
     return report.exit_code
 
 

@@ -109,7 +109,7 @@ def run(args: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"sengu: {message}", err=True)
+    click.echo(f"sengu: error: {message}", err=True)
     return code
 
 

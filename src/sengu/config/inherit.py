@@ -64,16 +64,17 @@ def _from_server_starter(environ: Mapping[str, str]) -> list[tuple[Inherited, st
     found = []
     for entry in filter(None, environ.get(variable, "").split(";")):
         key, _, number = entry.rpartition("=")
-        found.append((Inherited(_descriptor(variable, number), _listener(key).name), variable))
+        name = _listener(key, entry).name
+        found.append((Inherited(_descriptor(variable, number), name), variable))
     return found
 
 
-def _listener(key: str) -> ListenerSpec:
+def _listener(key: str, entry: str) -> ListenerSpec:
     try:
         return parse_path(key) if "/" in key or key.startswith("@") else parse_port(key)
     except UsageError:
         raise UsageError(
-            f"SERVER_STARTER_PORT names {key!r}, which is no address; "
+            f"SERVER_STARTER_PORT holds {entry!r} where ADDRESS=FD is due; "
             "unset SERVER_STARTER_PORT if no starter has passed you a listener"
         ) from None
 
