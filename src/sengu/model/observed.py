@@ -72,7 +72,11 @@ class Generation(msgspec.Struct, frozen=True):
 
 
 class Deploy(msgspec.Struct, frozen=True):
-    """The deploy under way, named by the generation that it brings."""
+    """The deploy under way, named by the generation that it brings.
+
+    `wakes`: the service was resting when it was asked for. The old generation rests on meanwhile,
+    and so does the service if the deploy fails.
+    """
 
     generation: int
     requested_by: str
@@ -80,6 +84,7 @@ class Deploy(msgspec.Struct, frozen=True):
     last_failure: str = ""
     last_words: str = ""
     has_stopped_old: bool = False
+    wakes: bool = False
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -121,6 +126,10 @@ class Observed(msgspec.Struct, frozen=True):
     def ready_count(self) -> int:
         """Workers of any generation that can serve and were not asked to stop."""
         return sum(worker.phase is Phase.READY for worker in self.workers.values())
+
+    def live_count(self) -> int:
+        """Workers of any generation that were not asked to stop."""
+        return sum(worker.is_wanted for worker in self.workers.values())
 
     def slot(self, generation: int, slot: int) -> Slot:
         return self.slots.get((generation, slot), _NEW_SLOT)

@@ -82,13 +82,13 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
         case ev.WorkerExited():
             return _worker_exited(spec, observed, event, now)
         case ev.ScaleRequested():
-            return replace(observed, wanted=event.workers, rested_from=None)
+            return _scaled(observed, event.workers)
         case ev.ScaleAdjusted():
             wanted = max(0, observed.wanted + event.delta)
-            return replace(observed, wanted=wanted, rested_from=None)
+            # One less than none is no news, least of all to a resting service.
+            return observed if wanted == observed.wanted else _scaled(observed, wanted)
         case ev.RestRequested():
-            rested_from = observed.wanted if observed.rested_from is None else observed.rested_from
-            return replace(observed, wanted=0, rested_from=rested_from)
+            return _rested(observed)
         case ev.StopRequested():
             return _stop_requested(spec, observed, event, now)
         case ev.ServiceStopped():
@@ -103,17 +103,30 @@ def _deploy_requested(observed: Observed, event: ev.DeployRequested) -> Observed
         return observed
     number = observed.last_generation + 1
     superseded = observed.superseded
+    wakes = observed.rested_from is not None
     if observed.deploy is not None:
         superseded = (*superseded, observed.deploy.generation)
+        wakes = wakes or observed.deploy.wakes
     return replace(
         observed,
         last_generation=number,
         generations={**observed.generations, number: Generation(number)},
-        deploy=Deploy(number, event.by),
+        deploy=Deploy(number, event.by, wakes=wakes),
         superseded=superseded,
         wanted=observed.wanted if observed.rested_from is None else observed.rested_from,
         rested_from=None,
     )
+
+
+def _scaled(observed: Observed, wanted: int) -> Observed:
+    deploy = observed.deploy and replace(observed.deploy, wakes=False)
+    return replace(observed, wanted=wanted, rested_from=None, deploy=deploy)
+
+
+def _rested(observed: Observed) -> Observed:
+    if observed.rested_from is not None:
+        return observed
+    return replace(observed, wanted=0, rested_from=observed.wanted)
 
 
 def _stop_requested(
@@ -131,24 +144,26 @@ def _deploy_concluded(
     spec: ServiceSpec, observed: Observed, event: ev.DeployConcluded, now: float
 ) -> Observed:
     superseded = tuple(n for n in observed.superseded if n != event.generation)
-    observed = replace(observed, superseded=superseded)
-    if observed.deploy is not None and observed.deploy.generation == event.generation:
-        observed = replace(observed, deploy=None)
-    observed = replace(observed, concluded_at=now)
-    if event.outcome is not Outcome.SUCCEEDED:
-        observed = _change_generation(observed, event.generation, retire_at=now)
-        never_served = observed.current == 0 and observed.deploy is None
-        if never_served and observed.stop is None:
-            kill_at = now + spec.stop.grace_seconds
-            stop = Stop(event.reason, kill_at, failure=event.reason)
-            observed = replace(observed, stop=stop)
+    observed = replace(observed, superseded=superseded, concluded_at=now)
+    if event.outcome is Outcome.SUCCEEDED:
+        return _now_serves(replace(observed, deploy=None), event.generation, now)
+    observed = _change_generation(observed, event.generation, retire_at=now)
+    deploy = observed.deploy
+    if deploy is None or deploy.generation != event.generation:  # another has superseded it
         return observed
-    incoming = observed.generations[event.generation]
-    retire_at = now + incoming.pacing.kill_old_delay_seconds
+    observed = replace(observed, deploy=None)
+    if observed.current == 0 and observed.stop is None:
+        kill_at = now + spec.stop.grace_seconds
+        return replace(observed, stop=Stop(event.reason, kill_at, failure=event.reason))
+    return _rested(observed) if deploy.wakes else observed
+
+
+def _now_serves(observed: Observed, number: int, now: float) -> Observed:
+    retire_at = now + observed.generations[number].pacing.kill_old_delay_seconds
     for generation in observed.generations.values():
-        if generation.number != incoming.number and generation.retire_at is None:
+        if generation.number != number and generation.retire_at is None:
             observed = _change_generation(observed, generation.number, retire_at=retire_at)
-    return replace(observed, current=incoming.number)
+    return replace(observed, current=number)
 
 
 def _worker_started(observed: Observed, event: ev.WorkerStarted, now: float) -> Observed:
