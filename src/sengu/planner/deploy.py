@@ -6,9 +6,10 @@ Nothing of the old generation is touched before the verdict, but for a rolling d
 
 from sengu.model.actions import ConcludeDeploy, PrepareGeneration, RequestDeploy
 from sengu.model.observed import Deploy, Observed, Outcome, Phase
-from sengu.model.service import Rolling, ServiceSpec
+from sengu.model.service import ServiceSpec
 from sengu.planner.agenda import Agenda
 from sengu.planner.populate import start_slots
+from sengu.planner.quorum import room
 
 
 def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
@@ -20,14 +21,14 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     elif not observed.generations[observed.deploy.generation].prepared:
         _prepare(observed.deploy, agenda)
     elif observed.deploy.failures >= spec.boot.attempts:
-        _give_up(spec, observed.deploy, agenda)
-    elif is_complete(observed, observed.deploy.generation):
+        _give_up(observed.deploy, agenda)
+    elif _is_complete(observed, observed.deploy.generation):
         agenda.do(_verdict(observed.deploy, Outcome.SUCCEEDED, "all workers are ready"))
     else:
         _bring_up(spec, observed, observed.deploy, agenda)
 
 
-def is_complete(observed: Observed, generation: int) -> bool:
+def _is_complete(observed: Observed, generation: int) -> bool:
     """Whether every wanted slot has a ready worker of `generation`."""
     ready = {
         worker.slot
@@ -44,10 +45,10 @@ def _prepare(deploy: Deploy, agenda: Agenda) -> None:
         agenda.do(PrepareGeneration(deploy.generation, f"asked for by {deploy.requested_by}"))
 
 
-def _give_up(spec: ServiceSpec, deploy: Deploy, agenda: Agenda) -> None:
-    tried = f"{deploy.failures} of {spec.boot.attempts} attempts failed"
+def _give_up(deploy: Deploy, agenda: Agenda) -> None:
+    tried = "" if deploy.failures == 1 else f"{deploy.failures} failures, the last: "
     outcome = Outcome.ROLLED_BACK if deploy.has_stopped_old else Outcome.ABORTED
-    agenda.do(_verdict(deploy, outcome, f"{tried}; the last: {deploy.last_failure}"))
+    agenda.do(_verdict(deploy, outcome, tried + deploy.last_failure))
 
 
 def _verdict(deploy: Deploy, outcome: Outcome, reason: str) -> ConcludeDeploy:
@@ -66,11 +67,7 @@ def _bring_up(spec: ServiceSpec, observed: Observed, deploy: Deploy, agenda: Age
         if not taken:  # one candidate shows whether the new generation is any good
             start_slots(observed, generation, missing[:1], agenda, "candidate of the deploy")
     else:
-        if isinstance(spec.strategy, Rolling):
-            live = sum(worker.is_wanted for worker in observed.workers.values())
-            room = observed.wanted + spec.strategy.max_surge - live
-            missing = missing[: max(room, 0)]
-        start_slots(observed, generation, missing, agenda)
+        start_slots(observed, generation, missing[: room(spec, observed)], agenda)
 
 
 def _auto_restart(observed: Observed, agenda: Agenda) -> None:

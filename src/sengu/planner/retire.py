@@ -10,10 +10,11 @@ from sengu.model.actions import RetireGeneration, StopWorker
 from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.service import Rolling, ServiceSpec
 from sengu.planner.agenda import Agenda
+from sengu.planner.quorum import quorum
 
 
 def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
-    spare = observed.ready_count() - _floor(spec, observed)
+    spare = observed.ready_count() - quorum(spec, observed)
     for worker, reason in _surplus(spec, observed, agenda):
         if worker.phase is Phase.READY:
             if spare <= 0:
@@ -30,13 +31,6 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
             agenda.do(RetireGeneration(number, "its last worker is gone"))
 
 
-def _floor(spec: ServiceSpec, observed: Observed) -> int:
-    """How many ready workers must stay."""
-    if isinstance(spec.strategy, Rolling) and observed.deploy is not None:
-        return observed.wanted - spec.strategy.max_unavailable
-    return observed.wanted
-
-
 def _in_use(observed: Observed) -> tuple[int, ...]:
     incoming = (observed.deploy.generation,) if observed.deploy else ()
     return (observed.current, *incoming)
@@ -50,15 +44,19 @@ def _surplus(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> Iterator[
         if worker.generation not in in_use:
             retire_at = observed.generations[worker.generation].retire_at
             if retire_at is None or agenda.is_due(retire_at):
-                yield worker, f"generation {observed.current} serves instead"
+                yield worker, f"generation {observed.current or 'another'} serves instead"
         elif worker.slot >= observed.wanted:
-            yield worker, f"scaled to {observed.wanted}"
+            is_resting = observed.rested_from is not None
+            yield worker, "to rest" if is_resting else f"scaled to {observed.wanted}"
     if isinstance(spec.strategy, Rolling) and observed.deploy is not None and observed.current:
         yield from _rolled(spec.strategy, observed, agenda)
 
 
 def _rolled(strategy: Rolling, observed: Observed, agenda: Agenda) -> Iterator[tuple[Worker, str]]:
-    """Old workers that a rolling deploy may take out, those with a ready successor first."""
+    """Old workers that a rolling deploy may take out, those with a ready successor first.
+
+    Only ready ones: one that is starting was started to keep up the quorum, and would be again.
+    """
     assert observed.deploy is not None
     generation = observed.generations[observed.deploy.generation]
     delay = generation.pacing.kill_old_delay_seconds
@@ -74,7 +72,7 @@ def _rolled(strategy: Rolling, observed: Observed, agenda: Agenda) -> Iterator[t
     old = [
         worker
         for worker in observed.workers_of(observed.current)
-        if worker.is_wanted and worker.slot < observed.wanted
+        if worker.phase is Phase.READY and worker.slot < observed.wanted
     ]
     for worker in sorted(old, key=lambda worker: worker.slot not in settled):
         if worker.slot in settled or strategy.max_unavailable:
