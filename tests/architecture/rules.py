@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "config": frozenset({"errors", "model"}),
     "posix": frozenset({"errors"}),
     "listeners": frozenset({"errors", "model", "posix"}),
-    "control": frozenset({"errors", "model", "posix", "wire"}),
+    "control": frozenset({"errors", "listeners", "model", "posix", "wire"}),
     "control.client": frozenset({"control", "errors", "model", "wire"}),
     "server": frozenset(
         {"config", "control", "errors", "listeners", "model", "planner", "posix", "wire"}

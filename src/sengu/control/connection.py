@@ -16,7 +16,7 @@ from sengu.control.routes import (
     handle,
     outcome_answer,
 )
-from sengu.server.loop import Loop
+from sengu.posix.loop import Loop
 
 _READ_BYTES = 1 << 16
 _MAX_BODY_BYTES = 1 << 16

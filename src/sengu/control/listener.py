@@ -16,7 +16,7 @@ from sengu.control.routes import Service
 from sengu.errors import UsageError
 from sengu.listeners.bind import file_identity, is_alive, open_listener
 from sengu.model.address import UnixAddress
-from sengu.server.loop import Loop
+from sengu.posix.loop import Loop
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 _BACKLOG = 64

@@ -10,9 +10,9 @@ from sengu.model import events as ev
 from sengu.model.actions import StartWorker
 from sengu.model.service import ReadyByNotify, ReadyByProbe, ServiceSpec
 from sengu.planner.reduce import Fact
+from sengu.posix.loop import Loop
 from sengu.posix.process import Children, Exec, Process
 from sengu.server.environment import Identity, worker_environment
-from sengu.server.loop import Loop
 from sengu.server.notify import NotifySocket
 from sengu.server.output import Relay
 from sengu.server.probe import Prober, http_request

@@ -8,8 +8,8 @@ import select
 from collections.abc import Callable
 
 from sengu.errors import UsageError
+from sengu.posix.loop import Loop
 from sengu.posix.process import Children, Exec, Process
-from sengu.server.loop import Loop
 
 _RESTART_SECONDS = 1.0
 

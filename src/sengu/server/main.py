@@ -20,6 +20,7 @@ from sengu.model import events as ev
 from sengu.model.observed import Observed
 from sengu.planner.reduce import Fact
 from sengu.posix import clock, descriptors, prctl
+from sengu.posix.loop import Loop
 from sengu.posix.process import Children
 from sengu.posix.signals import SignalPipe
 from sengu.server.chronicle import Chronicle
@@ -29,7 +30,6 @@ from sengu.server.desk import CAUGHT, SignalDesk
 from sengu.server.execute import Executor
 from sengu.server.files import PidFile, StatusFile
 from sengu.server.log_command import LogCommand
-from sengu.server.loop import Loop
 from sengu.server.narrate import narrate
 from sengu.server.notify import Manager
 from sengu.server.output import Sink

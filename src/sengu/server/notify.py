@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping, MutableMapping
 
 from sengu.posix import clock
-from sengu.server.loop import Loop
+from sengu.posix.loop import Loop
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 _MESSAGE_BYTES = 4096

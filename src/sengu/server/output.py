@@ -9,7 +9,7 @@ import select
 import stat
 
 from sengu.posix import descriptors
-from sengu.server.loop import Loop
+from sengu.posix.loop import Loop
 
 _STDERR = 2
 _QUEUE_BYTES = 1 << 20

@@ -13,9 +13,9 @@ from sengu.model import events as ev
 from sengu.model.observed import Observed, Worker
 from sengu.planner.reduce import Fact
 from sengu.posix import clock
+from sengu.posix.loop import Loop
 from sengu.server.chronicle import Chronicle
 from sengu.server.core import Core
-from sengu.server.loop import Loop
 from sengu.server.stage import Stage
 
 Tell = Callable[[api.ReloadOutcome], None]
