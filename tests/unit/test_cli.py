@@ -1,0 +1,458 @@
+"""The verbs that talk to an instance, against a fake one on a real socket."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from sengu.cli import ls, reload, which
+from sengu.cli.main import run
+from sengu.config.instance import RunPlaces
+from sengu.control import api
+from sengu.model.observed import Outcome
+from tests.unit.fake_instance import FakeInstance, concluded, make_status, record, worker
+
+Capture = pytest.CaptureFixture[str]
+StartInstance = Callable[[str], FakeInstance]
+
+
+class Places(RunPlaces, frozen=True):
+    """The run directory of the test, whoever runs it."""
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        return (f"{self.runtime_dir}/sengu",)
+
+
+@pytest.fixture
+def run_directory(free_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place where instances are looked for; the current directory is named `web`."""
+    cwd = free_path / "web"
+    cwd.mkdir()
+    monkeypatch.chdir(cwd)
+    places = Places(os.geteuid(), str(cwd), str(free_path))
+    for module in (which, ls):
+        monkeypatch.setattr(module, "run_places", lambda _environ: places)
+    directory = free_path / "sengu"
+    directory.mkdir(0o700)
+    return directory
+
+
+@pytest.fixture
+def start_instance(run_directory: Path) -> Iterator[StartInstance]:
+    started = []
+
+    def start(name: str) -> FakeInstance:
+        instance = FakeInstance(run_directory / f"{name}.sock")
+        instance.statuses = [make_status(name=name)]
+        started.append(instance)
+        return instance
+
+    yield start
+    for instance in started:
+        instance.close()
+
+
+@pytest.fixture
+def web(start_instance: StartInstance) -> FakeInstance:
+    return start_instance("web")
+
+
+def deployed(outcome: Outcome = Outcome.SUCCEEDED, **fields: str) -> list[api.Record]:
+    return [
+        record(41, "worker_started", worker=8, generation=5, slot=0, pid=5000),
+        record(42, "worker_ready", worker=8),
+        concluded(43, outcome, **fields),
+    ]
+
+
+def test_reload_waits_for_success_and_shows_what_happens(web: FakeInstance, capfd: Capture) -> None:
+    web.records, web.stays_open = deployed(), True
+    assert run(["reload"]) == 0
+    out, err = capfd.readouterr()
+    assert re.fullmatch(r"generation 5 serves, after [\d.]+ s: so it went\n", out)
+    assert err.splitlines() == ["worker_started 8", "worker_ready 8", "deploy_concluded "]
+    assert "GET /v1/events?follow=true&since=40" in web.asked
+
+
+def test_reload_tells_why_it_failed_in_the_workers_own_words(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    words = "Traceback\n\x1b[2Jboom"
+    web.records, web.stays_open = (
+        deployed(Outcome.ABORTED, reason="3 failed", last_words=words),
+        True,
+    )
+    assert run(["reload"]) == 1
+    err = capfd.readouterr().err
+    assert "was aborted: 3 failed; generation 4 keeps serving" in err
+    assert "  | Traceback\n  | \\x1b[2Jboom\n" in err
+
+
+def test_reload_that_is_superseded_has_its_own_exit_code(web: FakeInstance, capfd: Capture) -> None:
+    web.records, web.stays_open = deployed(Outcome.SUPERSEDED), True
+    assert run(["reload"]) == 4
+    assert "superseded" in capfd.readouterr().err
+
+
+def test_reload_is_not_fooled_by_the_end_of_another_deploy(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    web.records = [concluded(41, Outcome.ABORTED, generation=4), *deployed()[2:]]
+    assert run(["reload"]) == 0
+
+
+def test_reload_ends_when_its_time_is_over_and_says_what_goes_on(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    web.stays_open = True
+    assert run(["reload", "--timeout", "1ms"]) == 5
+    err = capfd.readouterr().err
+    assert "timed out after 0.001 s; the deploy of generation 5 goes on" in err
+
+
+def test_reload_fails_when_the_instance_goes_away(web: FakeInstance, capfd: Capture) -> None:
+    web.records = deployed()[:2]
+    assert run(["reload"]) == 1
+    assert "went away before generation 5 was deployed" in capfd.readouterr().err
+
+
+def test_reload_asks_again_when_only_the_stream_was_cut(web: FakeInstance, capfd: Capture) -> None:
+    last = api.PastDeploy(5, Outcome.SUCCEEDED, "all ready", 0)
+    web.statuses = [make_status(), make_status(generation=5, last_deploy=last)]
+    assert run(["reload"]) == 0
+    assert "all ready" in capfd.readouterr().out
+
+
+def test_reload_without_waiting_only_asks(web: FakeInstance, capfd: Capture) -> None:
+    assert run(["reload", "--no-wait"]) == 0
+    assert capfd.readouterr().out == "generation 5 is being deployed\n"
+    assert web.asked == ['POST /v1/reload {"wait":false}']
+
+
+def test_reload_drained_comes_back_when_the_old_workers_are_gone(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    new, old = worker(0, 5), worker(0, 4, "stopping")
+    web.records = [*deployed(), record(44, "worker_exited", worker=1)]
+    web.stays_open = True
+    web.statuses = [make_status(), make_status(workers=(old, new)), make_status(workers=(new,))]
+    assert run(["reload", "--drained"]) == 0
+    assert capfd.readouterr().err.endswith("worker_exited 1\n")
+
+
+def test_a_refusal_is_told_in_the_instances_words(web: FakeInstance, capfd: Capture) -> None:
+    web.reactions[api.RELOAD_PATH] = lambda _body: api.Problem("it is being stopped")
+    assert run(["reload"]) == 1
+    assert capfd.readouterr().err == "sengu: error: it is being stopped\n"
+
+
+@pytest.mark.parametrize(("change", "workers"), [("5", 5), ("+1", 3), ("-1", 1), ("0", 0)])
+def test_scale_takes_a_number_or_a_difference(
+    web: FakeInstance, capfd: Capture, change: str, workers: int
+) -> None:
+    assert run(["scale", change, "--no-wait"]) == 0
+    assert f'POST /v1/scale {{"workers":{workers}}}' in web.asked
+
+
+def test_scale_waits_until_so_many_are_ready(web: FakeInstance, capfd: Capture) -> None:
+    three = (worker(0, 4), worker(1, 4), worker(2, 4, "starting"))
+    web.statuses = [make_status(), make_status(workers=three)]
+    web.statuses.append(make_status(workers=(*three[:2], worker(2, 4))))
+    web.records, web.stays_open = [record(41, "worker_ready", worker=3)], True
+    assert run(["scale", "3"]) == 0
+    out, err = capfd.readouterr()
+    assert (out, err) == ("web has 3 workers, it had 2\n", "worker_ready 3\n")
+
+
+def test_scale_that_takes_too_long_says_so(web: FakeInstance, capfd: Capture) -> None:
+    web.stays_open = True
+    assert run(["scale", "3", "--timeout", "1ms"]) == 5
+
+
+def test_stop_waits_until_the_process_is_gone(web: FakeInstance, capfd: Capture) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+
+        def end(_body: bytes) -> api.StopAccepted:
+            process.kill()
+            return api.StopAccepted()
+
+        web.statuses = [make_status(pid=process.pid)]
+        web.reactions[api.STOP_PATH] = end
+        assert run(["stop", "--now"]) == 0
+    assert 'POST /v1/stop {"immediate":true}' in web.asked
+
+
+def test_stop_that_takes_too_long_says_so(web: FakeInstance, capfd: Capture) -> None:
+    web.statuses = [make_status(pid=os.getpid())]
+    assert run(["stop", "--timeout", "1ms"]) == 5
+    assert "goes on stopping" in capfd.readouterr().err
+
+
+def test_stop_of_a_process_it_cannot_see_waits_for_the_events_to_end(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    web.statuses = [make_status(pid=2**22 + 1)]  # above any pid_max
+    assert run(["stop"]) == 0
+
+
+def test_status_is_a_table_with_what_is_wrong(web: FakeInstance, capfd: Capture) -> None:
+    backoff = worker(
+        1, 4, "backoff", pid=None, uptime_seconds=None, retry_in_seconds=4.0,
+        restarts=6, last_failure="exit status 1", status="\x1b[31m",
+    )  # fmt: skip
+    web.statuses = [
+        make_status(
+            workers=(worker(0, 4), backoff),
+            deploy=api.DeployStatus(5, "HUP", 2, "signal KILL"),
+            last_deploy=api.PastDeploy(4, Outcome.SUCCEEDED, "all ready", 0),
+        )
+    ]
+    assert run(["status"]) == 0
+    out = capfd.readouterr().out
+    assert out.startswith("web: serving generation 4, 2 workers wanted, up 1 min 30 s, pid 4242")
+    assert "command    ./server '--flag x'" in out
+    assert "0.0.0.0:8080 (tcp-8080, descriptor 3)" in out
+    assert "generation 5, asked for by HUP; 2 failures, the last: signal KILL" in out
+    assert re.search(r"generation 4 succeeded \d+ d \d+ h ago: all ready", out)
+    *_, headings, first, second = (line.split() for line in out.splitlines())
+    assert headings[:5] == ["SERVICE", "GENERATION", "SLOT", "PID", "STATE"]
+    assert first == ["web", "4", "0", "4000", "ready", "7.0", "s", "0"]
+    assert second[:7] == ["web", "4", "1", "-", "backoff", "-", "6"]
+    assert out.endswith("again in 4.0 s; \\x1b[31m; last failure: exit status 1\n")
+
+
+def test_status_as_json_is_the_apis_answer(web: FakeInstance, capfd: Capture) -> None:
+    assert run(["status", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["workers"][1]["pid"] == 4001
+
+
+def test_events_are_told_a_line_each(web: FakeInstance, capfd: Capture) -> None:
+    web.records = deployed()
+    assert run(["events"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [re.sub(r"\d{4}-\S+ \S+", "T", line) for line in lines] == [
+        "   41  T  worker_started 8",
+        "   42  T  worker_ready 8",
+        "   43  T  deploy_concluded ",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "query"),
+    [
+        ([], "?follow=false&since=0"),
+        (["--since", "41"], "?follow=false&since=41"),
+        (["--follow"], "?follow=true"),
+        (["-f", "--since", "41"], "?follow=true&since=41"),
+    ],
+)
+def test_events_asks_for(web: FakeInstance, args: list[str], query: str, capfd: Capture) -> None:
+    assert run(["events", *args]) == 0
+    assert web.asked == [f"GET /v1/events{query}"]
+
+
+def test_events_as_json_are_flat_objects(web: FakeInstance, capfd: Capture) -> None:
+    web.records = deployed()[:1]
+    assert run(["events", "--json"]) == 0
+    (line,) = capfd.readouterr().out.splitlines()
+    assert json.loads(line)["type"] == "worker_started"
+    assert json.loads(line)["pid"] == 5000
+
+
+def test_ls_marks_the_dead(
+    web: FakeInstance, run_directory: Path, start_instance: StartInstance, capfd: Capture
+) -> None:
+    start_instance("dead").close()
+    assert run(["ls"]) == 0
+    _, dead, alive = (line.split() for line in capfd.readouterr().out.splitlines())
+    assert dead[:2] == ["dead", "stale"]
+    assert alive == ["web", "serving", "4", "2/2", "4242", "1", "min", "30", "s", str(web.path)]
+    assert run(["ls", "--json"]) == 0
+    listing = json.loads(capfd.readouterr().out)
+    assert [one["state"] for one in listing] == ["stale", "serving"]
+
+
+def test_a_run_directory_that_others_may_write_to_is_not_trusted(
+    web: FakeInstance, run_directory: Path, capfd: Capture
+) -> None:
+    run_directory.chmod(0o777)
+    assert run(["status"]) == 3
+
+
+@pytest.mark.parametrize("args", [["web"], ["--name", "web"], ["web", "--name", "web"], []])
+def test_an_instance_is_found_by_name_or_directory(
+    web: FakeInstance, start_instance: StartInstance, args: list[str], capfd: Capture
+) -> None:
+    start_instance("other")
+    assert run(["status", *args]) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("web: ")
+    assert err == ""
+
+
+def test_the_only_instance_is_taken_and_named(
+    start_instance: StartInstance, capfd: Capture
+) -> None:
+    start_instance("other")
+    start_instance("dead").close()
+    assert run(["status"]) == 0
+    assert capfd.readouterr().err == "sengu: using 'other', the only instance that runs\n"
+
+
+def test_of_several_instances_none_is_guessed(
+    start_instance: StartInstance, capfd: Capture
+) -> None:
+    start_instance("a")
+    start_instance("b")
+    assert run(["status"]) == 3
+    assert capfd.readouterr().err.endswith("name one of those that run: a, b\n")
+
+
+def test_an_instance_is_found_by_its_control_socket(web: FakeInstance, capfd: Capture) -> None:
+    moved = web.path.rename(web.path.with_name("x"))
+    assert run(["status", "--control", str(moved)]) == 0
+
+
+NOT_RUNNING = [
+    (["status"], "no instance is running; start one"),
+    (["status", "nix"], "there is no instance 'nix'; none is running"),
+    (["status", "--control", "/nowhere/x.sock"], "no instance listens on /nowhere/x.sock"),
+]
+
+
+@pytest.mark.usefixtures("run_directory")
+@pytest.mark.parametrize(("args", "hint"), NOT_RUNNING)
+def test_when_there_is_no_such_instance(args: list[str], hint: str, capfd: Capture) -> None:
+    assert run(args) == 3
+    (line,) = capfd.readouterr().err.splitlines()
+    assert hint in line
+
+
+def test_an_instance_that_died_is_told_from_one_that_never_was(
+    start_instance: StartInstance, capfd: Capture
+) -> None:
+    start_instance("dead").close()
+    assert run(["status", "dead"]) == 3
+    assert "'dead' has died" in capfd.readouterr().err
+
+
+BAD_INPUT = [
+    (["strat"], "did you mean start?"),
+    (["./server"], "to run a program: sengu start -- ./server"),
+    (["--prot"], "there is no option --prot"),
+    (["reload", "--nowait"], "did you mean --no-wait?"),
+    (["reload", "a", "b"], "unexpected extra argument"),
+    (["reload", "a", "--name", "b"], "give one of them"),
+    (["reload", "a", "--control", "b"], "not both"),
+    (["reload", "a/b"], "plain file name"),
+    (["reload", "--no-wait", "--drained"], "leave out"),
+    (["reload", "--no-wait", "--timeout", "1"], "leave out"),
+    (["reload", "--timeout", "soon"], "not a duration"),
+    (["reload", "--timeout", "0"], "more than 0"),
+    (["scale"], "missing argument"),
+    (["scale", "x"], "write 4, +1 or -1"),
+    (["scale", "-3"], "take fewer off"),
+    (["scale", "--foo"], "there is no option --foo"),
+    (["events", "--since", "x"], "not the number of an event"),
+    (["events", "--since"], "requires an argument"),
+    (["completion", "tcsh"], "'bash', 'zsh', 'fish'"),
+    (["ls", "x"], "unexpected extra argument"),
+]
+
+
+@pytest.mark.usefixtures("web")
+@pytest.mark.parametrize(("args", "hint"), BAD_INPUT, ids=[" ".join(row[0]) for row in BAD_INPUT])
+def test_bad_input_gets_one_line_and_exit_code_2(
+    args: list[str], hint: str, capfd: Capture
+) -> None:
+    assert run(args) == 2
+    out, err = capfd.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith("sengu: error: ")
+    assert hint in line
+    assert out == ""
+
+
+VERBS = ["start", "reload", "status", "scale", "stop", "events", "ls", "demo", "completion"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_teaches_with_examples_and_exit_codes(verb: str, capfd: Capture) -> None:
+    assert run([verb, "--help"]) == 0
+    out = capfd.readouterr().out
+    assert out.startswith(f"Usage: sengu {verb} ")
+    assert "\nExamples:\n  " in out
+    assert "\nExit codes:\n  0" in out
+
+
+def test_the_overview_names_every_verb(capfd: Capture) -> None:
+    assert run([]) == 0
+    out = capfd.readouterr().out
+    assert [verb for verb in VERBS if f"\n  {verb} " in out] == VERBS
+
+
+def in_a_new_process(code: str, **environ: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("verb", ["status", "reload", "ls", "start"])
+def test_a_verb_loads_nothing_that_it_does_not_need(verb: str) -> None:
+    code = (
+        "import sys; from sengu.cli.main import run; run(sys.argv[1:] or "
+        f"[{verb!r}, '--control', '/nowhere/x'] if {verb!r} != 'ls' else ['ls']); "
+        "print('LOADED', *sorted(sys.modules))"
+    )
+    loaded = in_a_new_process(code).rpartition("LOADED ")[2].split()
+    assert "rich" not in loaded
+    assert "sengu.demo.main" not in loaded
+    assert not [name for name in loaded if name.startswith("sengu.server")]
+    if verb == "start":
+        assert "http.client" not in loaded
+    else:
+        assert "sengu.config.assemble" not in loaded
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_is_for_the_shell(shell: str, capfd: Capture) -> None:
+    assert run(["completion", shell]) == 0
+    assert f"{shell}_complete" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("sengu rel", {"plain,reload"}),
+        ("sengu start --ready-", {"plain,--ready-timeout"}),
+        ("sengu start --strategy ro", {"plain,rolling"}),
+        ("sengu start --pid-file /x", {"file,/x"}),
+    ],
+)
+def test_shells_complete(words: str, found: set[str]) -> None:
+    code = "from sengu.cli.main import main; main()"
+    environ = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    out = in_a_new_process(code, _SENGU_COMPLETE="bash_complete", **environ)
+    assert set(out.split()) == found
+
+
+def test_shells_complete_the_names_of_instances(
+    web: FakeInstance, start_instance: StartInstance
+) -> None:
+    start_instance("worker")
+    start_instance("other")
+    parameter = reload.command.params[0]
+    items = which.complete_names(click.Context(reload.command), parameter, "w")
+    assert [item.value for item in items] == ["web", "worker"]
