@@ -11,6 +11,8 @@ import pytest
 
 from sengu.config.assemble import Launch, assemble
 from sengu.config.boot import seal, unseal
+from sengu.config.envdir import read_envdir
+from sengu.config.pacing import pacing_from
 from sengu.config.setting import parse_values
 from sengu.config.settings import SETTINGS
 from sengu.errors import UsageError
@@ -169,7 +171,7 @@ def test_options_that_are_variables_too_reach_the_servers_environment() -> None:
         "envdir": "envdir",
     }
     launch = build(options, environ={"KILL_OLD_DELAY": "9", "ENABLE_AUTO_RESTART": "0"})
-    assert launch.boot.pacing == Pacing(0.5, 120)
+    assert pacing_from(launch.environment) == Pacing(0.5, 120)
     expected = {
         "ENABLE_AUTO_RESTART": "1",
         "AUTO_RESTART_INTERVAL": "120",
@@ -181,14 +183,16 @@ def test_options_that_are_variables_too_reach_the_servers_environment() -> None:
 
 def test_variables_hold_when_no_option_is_given(place: Path) -> None:
     launch = build({}, environ={"ENABLE_AUTO_RESTART": "1", "ENVDIR": "envdir"})
-    assert launch.boot.pacing == Pacing(5, 360)
+    assert pacing_from(launch.environment) == Pacing(5, 360)
     assert launch.boot.env_dir == f"{place}/envdir"
 
 
 def test_the_envdir_beats_options(place: Path) -> None:
     (place / "envdir" / "KILL_OLD_DELAY").write_text("7\n")
     launch = build({"kill-old-delay": "1", "envdir": "envdir"})
-    assert launch.boot.pacing == Pacing(7)
+    assert launch.boot.env_dir is not None
+    of_generation = {**launch.environment, **read_envdir(launch.boot.env_dir)}
+    assert pacing_from(of_generation) == Pacing(7)
     assert launch.environment["KILL_OLD_DELAY"] == "1"
 
 

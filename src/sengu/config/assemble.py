@@ -50,6 +50,7 @@ def assemble(values: Values, command: Sequence[str], environ: Mapping[str, str])
     name, control = _instance(values, places)
     directory = _directory(values)
     check_program(command[0], workers_environment.get("PATH"), directory or places.cwd)
+    pacing_from(workers_environment)  # the server asks per generation; a bad number ends it here
     service = service_spec(values, name, command)
     sockets = _sockets(values, environ)
     _check_probe(service, sockets)
@@ -58,7 +59,6 @@ def assemble(values: Values, command: Sequence[str], environ: Mapping[str, str])
         control=control,
         sockets=sockets,
         files=_files(values, environment.get("PATH")),
-        pacing=pacing_from(workers_environment),
         directory=directory,
         env_dir=env_dir,
     )

@@ -10,7 +10,7 @@ import os
 import msgspec
 
 from sengu.model.address import Sockets
-from sengu.model.service import Pacing, ServiceSpec
+from sengu.model.service import ServiceSpec
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -22,7 +22,7 @@ class Files(msgspec.Struct, frozen=True):
 
 
 class Boot(msgspec.Struct, frozen=True):
-    """One instance. `pacing` holds before a generation's environment has its say.
+    """One instance.
 
     `report_fd` is a pipe on which somebody waits for the first deploy's outcome (`--daemonize`):
     one JSON `Report`, then it is closed.
@@ -32,7 +32,6 @@ class Boot(msgspec.Struct, frozen=True):
     control: str
     sockets: Sockets = Sockets()
     files: Files = Files()
-    pacing: Pacing = Pacing()
     directory: str | None = None
     env_dir: str | None = None
     report_fd: int | None = None

@@ -1,1 +1,1 @@
-"""Thin system calls, one module each, and the loop that waits: no decisions, nothing of sengu's own nouns."""
+"""Thin system calls, one module each, and the loop that waits. Nothing of sengu's own nouns."""
