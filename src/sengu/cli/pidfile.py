@@ -44,8 +44,8 @@ def restart(place: Place, status_file: str | None, timeout_seconds: float) -> in
     with _open_process(pid, place.pid_file) as process, waiting_for(goes_on, deadline):
         wanted = _next_generation(status_file)
         _signal(process, signal.SIGHUP)
-        _await_generation(process, status_file, wanted, deadline)
-    say(f"generation {wanted} of process {pid} has taken over")
+        arrived = _await_generation(process, status_file, wanted, deadline)
+    say(f"generation {arrived} of process {pid} has taken over")
     return Exit.OK
 
 
@@ -186,7 +186,7 @@ def _await_generation(process: _Process, status_file: str, wanted: int, deadline
     while not wait_for_exit(process.fd, min(_POLL_SECONDS, deadline.left() or _POLL_SECONDS)):
         generations = _generations(status_file)
         if len(generations) == 1 and generations[0] >= wanted:
-            return
+            return generations[0]
         if deadline.is_over():
             raise TimedOutError(
                 f"generation {wanted} is not alone after {deadline.seconds:g} s; "
