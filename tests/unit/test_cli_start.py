@@ -152,9 +152,9 @@ BACKGROUND_CASES = [
     ("success", "os.write(fd, msgspec.json.encode(Report(0)))", 0, ""),
     (
         "failure",
-        "os.write(fd, msgspec.json.encode(Report(1, 'it died\\n  | boom')))",
+        "os.write(fd, msgspec.json.encode(Report(1, 'it died\\nboom')))",
         1,
-        "sengu: error: it died\n  | boom\n",
+        "sengu: error: it died\nwhat the new worker wrote last:\n  | boom\n",
     ),
     ("bad input", "os.write(fd, msgspec.json.encode(Report(2, 'in use')))", 2, "in use"),
     ("silent death", "os._exit(9)", 1, "ended without saying why; look at the end of its log"),

@@ -14,7 +14,7 @@ import msgspec
 
 from sengu.cli.exits import Exit
 from sengu.cli.start import become_server
-from sengu.cli.text import say
+from sengu.cli.text import quote_last_words, say
 from sengu.cli.waiting import Deadline, waiting_for
 from sengu.config.assemble import Launch
 from sengu.config.boot import Report
@@ -40,7 +40,8 @@ def run_in_background(launch: Launch) -> int:
     with waiting_for(f"{name!r} goes on starting; see sengu status {name}", Deadline(None)):
         report = _await_report(reader, launch)
     if report.error:
-        click.echo(f"sengu: error: {report.error}", err=True)
+        reason, _, last_words = report.error.partition("\n")
+        click.echo(f"sengu: error: {reason}{quote_last_words(last_words)}", err=True)
     return report.exit_code
 
 

@@ -178,7 +178,7 @@ def _next_generation(status_file: str) -> int:
     return generations[-1] + 1
 
 
-def _await_generation(process: _Process, status_file: str, wanted: int, deadline: Deadline) -> None:
+def _await_generation(process: _Process, status_file: str, wanted: int, deadline: Deadline) -> int:
     """Wait until the status file has one generation, `wanted` or, after failures, a later one.
 
     A rename tells nobody, so the file is looked at; the process's exit ends the wait at once.
