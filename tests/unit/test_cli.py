@@ -15,6 +15,7 @@ from sengu.cli import ls, reload, which
 from sengu.cli.main import run
 from sengu.config.instance import RunPlaces
 from sengu.control import api
+from sengu.control.client import EventStream
 from sengu.model.observed import Outcome
 from tests.unit.fake_instance import FakeInstance, concluded, make_status, record, worker
 
@@ -115,6 +116,17 @@ def test_reload_ends_when_its_time_is_over_and_says_what_goes_on(
     assert run(["reload", "--timeout", "1ms"]) == 5
     err = capfd.readouterr().err
     assert "timed out after 0.001 s; the deploy of generation 5 goes on" in err
+
+
+def test_reload_that_is_interrupted_says_what_goes_on(
+    web: FakeInstance, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    def interrupt(_stream: EventStream, _timeout: float | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EventStream, "read", interrupt)
+    assert run(["reload"]) == 130
+    assert "interrupted; the deploy of generation 5 goes on" in capfd.readouterr().err
 
 
 def test_reload_fails_when_the_instance_goes_away(web: FakeInstance, capfd: Capture) -> None:
