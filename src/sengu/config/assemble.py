@@ -18,6 +18,7 @@ from sengu.config.instance import (
     RunPlaces,
     check_control_path,
     check_name,
+    check_run_directory,
     control_path,
     default_name,
     run_places,
@@ -121,6 +122,7 @@ def _instance(values: Values, places: RunPlaces) -> tuple[str, str]:
     name = check_name(values[known.NAME] or default_name(places.cwd))
     given = values[known.CONTROL]
     if given is None:
+        check_run_directory(places.directories[0], places.uid)
         return name, check_control_path(control_path(name, places.directories[0]))
     path = check_control_path(os.path.abspath(given))
     check_replaceable("--control", path)

@@ -72,6 +72,15 @@ def check_control_path(path: str) -> str:
     return path
 
 
+def check_run_directory(directory: str, uid: int) -> None:
+    """Refuse a directory that somebody else made first: in /tmp anybody can. Raises UsageError."""
+    if os.path.lexists(directory) and not _is_ours(directory, uid):
+        raise UsageError(
+            f"{directory} is for control sockets but others may write there, or it is not yours; "
+            "remove it, or name another place with --control"
+        )
+
+
 def find_sockets(places: RunPlaces) -> list[tuple[str, str]]:
     """Names and control sockets of this user's instances, alive or not, by name."""
     found: dict[str, str] = {}
@@ -86,9 +95,11 @@ def find_sockets(places: RunPlaces) -> list[tuple[str, str]]:
 def _entries(directory: str, uid: int) -> list[str]:
     """The files in a run directory, if it is ours alone: in /tmp anybody can make one."""
     try:
-        info = os.stat(directory, follow_symlinks=False)
-        if info.st_uid != uid or info.st_mode & _OTHERS_MAY_WRITE:
-            return []
-        return os.listdir(directory)
+        return os.listdir(directory) if _is_ours(directory, uid) else []
     except (FileNotFoundError, NotADirectoryError, PermissionError):  # then none of ours is there
         return []
+
+
+def _is_ours(directory: str, uid: int) -> bool:
+    info = os.stat(directory, follow_symlinks=False)
+    return info.st_uid == uid and not info.st_mode & _OTHERS_MAY_WRITE

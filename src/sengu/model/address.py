@@ -10,10 +10,10 @@ import msgspec
 
 from sengu.errors import UsageError
 
-_PORT = re.compile(r"\s*(?P<udp>u?)(?P<port>\d+)(?:\s*=\s*(?P<fd>\d+))?\s*")
+_PORT = re.compile(r"\s*(?P<udp>u?)(?P<port>\d{1,9})(?:\s*=\s*(?P<fd>\d{1,9}))?\s*")
 _HOST_PORT = re.compile(
     r"\s*(?:\[\s*(?P<ipv6>[^\]\s]+)\s*\]|(?P<host>[^\[\]:\s]+))\s*:\s*"
-    r"(?P<udp>u?)(?P<port>\d+)(?:\s*=\s*(?P<fd>\d+))?\s*"
+    r"(?P<udp>u?)(?P<port>\d{1,9})(?:\s*=\s*(?P<fd>\d{1,9}))?\s*"
 )
 _PORT_FORMS = "8080, host:8080, [::1]:8080, u8080 (UDP), host:u8080; each may end in =FD"
 _MAX_PORT = 65535

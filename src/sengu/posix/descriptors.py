@@ -21,6 +21,15 @@ def seal() -> None:
                 continue
 
 
+def fill_standard() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed: a file of ours would get there."""
+    for fd in range(FIRST_PASSED_FD):
+        try:
+            os.fstat(fd)
+        except OSError:  # EBADF: our parent closed it
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number, which is this one
+
+
 def place(plan: Mapping[int, int]) -> None:
     """In a child: make each target descriptor a copy of its source, inheritable.
 
@@ -41,3 +50,12 @@ def pipe() -> tuple[int, int]:
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(read_end, False)
     return read_end, write_end
+
+
+def has_terminal() -> bool:
+    """Whether we have a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:  # ENXIO: no controlling terminal
+        return False
+    return True

@@ -79,7 +79,7 @@ class Children:
 
     def kill_group(self, process: Process) -> None:
         """KILL the whole session's process group, while its leader is not reaped."""
-        if self._statuses.get(process.pid) is None:
+        if process.pid in self._statuses and self._statuses[process.pid] is None:
             process.signal(signal.SIGKILL)
             # Between fork and setsid there is no group yet.
             with contextlib.suppress(ProcessLookupError):

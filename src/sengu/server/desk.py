@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from sengu.model import events as ev
 from sengu.planner.reduce import Fact
+from sengu.posix.descriptors import has_terminal
 from sengu.posix.process import Children, signal_name
 from sengu.posix.signals import SignalPipe
 
@@ -37,19 +38,19 @@ class SignalDesk:
         self._reopen_logs = reopen_logs
         self._warn = warn
 
-    def read(self, *, is_stopping: bool, has_terminal: bool) -> list[Fact]:
+    def read(self, *, is_stopping: bool) -> list[Fact]:
         """The facts that the signals since the last call amount to.
 
         Of a storm of equal signals one is heard: between two looks they ask for the same.
         """
         facts: list[Fact] = []
         for number in self._pipe.read():
-            fact = self._fact(number, is_stopping, has_terminal)
+            fact = self._fact(number, is_stopping)
             if fact is not None:
                 facts.append(fact)
         return facts
 
-    def _fact(self, number: int, is_stopping: bool, has_terminal: bool) -> Fact | None:
+    def _fact(self, number: int, is_stopping: bool) -> Fact | None:
         by = signal_name(number)
         match number:
             case signal.SIGCHLD:
@@ -66,7 +67,7 @@ class SignalDesk:
                 return ev.ScaleAdjusted(+1, by)
             case signal.SIGTTOU:
                 return ev.ScaleAdjusted(-1, by)
-            case signal.SIGWINCH if not has_terminal:  # a terminal sends it when it is resized
+            case signal.SIGWINCH if not has_terminal():  # a terminal sends it when it is resized
                 return ev.RestRequested(by)
             case signal.SIGUSR1:
                 self._reopen_logs()

@@ -6,13 +6,13 @@ What is acquired here is released in reverse order, whatever happens.
 import contextlib
 import os
 import select
-import shlex
 import sys
 import time
 
 import msgspec
 
 from sengu.config.boot import Boot, Report, unseal
+from sengu.config.programs import split_log_command
 from sengu.control.listener import ControlListener
 from sengu.errors import SenguError, UsageError
 from sengu.listeners.listeners import Listeners
@@ -40,6 +40,7 @@ from sengu.server.stage import Stage
 
 def run(boot_fd: int) -> int:
     """Run the instance that the boot document describes; returns the exit code."""
+    descriptors.fill_standard()
     pipe = SignalPipe(CAUGHT)  # first of all: a TERM that comes early is not to be lost
     boot = unseal(boot_fd)
     descriptors.seal()
@@ -115,10 +116,7 @@ class _Instance:
         self._ended = self._ended or isinstance(fact, ev.ServiceStopped)
 
     def _on_signal(self) -> None:
-        facts = self._desk.read(
-            is_stopping=self._core.observed.stop is not None, has_terminal=_has_terminal()
-        )
-        for fact in facts:
+        for fact in self._desk.read(is_stopping=self._core.observed.stop is not None):
             self._core.post(fact)
 
     def _log(self, text: str) -> None:
@@ -135,10 +133,10 @@ class _Instance:
         if log is None:
             return
         self._stage.captured = (1, 2)
-        command = log.strip()
-        if command.startswith("|"):
-            argv = tuple(shlex.split(command[1:]))
-            self._sink.redirect(LogCommand(self._loop, self._children, argv, self._warn).fd)
+        words = split_log_command(log)
+        if words is not None:
+            command = LogCommand(self._loop, self._children, tuple(words), self._warn)
+            self._sink.redirect(command.fd)
             return
         try:
             self._sink.reopen(log)
@@ -149,20 +147,12 @@ class _Instance:
 
     def _reopen_log(self) -> None:
         log = self._boot.files.log
-        if log is None or log.strip().startswith("|"):
+        if log is None or split_log_command(log) is not None:
             return
         try:
             self._sink.reopen(log)
         except OSError as error:
             self._warn(f"cannot reopen {log}: {error.strerror}; the old file is kept")
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:  # ENXIO: no controlling terminal
-        return False
-    return True
 
 
 def _fail(boot: Boot, exit_code: int, error: str) -> None:

@@ -18,6 +18,7 @@ _READ_BYTES = 1 << 16
 _TAIL_BYTES = 4096
 _FINISH_MILLISECONDS = 500
 _TAIL_LINES = 20
+_LAST_READS = 16
 
 
 class Sink:
@@ -29,7 +30,7 @@ class Sink:
         self._lost_lines = 0
         self._poll = select.poll()
         self._poll.register(_STDERR, select.POLLOUT)
-        self._never_blocks = _is_regular(_STDERR)
+        self._look()
 
     def write(self, data: bytes) -> None:
         """Write whole lines."""
@@ -50,14 +51,14 @@ class Sink:
         self._loop.unwatch(_STDERR)
         os.dup2(fd, 1)
         os.dup2(fd, _STDERR)
-        self._never_blocks = _is_regular(_STDERR)
+        self._look()
         self.flush()
 
     def flush(self) -> None:
         """Write what can be written now; the rest when there is room."""
         while self._queue and self._is_writable():
             try:
-                written = os.write(_STDERR, self._queue[:_PIECE_BYTES])
+                written = os.write(_STDERR, self._queue[: self._piece_bytes])
             except BlockingIOError:
                 break
             except OSError:  # disk full, reader or terminal gone: nothing will come of waiting
@@ -81,6 +82,11 @@ class Sink:
         self._lost_lines += self._queue.count(b"\n")
         self._queue.clear()
         self._loop.unwatch(_STDERR)
+
+    def _look(self) -> None:
+        """Find out what stderr is now: a file never blocks, anything else may."""
+        self._never_blocks = stat.S_ISREG(os.fstat(_STDERR).st_mode)
+        self._piece_bytes = _QUEUE_BYTES if self._never_blocks else _PIECE_BYTES
 
     def _is_writable(self) -> bool:
         return self._never_blocks or bool(self._poll.poll(0))
@@ -108,8 +114,9 @@ class Relay:
 
     def last_words(self) -> str:
         """The end of what was written, everything that is in the pipe by now included."""
-        while self._fd >= 0 and self._read():
-            pass
+        for _ in range(_LAST_READS):  # a child of the worker may go on writing for ever
+            if self._fd < 0 or not self._read():
+                break
         lines = self._tail.decode(errors="replace").splitlines()
         return "\n".join(lines[-_TAIL_LINES:])
 
@@ -140,7 +147,3 @@ class Relay:
     def _forward(self, lines: bytes) -> None:
         if lines:
             self._sink.write(lines)
-
-
-def _is_regular(fd: int) -> bool:
-    return stat.S_ISREG(os.fstat(fd).st_mode)

@@ -34,13 +34,14 @@ class Outside:
 
     def on_fact(self, fact: Fact, before: Observed, after: Observed) -> None:
         if isinstance(fact, ev.DeployConcluded) and before.current == 0:
-            failed = fact.outcome not in (Outcome.SUCCEEDED, Outcome.SUPERSEDED)
-            if failed and after.stop is not None and after.stop.failure:
-                self.failure = f"generation {fact.generation} did not come up: {fact.reason}"
-                words = f"\n{fact.last_words}" if fact.last_words else ""
-                self.report(Report(1, self.failure + words))
-            elif fact.outcome is Outcome.SUCCEEDED:
+            if fact.outcome is Outcome.SUCCEEDED:
                 self.report(Report(0))
+            elif after.stop is not None:  # it failed, or was stopped before it was up
+                failure = f"generation {fact.generation} did not come up: {fact.reason}"
+                if after.stop.failure:
+                    self.failure = failure
+                words = f"\n{fact.last_words}" if fact.last_words else ""
+                self.report(Report(1, failure + words))
 
     def report(self, report: Report) -> None:
         """Tell whoever started us as a daemon how it went; once."""
