@@ -12,8 +12,8 @@ from typing import NoReturn
 import click
 import msgspec
 
+from sengu.cli.become import become_server
 from sengu.cli.exits import Exit
-from sengu.cli.start import become_server
 from sengu.cli.text import quote_last_words, say
 from sengu.cli.waiting import Deadline, waiting_for
 from sengu.config.assemble import Launch

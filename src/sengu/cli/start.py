@@ -6,21 +6,19 @@ instance that runs.
 """
 
 import os
-import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from sengu import __version__
+from sengu.cli.become import become_server
 from sengu.cli.exits import Exit
 from sengu.cli.options import GroupedOption, Verb, given_texts, setting_option
 from sengu.config import settings as known
-from sengu.config.assemble import Launch, assemble
-from sengu.config.boot import seal
-from sengu.config.inherit import named_descriptors
+from sengu.config.assemble import assemble
 from sengu.config.kinds import parse_positive_duration
 from sengu.config.setting import Values, parse_values
-from sengu.errors import SenguError, UsageError
+from sengu.errors import UsageError
 
 _ACTIONS = "Acting on an instance that runs, as start_server does"
 _EXAMPLES = (
@@ -69,25 +67,6 @@ def start(command: tuple[str, ...], restart: bool, stop: bool, **given: Any) -> 
 
         return run_in_background(launch)
     become_server(launch)
-
-
-def become_server(launch: Launch) -> NoReturn:
-    """Execute the server with its document. Raises SenguError when that is impossible."""
-    kept = {inherited.fd for inherited in launch.boot.sockets.inherited}
-    # What names the same socket once more would stay open in the server for nothing.
-    for inherited in named_descriptors(os.environ, os.getpid()):
-        os.set_inheritable(inherited.fd, inherited.fd in kept)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    document = str(seal(launch.boot))
-    arguments = [sys.executable, "-P", "-m", "sengu.server", document]
-    try:
-        os.execve(sys.executable, arguments, launch.environment)
-    except OSError as problem:
-        raise SenguError(
-            f"cannot execute {sys.executable}: {problem.strerror}; "
-            "install sengu into a Python that can be executed"
-        ) from problem
 
 
 def _act(values: Values, restart: bool, timeout_seconds: float | None) -> int:
