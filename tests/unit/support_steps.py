@@ -1,0 +1,129 @@
+"""What a history of the fake world is written in: fates of processes, and steps."""
+
+import msgspec
+
+from sengu.model import events as ev
+from sengu.model.service import (
+    BootPolicy,
+    Pacing,
+    ReadyByNotify,
+    RestartPolicy,
+    ServiceSpec,
+    StopPolicy,
+)
+from sengu.planner.reduce import Fact
+
+TERM = 15
+USR1 = 10
+
+
+def make_spec(**changes: object) -> ServiceSpec:
+    """A service of two workers that notify; three attempts, 20 s to be ready, 10 s of grace."""
+    spec = ServiceSpec(
+        name="fake",
+        command=("fake",),
+        workers=2,
+        boot=BootPolicy(ReadyByNotify(), timeout_seconds=20.0, attempts=3),
+        retire=StopPolicy(TERM, grace_seconds=10.0),
+        stop=StopPolicy(TERM, grace_seconds=10.0),
+        restart=RestartPolicy(backoff_seconds=1.0),
+    )
+    return msgspec.structs.replace(spec, **changes)
+
+
+class Fate(msgspec.Struct, frozen=True):
+    """What becomes of a process. Seconds from its start, or from the stop signal; None: never."""
+
+    ready_after: float | None = 0.0
+    dies_after: float | None = None
+    exits_after: float | None = 0.0
+    beats_until: float | None = None  # None: for ever, if the service has a watchdog
+
+
+HEALTHY = Fate()
+SLOW = Fate(ready_after=5.0)
+BROKEN = Fate(ready_after=None, dies_after=0.0)
+SILENT = Fate(ready_after=None)
+STUBBORN = Fate(exits_after=None)
+LINGERING = Fate(exits_after=5.0)
+HANGING = Fate(beats_until=0.0, exits_after=None)
+
+
+class Next(msgspec.Struct, frozen=True):
+    """The next `count` processes have this fate; those after them are healthy."""
+
+    fate: Fate
+    count: int = 1
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """Generations prepared from now on find this in their environment."""
+
+    pacing: Pacing
+
+
+class RefuseForks(msgspec.Struct, frozen=True):
+    """The next `count` starts are refused by the system."""
+
+    count: int
+
+
+class SpoilGenerations(msgspec.Struct, frozen=True):
+    """The next `count` generations can not be prepared."""
+
+    count: int
+
+
+class Heal(msgspec.Struct, frozen=True):
+    """Faults cease: processes from now on are healthy, nothing is refused, nobody is in haste."""
+
+
+class Die(msgspec.Struct, frozen=True):
+    """A process dies at once: number `which` of the living, counted round and round."""
+
+    which: int = 0
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Time passes, and everything happens in its moment."""
+
+    seconds: float
+
+
+class Stall(msgspec.Struct, frozen=True):
+    """Time passes, but the server sleeps through it and learns everything at the end."""
+
+    seconds: float
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """Time passes to the moment at which the planner wants to look again."""
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """These facts arrive from outside, together."""
+
+    facts: tuple[Fact, ...]
+
+
+Step = Next | Pace | RefuseForks | SpoilGenerations | Heal | Die | Wait | Stall | Wake | Ask
+
+
+def hup(times: int = 1) -> Ask:
+    return Ask((ev.DeployRequested("HUP"),) * times)
+
+
+def scale(workers: int) -> Ask:
+    return Ask((ev.ScaleRequested(workers, "test"),))
+
+
+def adjust(delta: int) -> Ask:
+    return Ask((ev.ScaleAdjusted(delta, "TTIN" if delta > 0 else "TTOU"),))
+
+
+def winch() -> Ask:
+    return Ask((ev.RestRequested("WINCH"),))
+
+
+def stop(immediate: bool = False) -> Ask:
+    return Ask((ev.StopRequested("QUIT" if immediate else "TERM", immediate),))
