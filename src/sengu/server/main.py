@@ -87,8 +87,8 @@ class _Instance:
         self._ended = False
 
     def run(self) -> int:
-        self._core.on_fact(self._tell)
         self._core.on_fact(self._outside.on_fact)
+        self._core.on_fact(self._tell)
         service = RunningService(self._core, self._stage, self._chronicle, self._loop)
         self._control.serve(service)
         self._loop.watch(self._pipe.fd, select.EPOLLIN, self._on_signal)

@@ -28,22 +28,30 @@ class Outside:
         self._manager = manager
         self._status_file = status_file
         self._report_fd = report_fd
+        self._outcome: Report | None = None
         self._summary = ""
         self._state = ServiceState.STARTING
         self.failure = ""  # why the service never came up
 
     def on_fact(self, fact: Fact, before: Observed, after: Observed) -> None:
-        if isinstance(fact, ev.DeployConcluded) and before.current == 0:
-            if fact.outcome is Outcome.SUCCEEDED:
-                self.report(Report(0))
-            elif after.stop is not None:  # it failed, or was stopped before it was up
-                failure = f"generation {fact.generation} did not come up: {fact.reason}"
-                if after.stop.failure:
-                    self.failure = failure
-                words = f"\n{fact.last_words}" if fact.last_words else ""
-                self.report(Report(1, failure + words))
+        if not isinstance(fact, ev.DeployConcluded):
+            return
+        # Before anybody is told of the outcome: who is may look into the file next.
+        self._write_status_file(after)
+        if before.current == 0:
+            self._conclude_first(fact, after)
 
-    def report(self, report: Report) -> None:
+    def _conclude_first(self, fact: ev.DeployConcluded, after: Observed) -> None:
+        if fact.outcome is Outcome.SUCCEEDED:
+            self._outcome = Report(0)
+        elif after.stop is not None:  # it failed, or was stopped before it was up
+            failure = f"generation {fact.generation} did not come up: {fact.reason}"
+            if after.stop.failure:
+                self.failure = failure
+            words = f"\n{fact.last_words}" if fact.last_words else ""
+            self._outcome = Report(1, failure + words)
+
+    def _report(self, report: Report) -> None:
         """Tell whoever started us as a daemon how it went; once."""
         if self._report_fd is None:
             return
@@ -56,19 +64,25 @@ class Outside:
             self._report_fd = None
 
     def on_settled(self, observed: Observed) -> None:
+        self._write_status_file(observed)
+        if self._outcome is not None:
+            self._report(self._outcome)
         self._tell_manager(observed)
-        if self._status_file is not None:
-            # As the peer: a worker is listed once it serves, and until it is gone.
-            self._status_file.write(
-                (worker.generation, worker.pid)
-                for worker in observed.workers.values()
-                if worker.phase is not Phase.STARTING
-            )
         summary = summarize(observed)
         if summary != self._summary:
             self._summary = summary
             setproctitle.setproctitle(f"sengu: {self._name}: {summary}")
             self._manager.say(f"STATUS={summary}")
+
+    def _write_status_file(self, observed: Observed) -> None:
+        if self._status_file is None:
+            return
+        # As the peer: a worker is listed once it serves, and until it is gone.
+        self._status_file.write(
+            (worker.generation, worker.pid)
+            for worker in observed.workers.values()
+            if worker.phase is not Phase.STARTING
+        )
 
     def _tell_manager(self, observed: Observed) -> None:
         state = service_state(observed)
