@@ -17,7 +17,7 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
                 return f"{fact.by} asked for a deploy, but the service is being stopped"
             return f"deploy of generation {after.last_generation} asked for by {fact.by}"
         case ev.DeployConcluded():
-            return _concluded(fact, before.current > 0)
+            return _concluded(fact, keeps_serving=before.current > 0 and before.stop is None)
         case ev.GenerationFailed():
             return f"generation {fact.generation} cannot be prepared: {fact.problem}"
         case ev.GenerationRetired():
@@ -56,11 +56,11 @@ def _asked(fact: Fact, after: Observed) -> str | None:
             return None
 
 
-def _concluded(fact: ev.DeployConcluded, had_one: bool) -> str:
+def _concluded(fact: ev.DeployConcluded, *, keeps_serving: bool) -> str:
     said = f"deploy of generation {fact.generation} {fact.outcome}: {fact.reason}"
     if fact.outcome in (Outcome.SUCCEEDED, Outcome.SUPERSEDED):
         return said
-    return f"{said}; the old generation keeps serving" if had_one else said
+    return f"{said}; the old generation keeps serving" if keeps_serving else said
 
 
 def _start_failed(fact: ev.StartFailed, after: Observed) -> str:
