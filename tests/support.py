@@ -125,7 +125,12 @@ class Instance:
     """One `sengu start` and the ways to talk to it. Made by `Sengu.start`."""
 
     def __init__(
-        self, name: str, args: tuple[str, ...], env: Mapping[str, str], cwd: Path | None
+        self,
+        name: str,
+        args: tuple[str, ...],
+        env: Mapping[str, str],
+        cwd: Path | None,
+        prefix: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.directory = short_directory()
@@ -136,7 +141,16 @@ class Instance:
         self._notify_socket.bind(notify_path)
         self.notifications: list[str] = []
         self.process = subprocess.Popen(
-            [*PROGRAM, "start", "--name", name, "--control", str(self.control_path), *args],
+            [
+                *prefix,
+                *PROGRAM,
+                "start",
+                "--name",
+                name,
+                "--control",
+                str(self.control_path),
+                *args,
+            ],
             env={"NOTIFY_SOCKET": notify_path, **env},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
@@ -286,10 +300,14 @@ class Sengu:
         name: str = "",
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        prefix: tuple[str, ...] = (),
     ) -> Instance:
-        """Runs `sengu start ARGS` in a session of its own, and does not wait for anything."""
+        """Runs `sengu start ARGS` in a session of its own, and does not wait for anything.
+
+        `prefix` is a command that arranges something and then executes the rest, as `nice` does.
+        """
         name = name or f"test-{uuid.uuid4().hex[:8]}"
-        instance = Instance(name, args, environment(env), cwd)
+        instance = Instance(name, args, environment(env), cwd, prefix)
         self.instances.append(instance)
         return instance
 
