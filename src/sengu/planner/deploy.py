@@ -62,12 +62,14 @@ def _bring_up(spec: ServiceSpec, observed: Observed, deploy: Deploy, agenda: Age
     taken = {worker.slot for worker in mine if worker.is_wanted}
     missing = [slot for slot in range(observed.wanted) if slot not in taken]
     if observed.current == 0:
-        start_slots(observed, generation, missing, agenda)
+        start_slots(observed, generation, missing, agenda, "first generation")
     elif not any(worker.phase is Phase.READY for worker in mine):
         if not taken:  # one candidate shows whether the new generation is any good
             start_slots(observed, generation, missing[:1], agenda, "candidate of the deploy")
     else:
-        start_slots(observed, generation, missing[: room(spec, observed)], agenda)
+        start_slots(
+            observed, generation, missing[: room(spec, observed)], agenda, "the candidate is ready"
+        )
 
 
 def _auto_restart(observed: Observed, agenda: Agenda) -> None:

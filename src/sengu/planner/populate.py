@@ -22,15 +22,16 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
         # quorum, from the last on.
         lacking = max(quorum(spec, observed) - observed.live_count(), 0)
         missing = missing[::-1][:lacking]
-    start_slots(observed, observed.current, missing, agenda)
+    reason = f"{observed.wanted} workers are wanted"
+    start_slots(observed, observed.current, missing, agenda, reason)
 
 
 def start_slots(
-    observed: Observed, generation: int, slots: Iterable[int], agenda: Agenda, reason: str = ""
+    observed: Observed, generation: int, slots: Iterable[int], agenda: Agenda, reason: str
 ) -> None:
     """Start a worker in each of `slots` whose back-off is over."""
     for slot in slots:
         account = observed.slot(generation, slot)
         if agenda.is_due(account.retry_at):
-            why = f"after: {account.last_failure}" if account.last_failure else "slot is empty"
-            agenda.start(generation, slot, reason or why)
+            why = f"after {account.last_failure}" if account.last_failure else reason
+            agenda.start(generation, slot, why)
