@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from sengu.posix import descriptors
 
@@ -10,12 +10,14 @@ from sengu.posix import descriptors
 class SignalPipe:
     """Catches `numbers` for the life of the process; `fd` is readable when some have arrived."""
 
-    def __init__(self, numbers: Iterable[int]) -> None:
+    def __init__(self, numbers: Collection[int]) -> None:
         self.fd, write_end = descriptors.pipe()
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for number in numbers:
             signal.signal(number, _ignore)
+        # Whoever started us may have blocked them, and a mask survives exec: we would be deaf.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
     def read(self) -> list[int]:
         """Numbers of the signals that arrived since the last call, each once, in order."""
