@@ -1,0 +1,115 @@
+"""What the managing processes do while nothing happens: system calls and CPU time."""
+
+import re
+import signal
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import processes
+from bench.announcements import Announcements
+from bench.managers.available import missing_notes, present
+from bench.managers.base import Manager, Order
+from bench.registry import Measurement
+from bench.results import Result, Row, significant
+from bench.session import Session, find_program
+
+_WORKERS = 4
+_ATTACH_SECONDS = 2.0  # attaching interrupts the call that a process waits in
+_MOST_SYSTEM_CALLS = 0
+
+HOW = """\
+All run at the same time, each with {workers} idle workers (start_server has one). CPU time is read
+from `/proc/PID/task/*/schedstat` before and after {seconds} s. Then `strace -f` watches all
+processes of each tree but the workers for {seconds} s; what it counts begins {attach} s
+after it attached, since that interrupts a call once."""
+
+# "1234 1700000000.123456 epoll_wait(4, ...": begun calls only, no resumption, signal or exit.
+_CALL = re.compile(r"(?:\d+ +)?(\d+\.\d+) (\w+)\(")
+
+
+def run(session: Session) -> Result:
+    seconds = session.pick(10.0, 1.0)
+    strace = find_program("strace")
+    with ExitStack() as stack:
+        managers: list[Manager] = []
+        for kind in present():
+            directory = session.fresh_directory()
+            heard = stack.enter_context(Announcements(directory))
+            workers = min(_WORKERS, kind.max_workers or _WORKERS)
+            order = Order((session.program("announce"), heard.path), workers)
+            managers.append(stack.enter_context(kind(directory, order)))
+            heard.wait_many(workers)
+        time.sleep(session.pick(3.0, 0.5))
+        cpu = _cpu_milliseconds(managers, seconds)
+        calls = _system_calls(strace, managers, seconds)
+    how = HOW.format(workers=_WORKERS, seconds=f"{seconds:g}", attach=f"{_ATTACH_SECONDS:g}")
+    return _result(how, seconds, calls, cpu)
+
+
+def _cpu_milliseconds(managers: list[Manager], seconds: float) -> dict[str, float]:
+    pids = {manager.label: manager.managing() for manager in managers}
+    before = {label: processes.on_cpu_seconds(members) for label, members in pids.items()}
+    time.sleep(seconds)
+    return {
+        label: (processes.on_cpu_seconds(members) - before[label]) * 1000
+        for label, members in pids.items()
+    }
+
+
+def _system_calls(strace: str, managers: list[Manager], seconds: float) -> dict[str, list[str]]:
+    """The names of the calls that each began, in order."""
+    tracers = []
+    for manager in managers:
+        trace = manager.directory / "trace"
+        members = [f"--attach={pid}" for pid in manager.managing()]
+        tracer = subprocess.Popen(
+            [strace, "-f", "-ttt", "-s", "0", "-o", str(trace), *members],
+            stderr=subprocess.DEVNULL,
+        )
+        tracers.append((manager.label, tracer, trace))
+    begin = time.time() + _ATTACH_SECONDS
+    time.sleep(_ATTACH_SECONDS + seconds)
+    for _label, tracer, _trace in tracers:
+        tracer.send_signal(signal.SIGINT)  # detaches; what it traced goes on
+        tracer.wait(10)
+    return {
+        label: _calls_between(trace, begin, begin + seconds) for label, _tracer, trace in tracers
+    }
+
+
+def _calls_between(trace: Path, begin: float, end: float) -> list[str]:
+    matches = map(_CALL.match, trace.read_text(errors="replace").splitlines())
+    return [match[2] for match in matches if match and begin <= float(match[1]) < end]
+
+
+def _result(how: str, seconds: float, calls: dict[str, list[str]], cpu: dict[str, float]) -> Result:
+    mine = len(calls["sengu"])
+    what_calls, what_cpu = f"system calls in {seconds:g} s", f"CPU time in {seconds:g} s"
+    rows = [
+        Row(what_calls, str(mine), bar="none", reached=mine <= _MOST_SYSTEM_CALLS),
+        Row(what_cpu, _milliseconds(cpu["sengu"]), bar="≤ 0.5 %", reached=_is_small(cpu, seconds)),
+    ]
+    for label, theirs in calls.items():
+        if label != "sengu":
+            rows.append(Row(what_calls, str(mine), f"{label}: {len(theirs)}"))
+            milliseconds = _milliseconds(cpu[label])
+            rows.append(Row(what_cpu, _milliseconds(cpu["sengu"]), f"{label}: {milliseconds}"))
+    notes = missing_notes()
+    if mine:
+        notes.append(f"sengu's calls: {', '.join(calls['sengu'][:20])}")
+    samples = {f"{label}, CPU ms": [value] for label, value in cpu.items()}
+    samples |= {f"{label}, system calls": [len(names)] for label, names in calls.items()}
+    return Result("Idle", how, rows, notes=notes, samples=samples)
+
+
+def _is_small(cpu: dict[str, float], seconds: float) -> bool:
+    return cpu["sengu"] <= 0.005 * seconds * 1000
+
+
+def _milliseconds(value: float) -> str:
+    return f"{significant(value)} ms"
+
+
+MEASUREMENT = Measurement("idle", 40, run)
