@@ -27,6 +27,7 @@ from tests.unit.support_steps import (
     SILENT,
     SLOW,
     STUBBORN,
+    TARDY,
     TERM,
     USR1,
     Die,
@@ -76,7 +77,9 @@ _specs = st.builds(
     watchdog_seconds=st.sampled_from([None, 10.0]),
 )
 
-_fates = st.sampled_from([HEALTHY, SLOW, BROKEN, SILENT, STUBBORN, LINGERING, HANGING]) | st.builds(
+_fates = st.sampled_from(
+    [HEALTHY, SLOW, BROKEN, SILENT, STUBBORN, LINGERING, TARDY, HANGING]
+) | st.builds(
     Fate,
     ready_after=_maybe_seconds,
     dies_after=_maybe_seconds,

@@ -45,6 +45,7 @@ SLOW = Fate(ready_after=5.0)
 BROKEN = Fate(ready_after=None, dies_after=0.0)
 SILENT = Fate(ready_after=None)
 STUBBORN = Fate(exits_after=None)
+TARDY = Fate(ready_after=5.0, exits_after=10.0)
 LINGERING = Fate(exits_after=5.0)
 HANGING = Fate(beats_until=0.0, exits_after=None)
 

@@ -4,6 +4,7 @@ from sengu.model.observed import Outcome
 from sengu.model.service import BootPolicy, Pacing, ReadyByNotify
 from tests.unit.support_steps import (
     BROKEN,
+    HANGING,
     HEALTHY,
     LINGERING,
     SILENT,
@@ -53,6 +54,14 @@ def test_old_workers_stay_for_kill_old_delay() -> None:
     assert deeds(world, hup()) == ["prepare 2", "start 2/0", "2 succeeded"]
     assert deeds(world, Wait(2.9)) == []
     assert deeds(world, Wait(0.1)) == ["stop 1/0", "retire 1"]
+
+
+def test_another_deploy_does_not_prolong_kill_old_delay() -> None:
+    world = serving(make_spec(workers=1))
+    world.play(Pace(Pacing(kill_old_delay_seconds=3)), hup(), Wait(2))
+    assert deeds(world, hup()) == ["prepare 3", "start 3/0", "3 succeeded"]
+    assert deeds(world, Wait(1)) == ["stop 1/0", "retire 1"]
+    assert deeds(world, Wait(2)) == ["stop 2/0", "retire 2"]
 
 
 def test_an_old_worker_that_dies_within_kill_old_delay_is_not_replaced() -> None:
@@ -129,6 +138,19 @@ def test_a_generation_that_can_not_be_prepared_is_not_tried_again() -> None:
     assert conclusions(world)[0].reason == "cannot read env: no such directory"
 
 
+def test_deaths_in_the_old_generation_are_no_failures_of_the_deploy() -> None:
+    world = serving(make_spec(workers=1))
+    world.play(Next(SLOW), Next(BROKEN, 2), hup(), Die(0))
+    assert deeds(world, Wait(5))[:3] == ["start 1/0", "start 1/0", "2 succeeded"]
+
+
+def test_a_deploy_is_not_rolled_back_for_old_workers_that_hung_or_were_scaled_away() -> None:
+    spec = make_spec(workers=2, watchdog_seconds=4)
+    world = serving(spec, Next(HANGING))
+    world.play(Next(SILENT, 9), hup(), scale(1), Wait(300))
+    assert [end.outcome for end in conclusions(world)] == [Outcome.ABORTED]
+
+
 def test_the_deploy_after_a_failed_one_has_all_its_attempts() -> None:
     world = serving(make_spec(workers=1))
     world.play(Next(BROKEN, 3), hup(), Wait(60), Next(BROKEN, 2), hup(), Wait(60))
@@ -187,6 +209,13 @@ def test_scaling_down_during_a_deploy_stops_the_old_workers_beyond_and_starts_fe
     ]
 
 
+def test_a_new_worker_beyond_those_wanted_does_not_make_a_deploy_complete() -> None:
+    world = serving(make_spec(workers=3))
+    world.play(Next(HEALTHY), Next(SLOW), Next(HEALTHY), hup())
+    assert deeds(world, scale(2)) == ["stop 1/2", "stop 2/2"]
+    assert deeds(world, Wait(5))[0] == "2 succeeded"
+
+
 def test_scaling_up_during_a_deploy_fills_both_generations() -> None:
     world = serving(make_spec(workers=1))
     world.play(Next(SLOW), hup())
@@ -232,6 +261,26 @@ def test_a_failed_deploy_leaves_a_resting_service_at_rest() -> None:
     world.play(winch(), Next(BROKEN, 3), hup(), Wait(60))
     assert crew(world) == {}
     assert deeds(world, hup()) == ["prepare 3", "start 3/0", "3 succeeded", "retire 1"]
+
+
+def test_hup_while_a_deploy_wakes_the_service_does_not_wake_the_old_generation_either() -> None:
+    world = serving(make_spec(workers=1))
+    world.play(winch(), Next(SLOW), hup())
+    assert deeds(world, Next(SLOW), hup()) == [
+        *("2 superseded", "prepare 3", "start 3/0", "stop 2/0", "retire 2")
+    ]
+
+
+def test_a_scale_while_a_deploy_wakes_the_service_wakes_the_old_generation() -> None:
+    world = serving(make_spec(workers=1))
+    world.play(winch(), Next(SLOW), hup())
+    assert deeds(world, scale(2)) == ["start 1/0", "start 1/1"]
+
+
+def test_a_second_winch_does_not_change_to_what_the_service_wakes() -> None:
+    world = serving(make_spec(workers=2))
+    world.play(winch(), winch(), hup())
+    assert crew(world) == {"2/0": "ready", "2/1": "ready"}
 
 
 def test_winch_during_a_deploy_ends_in_rest() -> None:

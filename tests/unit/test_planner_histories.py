@@ -144,7 +144,7 @@ def test_no_deadline_is_ever_moved_later(world: World) -> None:
     for change in _changes(world):
         for worker in change.after.workers.values():
             known = change.before.workers.get(worker.id)
-            if known and known.kill_at is not None and worker.phase is not Phase.KILLED:
+            if known and known.kill_at is not None:
                 assert worker.kill_at is not None
                 assert worker.kill_at <= known.kill_at
 
@@ -168,6 +168,42 @@ def test_a_deploy_that_does_not_succeed_leaves_the_serving_generation_alone(worl
             assert isinstance(change.action, do.ConcludeDeploy)
             assert change.action.outcome is Outcome.SUCCEEDED
             assert change.action.generation == change.after.current
+
+
+@in_every_history
+def test_a_deploy_is_given_up_only_after_as_many_failures_as_it_has_attempts(world: World) -> None:
+    failures: Counter[int] = Counter()
+    for change in _changes(world):
+        match change.fact:
+            case ev.GenerationFailed(generation):
+                failures[generation] = world.spec.boot.attempts
+            case ev.StartFailed(generation):
+                failures[generation] += 1
+            case ev.WorkerStopping(worker, failed=True) | ev.WorkerExited(worker):
+                if change.before.workers[worker].is_wanted:
+                    failures[change.before.workers[worker].generation] += 1
+            case ev.DeployConcluded(generation, outcome) if not change.before.stop:
+                if outcome in (Outcome.ABORTED, Outcome.ROLLED_BACK):
+                    assert failures[generation] >= world.spec.boot.attempts
+
+
+@in_every_history
+def test_a_deploy_is_rolled_back_if_it_had_stopped_old_workers_and_else_aborted(
+    world: World,
+) -> None:
+    touched = set()
+    for change, _action, worker in _chosen_stops(world):
+        before = change.before
+        serves = worker.generation == before.current and worker.slot < before.wanted
+        if serves and before.deploy is not None:
+            touched.add(before.deploy.generation)
+    for change in _changes(world):
+        action = change.action
+        if isinstance(action, do.ConcludeDeploy) and not change.before.stop:
+            if action.outcome is Outcome.ROLLED_BACK:
+                assert action.generation in touched
+            elif action.outcome is Outcome.ABORTED:
+                assert action.generation not in touched
 
 
 @in_every_history

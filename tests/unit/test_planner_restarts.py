@@ -134,7 +134,8 @@ def test_a_worker_stopped_for_a_missed_deadline_is_charged_once() -> None:
 
 def test_readiness_and_a_stop_that_cross_end_in_a_stop() -> None:
     world = serving(make_spec(workers=2))
-    world.play(Next(Fate(ready_after=1, exits_after=None)), Die(1), scale(1), Wait(1))
+    world.play(Next(Fate(ready_after=1, exits_after=None)), Die(1))
+    assert deeds(world, scale(1), Wait(1)) == ["stop 1/1"]
     assert crew(world) == {"1/0": "ready", "1/1": "stopping"}
 
 

@@ -5,6 +5,7 @@ from sengu.model.service import BootPolicy, Pacing, ReadyByNotify, Rolling
 from tests.unit.support_steps import (
     BROKEN,
     HEALTHY,
+    SILENT,
     SLOW,
     Die,
     Next,
@@ -72,6 +73,16 @@ def test_each_old_worker_stays_for_kill_old_delay_after_its_successor_is_ready()
     assert deeds(world, hup()) == ["prepare 2", "start 2/0"]
     assert deeds(world, Wait(3)) == ["stop 1/0", "start 2/1", "2 succeeded"]
     assert deeds(world, Wait(3)) == ["stop 1/1", "retire 1"]
+
+
+def test_an_old_worker_does_not_go_earlier_because_others_can_be_spared() -> None:
+    world = serving(make_spec(workers=3, strategy=Rolling(max_surge=2)))
+    world.play(Pace(Pacing(kill_old_delay_seconds=3)))
+    world.play(Next(HEALTHY), Next(SLOW), Next(SILENT))
+    assert deeds(world, hup()) == ["prepare 2", "start 2/0", "start 2/1"]
+    assert deeds(world, Wait(3)) == ["stop 1/0", "start 2/2"]
+    assert deeds(world, Wait(4.9)) == []
+    assert deeds(world, Wait(0.1)) == ["stop 1/1"]
 
 
 def test_an_old_worker_that_dies_halfway_makes_room_for_a_new_one() -> None:

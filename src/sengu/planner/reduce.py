@@ -78,7 +78,7 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
         case ev.WorkerStopping():
             return _worker_stopping(spec, observed, event, now)
         case ev.WorkerKilled():
-            return _change_worker(observed, event.worker, phase=Phase.KILLED, kill_at=None)
+            return _change_worker(observed, event.worker, phase=Phase.KILLED)
         case ev.WorkerExited():
             return _worker_exited(spec, observed, event, now)
         case ev.ScaleRequested():
@@ -192,7 +192,7 @@ def _worker_stopping(
         return observed
     deploy = observed.deploy
     rolled = worker.generation == observed.current and worker.slot < observed.wanted
-    if deploy is not None and rolled and not event.failed and observed.stop is None:
+    if deploy is not None and rolled and not event.failed:
         observed = replace(observed, deploy=replace(deploy, has_stopped_old=True))
     if event.failed:
         failure = Failure(event.reason, now, event.last_words)

@@ -48,7 +48,7 @@ def _surplus(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> Iterator[
         elif worker.slot >= observed.wanted:
             is_resting = observed.rested_from is not None
             yield worker, "to rest" if is_resting else f"scaled to {observed.wanted}"
-    if isinstance(spec.strategy, Rolling) and observed.deploy is not None and observed.current:
+    if isinstance(spec.strategy, Rolling) and observed.deploy is not None:
         yield from _rolled(spec.strategy, observed, agenda)
 
 

@@ -18,13 +18,13 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     for worker in observed.workers.values():
         if worker.phase is not Phase.KILLED:
             _end(spec, stop, worker, agenda)
-    if not observed.workers and not agenda.actions:
+    if not observed.workers:
         agenda.do(FinishService(stop.failure, stop.reason))
 
 
 def _end(spec: ServiceSpec, stop: Stop, worker: Worker, agenda: Agenda) -> None:
     # A worker that drains already hears the stop signal too, if that is another one.
-    has_heard = not worker.is_wanted and worker.stop_signal == spec.stop.signal
+    has_heard = worker.stop_signal == spec.stop.signal
     if stop.immediate:
         agenda.do(KillWorker(worker.id, stop.reason))
     elif not has_heard:
