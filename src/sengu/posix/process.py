@@ -7,7 +7,7 @@ dispositions, an empty signal mask, the placed descriptors and no other, and a p
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -51,6 +51,7 @@ class Children:
 
     def __init__(self) -> None:
         self._statuses: dict[int, int | None] = {}
+        self._awaited_groups: dict[int, Callable[[], None]] = {}
 
     def spawn(self, order: Exec) -> Process:
         """Fork and exec. Raises OSError when the system refuses another process.
@@ -78,24 +79,45 @@ class Children:
         return process
 
     def kill_group(self, process: Process) -> None:
-        """KILL the whole session's process group, while its leader is not reaped."""
-        if process.pid in self._statuses and self._statuses[process.pid] is None:
+        """KILL the whole of the process group, with its leader if that still lives."""
+        # Between fork and setsid there is no group yet.
+        if self._statuses.get(process.pid, 0) is None:
             process.signal(signal.SIGKILL)
-            # Between fork and setsid there is no group yet.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        self.signal_group(process, signal.SIGKILL)
+        self._look_at_groups()  # the last of them may have been another's child: none will tell
+
+    def has_group(self, process: Process) -> bool:
+        """Whether anybody is in the process group. While there is, its number means no other."""
+        return _is_inhabited(process.pid)
+
+    def signal_group(self, process: Process, number: int) -> None:
+        """Signal those that are in the process group, if there are any."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+
+    def await_group(self, process: Process, on_empty: Callable[[], None]) -> None:
+        """Call back when nobody is left in the group of `process`, which has exited itself.
+
+        As we are their subreaper, orphans in it become our children, and SIGCHLD tells.
+        """
+        self._awaited_groups[process.pid] = on_empty
 
     def reap(self) -> None:
         """Take every exit status there is, strangers' too: orphans whose subreaper we are."""
-        while True:
-            try:
+        with contextlib.suppress(ChildProcessError):  # no children at all
+            while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:  # no children at all
-                return
-            if pid == 0:
-                return
-            if pid in self._statuses:
-                self._statuses[pid] = status
+                if pid == 0:
+                    break
+                if pid in self._statuses:
+                    self._statuses[pid] = status
+        self._look_at_groups()
+
+    def _look_at_groups(self) -> None:
+        for group, on_empty in list(self._awaited_groups.items()):
+            if not _is_inhabited(group):
+                del self._awaited_groups[group]
+                on_empty()
 
     def exit_of(self, process: Process) -> str | None:
         """How it ended, as in `exit status 1` or `signal KILL`; None while it runs."""
@@ -105,6 +127,16 @@ class Children:
             return None
         del self._statuses[process.pid]
         return describe_status(status)
+
+
+def _is_inhabited(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # all of them have become another user
+        return True
+    return True
 
 
 def describe_status(status: int) -> str:

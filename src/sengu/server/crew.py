@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from sengu.model import events as ev
 from sengu.model.actions import StartWorker
-from sengu.model.service import ReadyByNotify, ReadyByProbe, ServiceSpec
+from sengu.model.service import ReadyByNotify, ReadyByProbe, ServiceSpec, StopPolicy
 from sengu.planner.reduce import Fact
 from sengu.posix.loop import Loop
 from sengu.posix.process import Children, Exec, Process
@@ -16,19 +16,26 @@ from sengu.server.environment import Identity, worker_environment
 from sengu.server.notify import NotifySocket
 from sengu.server.output import Relay
 from sengu.server.probe import Prober, http_request
+from sengu.server.remnants import Remnants
 from sengu.server.stage import Stage
 
 
 class Member:
-    """One worker's process, sockets and pipes."""
+    """One worker's process, sockets and pipes.
 
-    __slots__ = ("notify", "prober", "process", "relays")
+    `stop_signal` is what it was asked to stop with, 0 when it was not. `has_exited`: what is left
+    of it is its process group, which has been asked too.
+    """
+
+    __slots__ = ("has_exited", "notify", "prober", "process", "relays", "stop_signal")
 
     def __init__(self, process: Process, notify: NotifySocket, relays: Mapping[int, Relay]) -> None:
         self.process = process
         self.notify = notify
         self.relays = relays
         self.prober: Prober | None = None
+        self.stop_signal = 0
+        self.has_exited = False
 
     def last_words(self) -> str:
         return self.relays[2].last_words()
@@ -50,6 +57,7 @@ class Crew:
         self._stage = stage
         self._post = post
         self._members: dict[int, Member] = {}
+        self._remnants = Remnants(loop, children)
 
     def start(self, spec: ServiceSpec, action: StartWorker, base: dict[str, str]) -> int:
         """Start the worker's process and return its pid. Raises OSError; nothing is left then."""
@@ -68,7 +76,9 @@ class Crew:
             relay.start()
         member = Member(process, notify, relays)
         self._members[action.worker] = member
-        self._loop.watch(process.pidfd, select.EPOLLIN, lambda: self._on_exit(action.worker))
+        self._loop.watch(
+            process.pidfd, select.EPOLLIN, lambda: self._on_exit(action.worker, spec.stop)
+        )
         notify.start(process.pid, lambda message: self._hear(spec, action.worker, message))
         if isinstance(spec.boot.readiness, ReadyByProbe):
             self._probe(spec.boot.readiness, action.worker, member)
@@ -77,7 +87,11 @@ class Crew:
     def signal(self, worker: int, number: int) -> None:
         """Ask the worker to stop; whether it gets ready does not matter any more."""
         member = self._members[worker]
-        member.process.signal(number)
+        member.stop_signal = number
+        if member.has_exited:
+            self._children.signal_group(member.process, number)
+        else:
+            member.process.signal(number)
         member.stop_probing()
 
     def last_words(self, worker: int) -> str:
@@ -87,6 +101,10 @@ class Crew:
     def kill(self, worker: int) -> None:
         """KILL the worker and everything in its process group."""
         self._children.kill_group(self._members[worker].process)
+
+    def close(self) -> None:
+        """The service has ended; so does what crashed workers have left behind."""
+        self._remnants.kill()
 
     def problem_of(self, worker: int) -> str:
         """What a readiness probe has against it; empty when there is none."""
@@ -139,16 +157,28 @@ class Crew:
         if message.get("WATCHDOG") == "1":
             self._post(ev.WorkerBeat(worker))
 
-    def _on_exit(self, worker: int) -> None:
+    def _on_exit(self, worker: int, stop: StopPolicy) -> None:
         member = self._members[worker]
         how = self._children.exit_of(member.process)
         if how is None:  # a pidfd polls readable a moment before the status can be had
             return
+        member.has_exited = True
         member.notify.drain()
-        words = member.last_words()
+        exited = ev.WorkerExited(worker, how, member.last_words())
         member.stop_probing()
         self._loop.unwatch(member.process.pidfd)
         member.process.close()
         member.notify.close()
-        del self._members[worker]
-        self._post(ev.WorkerExited(worker, how, words))
+        if not self._children.has_group(member.process):
+            self._forget(exited)
+        elif member.stop_signal:
+            # A shell does not pass on what it is asked, and leaves the program it ran.
+            self._children.await_group(member.process, lambda: self._forget(exited))
+            self._children.signal_group(member.process, member.stop_signal)
+        else:
+            self._forget(exited)
+            self._remnants.end(member.process, stop)
+
+    def _forget(self, exited: ev.WorkerExited) -> None:
+        del self._members[exited.worker]
+        self._post(exited)

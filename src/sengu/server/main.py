@@ -84,6 +84,7 @@ class _Instance:
         name = boot.service.name
         self._outside = Outside(name, self._manager, status_file, boot.report_fd)
         crew = Crew(self._loop, self._children, self._stage, self._core.post)
+        stack.callback(crew.close)
         self._hands = Executor(boot.service, crew, self._stage, boot.env_dir, self._warn)
         self._desk = SignalDesk(pipe, self._children, self._reopen_log, self._warn)
         self._ended = False
