@@ -80,7 +80,7 @@ def test_a_storm_of_hups_ends_with_one_generation_and_nothing_leaks(
         (last, slot, "ready") for slot in range(3)
     ]
     assert children(instance.pid) == {w["pid"] for w in found}
-    assert kinds(descriptors(instance.pid)) == kinds(before)
+    wait_until(lambda: kinds(descriptors(instance.pid)) == kinds(before))
 
 
 def is_calm(instance: Instance) -> bool:
@@ -110,6 +110,7 @@ def test_a_hup_while_a_generation_starts_supersedes_it(
         assert "generation 3 was asked for meanwhile" in outcome["text"]
         outcome = instance.wait_event(of_type("deploy_concluded", generation=3))
         assert outcome["outcome"] == "succeeded"
+        instance.wait_event(of_type("generation_retired", generation=1))
         assert {answer.generation for answer in clients.wait_for_answers()} == {3}
         assert 2 not in {answer.generation for answer in clients.answers}
     wait_until(lambda: not any(is_alive(pid) for pid in abandoned))
@@ -134,8 +135,8 @@ def test_a_hup_while_the_very_first_generation_starts_supersedes_it(
 def test_old_workers_serve_beside_the_new_ones_for_the_delay(
     sengu: Sengu, port: int, script: Script
 ) -> None:
-    instance = start(sengu, port, script, "--workers", "1", "--kill-old-delay", "0.6")
-    with Clients(port, threads=6) as clients:
+    instance = start(sengu, port, script, "--workers", "1", "--kill-old-delay", "1.5")
+    with Clients(port) as clients:
         instance.signal(signal.SIGHUP)
         concluded = instance.wait_event(of_type("deploy_concluded", generation=2))
         assert [(w["generation"], w["state"]) for w in workers(instance)] == [
@@ -143,7 +144,7 @@ def test_old_workers_serve_beside_the_new_ones_for_the_delay(
             (2, "ready"),
         ]
         stopping = instance.wait_event(of_type("worker_stopping"))
-        assert 0.6 <= stopping["time"] - concluded["time"] < 3
+        assert 1.5 <= stopping["time"] - concluded["time"] < 5
         instance.wait_event(of_type("generation_retired", generation=1))
         assert {answer.generation for answer in clients.wait_for_answers()} == {2}
 
