@@ -5,7 +5,6 @@ The protocol is sd_notify(3): datagrams of KEY=VALUE lines.
 
 import array
 import os
-import secrets
 import select
 import socket
 import struct
@@ -30,7 +29,7 @@ class NotifySocket:
         self._loop = loop
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self.name = f"@sengu/{os.getpid()}/{label}/{secrets.token_hex(8)}"
+        self.name = f"@sengu/{os.getpid()}/{label}/{os.urandom(8).hex()}"
         self._socket.bind("\0" + self.name[1:])
         self._session = 0
         self._hear: Callable[[Mapping[str, str]], None] = lambda message: None
