@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-import tempfile
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,8 +25,8 @@ def main() -> int:
     chosen = [m for m in measurements if m.name in wanted or not wanted]
     order = [measurement.name for measurement in measurements]
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="sb-", dir="/tmp") as directory:
-        session = Session(Path(directory), arguments.quick)
+    with ExitStack() as stack:
+        session = Session(stack, arguments.quick)
         for measurement in chosen if not arguments.page else ():
             failed += not _measure(measurement, session, arguments.output, order)
         failed += _check_nothing_left()

@@ -7,8 +7,9 @@ _HEAD = """\
 
 This page is written by `make bench`; what stands behind it is in `benchmarks.json`. Everything in
 a table comes from one run, sengu and its peers side by side and in turns, so that what disturbs one
-disturbs all. Figures are medians, least and greatest in brackets. A ratio is ours over theirs:
-below 1 × we need less. A bar is what we have set ourselves.
+disturbs all. Status files, logs and sockets are in memory (tmpfs). Figures are medians, with least
+and greatest in brackets. A ratio is ours over theirs: below 1 × we need less. A bar is what we have
+set ourselves.
 
 Repeat it:
 

@@ -1,8 +1,11 @@
-"""One run: how much of everything, the directory it works in, and the programs built for it."""
+"""One run: how much of everything, the directories it works in, and the programs built for it."""
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,11 +20,19 @@ class BenchError(Exception):
 
 
 class Session:
-    """Passed to every measurement. `directory` is removed when the run is over."""
+    """Passed to every measurement. Its directories are removed when the run is over.
 
-    def __init__(self, directory: Path, is_quick: bool) -> None:
-        self.directory = directory
+    What managers write goes to memory, where /run is on most systems: on a disk a status file that
+    is replaced by rename would be what is measured. Programs stay on disk, for /dev/shm may be
+    mounted noexec.
+    """
+
+    def __init__(self, stack: ExitStack, is_quick: bool) -> None:
         self.is_quick = is_quick
+        self._programs = _temporary(stack, "/tmp")
+        shared_memory = "/dev/shm"
+        is_writable = os.access(shared_memory, os.W_OK)
+        self._work = _temporary(stack, shared_memory if is_writable else "/tmp")
         self._fresh = 0
 
     def pick(self, full: T, quick: T) -> T:
@@ -33,13 +44,13 @@ class Session:
     def fresh_directory(self) -> Path:
         """A new directory, with a path short enough for UNIX sockets in it."""
         self._fresh += 1
-        path = self.directory / str(self._fresh)
+        path = self._work / str(self._fresh)
         path.mkdir()
         return path
 
     def program(self, name: str) -> str:
         """The path of a program of ours in C, built when it is first asked for."""
-        path = self.directory / name
+        path = self._programs / name
         if not path.exists():
             command = ("gcc", "-O2", "-Wall", "-Wextra", "-o", path, SOURCES / f"{name}.c")
             try:
@@ -47,6 +58,11 @@ class Session:
             except FileNotFoundError:
                 raise BenchError("gcc is not installed: apt-get install gcc libc6-dev") from None
         return str(path)
+
+
+def _temporary(stack: ExitStack, parent: str) -> Path:
+    # A short name: paths of UNIX sockets have 107 bytes.
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-", dir=parent)))
 
 
 def find_program(name: str) -> str:

@@ -1,0 +1,52 @@
+"""The benchmarks run, keep what they find, and leave nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import processes, support
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run_bench(*names: str, output: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--output", str(output), *names],
+        cwd=ROOT,
+        env=support.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_quick_bench_writes_its_page_and_leaves_nothing(tmp_path: Path) -> None:
+    support.requires("gcc")
+    processes.become_subreaper()
+    known = processes.descendants()
+    finished = run_bench("deploys", output=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    kept = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert [row["reached"] for row in kept["deploys"]["rows"] if row["bar"]] == [True] * 3
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "| descriptors after" in page
+    assert "A quick run" in page
+    assert not processes.kill_descendants(known)
+
+
+def test_a_measurement_that_is_run_again_keeps_the_others_on_the_page(tmp_path: Path) -> None:
+    support.requires("gcc")
+    kept = {"idle": {"title": "Idle", "how": "", "rows": [{"what": "kept row", "ours": "1"}]}}
+    (tmp_path / "benchmarks.json").write_text(json.dumps(kept))
+    finished = run_bench("memory", output=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert page.index("## Memory") < page.index("kept row")
+
+
+def test_an_unknown_measurement_is_refused_by_name(tmp_path: Path) -> None:
+    finished = run_bench("nonsense", output=tmp_path)
+    assert finished.returncode == 2
+    assert "nonsense" in finished.stderr
