@@ -6,7 +6,7 @@ fast one always plays the same histories, so that a change is not blamed for ano
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("fast", max_examples=100, derandomize=True, deadline=None)
+settings.register_profile("fast", max_examples=80, derandomize=True, deadline=None)
 settings.register_profile(
     "long", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

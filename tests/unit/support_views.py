@@ -1,11 +1,13 @@
 """Short ways to say what the fake world has done and how it stands, for readable claims."""
 
+from collections.abc import Iterator
+
 from sengu.model import actions as do
 from sengu.model.actions import AnyAction
-from sengu.model.observed import Observed
+from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.service import ServiceSpec
 from tests.unit.support_steps import Step, hup
-from tests.unit.support_world import Change, World
+from tests.unit.support_world import Change, Quiet, World
 
 
 def serving(spec: ServiceSpec, *before: Step) -> World:
@@ -21,11 +23,7 @@ def deeds(world: World, *steps: Step) -> list[str]:
     """What is done in the course of `steps`, such as `start 2/0`: slot 0 of generation 2."""
     world.record.clear()
     world.play(*steps)
-    return [
-        _deed(line.action, line.before)
-        for line in world.record
-        if isinstance(line, Change) and line.action is not None
-    ]
+    return [_deed(line.action, line.before) for line in changes(world) if line.action is not None]
 
 
 def _deed(action: AnyAction, before: Observed) -> str:
@@ -64,11 +62,35 @@ def crew(world: World) -> dict[str, str]:
 
 def conclusions(world: World) -> list[do.ConcludeDeploy]:
     """The ends of deploys in the record."""
-    actions = [line.action for line in world.record if isinstance(line, Change)]
+    actions = [change.action for change in changes(world)]
     return [action for action in actions if isinstance(action, do.ConcludeDeploy)]
 
 
 def start_moments(world: World) -> list[float]:
     """When workers were started, in seconds since the first line of the record."""
-    changes = [line for line in world.record if isinstance(line, Change)]
-    return [line.at - changes[0].at for line in changes if isinstance(line.action, do.StartWorker)]
+    lines = list(changes(world))
+    return [line.at - lines[0].at for line in lines if isinstance(line.action, do.StartWorker)]
+
+
+def changes(world: World) -> Iterator[Change]:
+    """The facts in the record."""
+    return (line for line in world.record if isinstance(line, Change))
+
+
+def quiet_moments(world: World) -> Iterator[Quiet]:
+    """When the planner had nothing left to say."""
+    return (line for line in world.record if isinstance(line, Quiet))
+
+
+def chosen_stops(world: World) -> Iterator[tuple[Change, do.StopWorker, Worker]]:
+    """Workers that were asked to stop though neither they nor the service had to."""
+    for change in changes(world):
+        action = change.action
+        if isinstance(action, do.StopWorker) and not action.failed and not change.before.stop:
+            yield change, action, change.before.workers[action.worker]
+
+
+def ready_slots(observed: Observed, generation: int) -> set[int]:
+    """Slots in which a worker of `generation` is ready."""
+    workers = observed.workers_of(generation)
+    return {worker.slot for worker in workers if worker.phase is Phase.READY}

@@ -1,34 +1,21 @@
-"""What holds in every history, whatever fails and whenever. A failing one is printed as a story."""
+"""What holds in every history, whatever fails and whenever.
+
+A history that breaks a claim is printed: its service and steps, to be played again, and its story.
+"""
 
 import itertools
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 
 from sengu.model import actions as do
-from sengu.model import events as ev
-from sengu.model.observed import Observed, Outcome, Phase, Slot, Worker
+from sengu.model.observed import Observed, Phase, Slot
 from sengu.model.service import Rolling, ServiceSpec
-from sengu.planner import plan, reduce
+from sengu.planner import plan
 from tests.unit.support_histories import in_every_history
 from tests.unit.support_steps import Heal, Wait, hup, make_spec, stop
+from tests.unit.support_views import changes, chosen_stops, quiet_moments, ready_slots
 from tests.unit.support_world import Change, Quiet, World
-
-
-def _changes(world: World) -> Iterator[Change]:
-    return (line for line in world.record if isinstance(line, Change))
-
-
-def _quiet(world: World) -> Iterator[Quiet]:
-    return (line for line in world.record if isinstance(line, Quiet))
-
-
-def _chosen_stops(world: World) -> Iterator[tuple[Change, do.StopWorker, Worker]]:
-    """Workers that were asked to stop though neither they nor the service had to."""
-    for change in _changes(world):
-        action = change.action
-        if isinstance(action, do.StopWorker) and not action.failed and not change.before.stop:
-            yield change, action, change.before.workers[action.worker]
 
 
 def _least_ready(spec: ServiceSpec, observed: Observed) -> int:
@@ -37,17 +24,12 @@ def _least_ready(spec: ServiceSpec, observed: Observed) -> int:
     return observed.wanted
 
 
-def _ready_slots(observed: Observed, generation: int) -> set[int]:
-    workers = observed.workers_of(generation)
-    return {worker.slot for worker in workers if worker.phase is Phase.READY}
-
-
 # --- the service stays whole ---
 
 
 @in_every_history
 def test_a_ready_worker_is_given_up_only_while_enough_others_are_ready(world: World) -> None:
-    for change, action, worker in _chosen_stops(world):
+    for change, action, worker in chosen_stops(world):
         if worker.phase is Phase.READY:
             least = _least_ready(world.spec, change.before)
             assert change.after.ready_count() >= least, action
@@ -55,12 +37,12 @@ def test_a_ready_worker_is_given_up_only_while_enough_others_are_ready(world: Wo
 
 @in_every_history
 def test_no_old_worker_is_stopped_for_a_deploy_before_a_new_one_is_ready(world: World) -> None:
-    for change, action, worker in _chosen_stops(world):
+    for change, action, worker in chosen_stops(world):
         before = change.before
         if worker.generation == before.current and worker.slot < before.wanted:
             assert isinstance(world.spec.strategy, Rolling), action
             assert before.deploy is not None, action
-            assert _ready_slots(before, before.deploy.generation), action
+            assert ready_slots(before, before.deploy.generation), action
 
 
 @in_every_history
@@ -69,27 +51,18 @@ def test_rolling_without_unavailable_stops_only_old_workers_whose_successor_is_r
 ) -> None:
     if not isinstance(world.spec.strategy, Rolling) or world.spec.strategy.max_unavailable:
         return
-    for change, action, worker in _chosen_stops(world):
+    for change, action, worker in chosen_stops(world):
         before = change.before
         if worker.generation == before.current and worker.slot < before.wanted:
             assert before.deploy is not None
-            assert worker.slot in _ready_slots(before, before.deploy.generation), action
-
-
-@in_every_history
-def test_a_deploy_succeeds_only_when_all_its_workers_are_ready(world: World) -> None:
-    for change in _changes(world):
-        action = change.action
-        if isinstance(action, do.ConcludeDeploy) and action.outcome is Outcome.SUCCEEDED:
-            ready = _ready_slots(change.before, action.generation)
-            assert ready >= set(range(change.before.wanted))
+            assert worker.slot in ready_slots(before, before.deploy.generation), action
 
 
 @in_every_history
 def test_a_ready_worker_of_the_serving_generation_is_not_stopped_for_the_crashes_of_others(
     world: World,
 ) -> None:
-    for change, action, worker in _chosen_stops(world):
+    for change, action, worker in chosen_stops(world):
         before = change.before
         serves = worker.generation == before.current and worker.slot < before.wanted
         if worker.phase is Phase.READY and serves:
@@ -117,7 +90,7 @@ def _restarts(world: World) -> Iterable[list[float]]:
     """For each slot, when workers were started in it because the former one had failed."""
     restarts: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
     accounts: dict[tuple[int, int], Slot] = {}
-    for change in _changes(world):
+    for change in changes(world):
         if isinstance(change.action, do.StartWorker):
             key = (change.action.generation, change.action.slot)
             account = change.before.slot(*key)
@@ -132,7 +105,7 @@ def _restarts(world: World) -> Iterable[list[float]]:
 
 @in_every_history
 def test_nobody_asked_to_stop_outlives_the_deadline(world: World) -> None:
-    for line in _quiet(world):
+    for line in quiet_moments(world):
         for worker in line.observed.workers.values():
             if worker.phase is Phase.STOPPING:
                 assert worker.kill_at is not None
@@ -141,7 +114,7 @@ def test_nobody_asked_to_stop_outlives_the_deadline(world: World) -> None:
 
 @in_every_history
 def test_no_deadline_is_ever_moved_later(world: World) -> None:
-    for change in _changes(world):
+    for change in changes(world):
         for worker in change.after.workers.values():
             known = change.before.workers.get(worker.id)
             if known and known.kill_at is not None:
@@ -152,119 +125,10 @@ def test_no_deadline_is_ever_moved_later(world: World) -> None:
 @in_every_history
 def test_nobody_asked_to_stop_comes_back(world: World) -> None:
     rank = list(Phase)
-    for change in _changes(world):
+    for change in changes(world):
         for worker in change.after.workers.values():
             known = change.before.workers.get(worker.id)
             assert known is None or rank.index(known.phase) <= rank.index(worker.phase)
-
-
-# --- deploys ---
-
-
-@in_every_history
-def test_a_deploy_that_does_not_succeed_leaves_the_serving_generation_alone(world: World) -> None:
-    for change in _changes(world):
-        if change.before.current != change.after.current:
-            assert isinstance(change.action, do.ConcludeDeploy)
-            assert change.action.outcome is Outcome.SUCCEEDED
-            assert change.action.generation == change.after.current
-
-
-@in_every_history
-def test_a_deploy_is_given_up_only_after_as_many_failures_as_it_has_attempts(world: World) -> None:
-    failures: Counter[int] = Counter()
-    for change in _changes(world):
-        match change.fact:
-            case ev.GenerationFailed(generation):
-                failures[generation] = world.spec.boot.attempts
-            case ev.StartFailed(generation):
-                failures[generation] += 1
-            case ev.WorkerStopping(worker, failed=True) | ev.WorkerExited(worker):
-                if change.before.workers[worker].is_wanted:
-                    failures[change.before.workers[worker].generation] += 1
-            case ev.DeployConcluded(generation, outcome) if not change.before.stop:
-                if outcome in (Outcome.ABORTED, Outcome.ROLLED_BACK):
-                    assert failures[generation] >= world.spec.boot.attempts
-
-
-@in_every_history
-def test_a_deploy_is_rolled_back_if_it_had_stopped_old_workers_and_else_aborted(
-    world: World,
-) -> None:
-    touched = set()
-    for change, _action, worker in _chosen_stops(world):
-        before = change.before
-        serves = worker.generation == before.current and worker.slot < before.wanted
-        if serves and before.deploy is not None:
-            touched.add(before.deploy.generation)
-    for change in _changes(world):
-        action = change.action
-        if isinstance(action, do.ConcludeDeploy) and not change.before.stop:
-            if action.outcome is Outcome.ROLLED_BACK:
-                assert action.generation in touched
-            elif action.outcome is Outcome.ABORTED:
-                assert action.generation not in touched
-
-
-@in_every_history
-def test_every_deploy_is_concluded_exactly_once(world: World) -> None:
-    asked: list[int] = []
-    for change in _changes(world):
-        if change.after.last_generation > change.before.last_generation:
-            asked.append(change.after.last_generation)
-    world.play(stop(), Wait(world.spec.stop.grace_seconds))
-    concluded = Counter(
-        change.action.generation
-        for change in _changes(world)
-        if isinstance(change.action, do.ConcludeDeploy)
-    )
-    assert concluded == Counter(asked)
-
-
-@in_every_history
-def test_the_serving_generation_is_never_replaced_by_an_older_one(world: World) -> None:
-    for change in _changes(world):
-        assert change.after.current >= change.before.current
-        assert change.after.current <= change.after.last_generation
-
-
-@in_every_history
-def test_generations_are_numbered_one_by_one(world: World) -> None:
-    for change in _changes(world):
-        step = change.after.last_generation - change.before.last_generation
-        assert step == (isinstance(change.fact, ev.DeployRequested) and not change.before.stop)
-
-
-# --- no confusion ---
-
-
-@in_every_history
-def test_a_slot_of_a_generation_never_has_two_wanted_workers(world: World) -> None:
-    for change in _changes(world):
-        wanted = [(w.generation, w.slot) for w in change.after.workers.values() if w.is_wanted]
-        assert len(wanted) == len(set(wanted))
-
-
-@in_every_history
-def test_no_worker_id_is_used_twice(world: World) -> None:
-    ids = [c.fact.worker for c in _changes(world) if isinstance(c.fact, ev.WorkerStarted)]
-    assert ids == sorted(set(ids))
-
-
-@in_every_history
-def test_facts_about_workers_that_are_gone_change_nothing(world: World) -> None:
-    gone = world.observed.next_worker_id + 7
-    late = (
-        ev.WorkerReady(gone, "late"),
-        ev.WorkerBeat(gone),
-        ev.WorkerSaid(gone, "late"),
-        ev.WorkerStopping(gone, 15, 1.0, "late", failed=True),
-        ev.WorkerKilled(gone, "late"),
-        ev.WorkerExited(gone, "late"),
-        ev.StartFailed(world.observed.last_generation + 7, 0, "late"),
-    )
-    for fact in late:
-        assert reduce(world.spec, world.observed, fact, world.now) == world.observed
 
 
 # --- when to look again ---
@@ -272,12 +136,19 @@ def test_facts_about_workers_that_are_gone_change_nothing(world: World) -> None:
 
 @in_every_history
 def test_when_nothing_changes_there_is_nothing_to_do_until_the_moment_named(world: World) -> None:
-    for line in _quiet(world):
+    for line in quiet_moments(world):
         wake_at = math.inf if line.wake_at is None else line.wake_at
         assert wake_at > line.at
         last = min(math.nextafter(wake_at, 0.0), line.at + 1e6)
         for moment in (line.at, (line.at + last) / 2, last):
             assert not plan(world.spec, line.observed, moment).actions
+
+
+@in_every_history
+def test_the_same_history_has_the_same_story(world: World) -> None:
+    again = World(world.spec)
+    again.play(*(line for line in world.record if not isinstance(line, Change | Quiet)))
+    assert again.story() == world.story()
 
 
 # --- it comes to a good end ---

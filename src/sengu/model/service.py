@@ -27,7 +27,10 @@ class Surge(msgspec.Struct, frozen=True, tag="surge"):
 
 
 class Rolling(msgspec.Struct, frozen=True, tag="rolling"):
-    """Slot by slot: at most `max_surge` workers too many, at most `max_unavailable` too few."""
+    """Slot by slot: at most `max_surge` workers too many, at most `max_unavailable` too few.
+
+    Not both can be 0. The candidate comes first in any case, though it may be one too many.
+    """
 
     max_surge: int = 1
     max_unavailable: int = 0
