@@ -18,9 +18,13 @@ _ADVICE = {
 
 def open_listener(address: Address, backlog: int, path_mode: int) -> socket.socket:
     """Bind `address`, and listen if it is a stream. The socket is close-on-exec and blocking."""
-    if isinstance(address, UnixAddress):
-        return _open_unix(address, backlog, path_mode)
-    return _open_inet(address, backlog)
+    try:
+        if isinstance(address, UnixAddress):
+            return _open_unix(address, backlog, path_mode)
+        return _open_inet(address, backlog)
+    except OSError as error:  # not even a socket: no descriptor is left, or no such family
+        advice = _ADVICE.get(error.errno or 0, error.strerror)
+        raise UsageError(f"cannot bind {address}: {advice}") from error
 
 
 def _open_inet(address: InetAddress, backlog: int) -> socket.socket:
