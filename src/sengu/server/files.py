@@ -54,6 +54,7 @@ class StatusFile:
         self._path = path
         self._warn = warn
         self._written: bytes | None = None
+        self._failed: bytes | None = None  # content that people have been warned about
 
     def write(self, workers: Iterable[tuple[int, int]]) -> None:
         """Write (generation, pid) pairs if they differ from what is there."""
@@ -66,10 +67,12 @@ class StatusFile:
                 stream.write(content)
             os.rename(temporary, self._path)
         except OSError as error:
-            self._warn(f"cannot write the status file {self._path}: {error.strerror}")
             _unlink(temporary)
+            if content != self._failed:  # it is tried again and again, but told once
+                self._failed = content
+                self._warn(f"cannot write the status file {self._path}: {error.strerror}")
             return
-        self._written = content
+        self._written, self._failed = content, None
 
     def remove(self) -> None:
         if self._written is not None:

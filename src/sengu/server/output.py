@@ -12,12 +12,14 @@ from sengu.posix import descriptors
 from sengu.posix.loop import Loop
 
 _STDERR = 2
+_NEWLINE = 10
 _QUEUE_BYTES = 1 << 20
 _PIECE_BYTES = 4096  # PIPE_BUF: a pipe that polls writable takes that much at once (pipe(7))
 _READ_BYTES = 1 << 16
 _TAIL_BYTES = 4096
 _FINISH_MILLISECONDS = 500
 _TAIL_LINES = 20
+_LAST_READS = 16  # a pipe holds a million bytes at most (pipe-max-size in proc(5))
 _LAST_READS = 16
 
 
@@ -28,6 +30,7 @@ class Sink:
         self._loop = loop
         self._queue = bytearray()
         self._lost_lines = 0
+        self._is_mid_line = False  # the last byte written was not the end of a line
         self._poll = select.poll()
         self._poll.register(_STDERR, select.POLLOUT)
         self._look()
@@ -37,6 +40,8 @@ class Sink:
         if len(self._queue) + len(data) > _QUEUE_BYTES:
             self._lost_lines += data.count(b"\n")
             return
+        if self._is_mid_line and not self._queue:  # the rest of that line is lost
+            self._queue += b"\n"
         self._queue += data
         self.flush()
 
@@ -64,6 +69,7 @@ class Sink:
             except OSError:  # disk full, reader or terminal gone: nothing will come of waiting
                 self._lose_queue()
                 return
+            self._is_mid_line = self._queue[written - 1] != _NEWLINE
             del self._queue[:written]
         if self._queue:
             self._loop.watch(_STDERR, select.EPOLLOUT, self.flush)
