@@ -6,7 +6,7 @@
  *   wait FIFO     go on when FIFO has been opened for writing and closed
  *   mute          never say READY=1, and take no client       deaf  ignore TERM
  *   run COMMAND   start a shell command in our process group, do not wait for it
- *   beat MS       say WATCHDOG=1 so often
+ *   beat MS       say WATCHDOG=1 so often    tell TEXT    send TEXT to NOTIFY_SOCKET
  * Requests: / answers "GENERATION SLOT PID", /slow/MS says 102 and does so after MS milliseconds,
  * /exit/N exits, /hang answers and then does nothing any more.
  */
@@ -114,6 +114,8 @@ static void obey(char *line)
         deaf = true;
     else if (!strcmp(line, "run"))
         run(rest);
+    else if (!strcmp(line, "tell"))
+        notify(rest);
     else if (!strcmp(line, "beat"))
         beat_ms = atoi(rest);
     else if (*line)
