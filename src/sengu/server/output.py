@@ -20,7 +20,6 @@ _TAIL_BYTES = 4096
 _FINISH_MILLISECONDS = 500
 _TAIL_LINES = 20
 _LAST_READS = 16  # a pipe holds a million bytes at most (pipe-max-size in proc(5))
-_LAST_READS = 16
 
 
 class Sink:
