@@ -1,0 +1,99 @@
+"""A deploy every second under load: not one request fails.
+
+SENGU_LOAD_REQUESTS=100000 gives every case the number of requests that only the first has else.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import Instance, Sengu, requires
+from tests.system.puppets import Script, build
+
+FULL = 100_000
+CONCURRENCY = 20
+HELLO = Path(__file__).parents[2] / "examples" / "hello"
+
+
+def requests(count: int) -> int:
+    return int(os.environ.get("SENGU_LOAD_REQUESTS", count))
+
+
+def deploy_until_it_ends(instance: Instance, client: "subprocess.Popen[str]") -> str:
+    """A deploy every second while `client` runs; what it printed, once it has ended well."""
+    deploys = 0
+    while (output := output_within_a_second(client)) is None:
+        reply = instance.control("POST", "/v1/reload", {"wait": True})
+        assert reply.body["outcome"] == "succeeded", reply
+        deploys += 1
+    assert client.returncode == 0, output
+    assert deploys > 0, "it was over before there was a deploy: give it more requests"
+    return output
+
+
+def output_within_a_second(client: "subprocess.Popen[str]") -> str | None:
+    try:
+        return client.communicate(timeout=1.0)[0]
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def run(*command: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def hammer(instance: Instance, address: str, count: int) -> None:
+    client = run(build("hammer"), address, str(count), str(CONCURRENCY))
+    output = deploy_until_it_ends(instance, client)
+    assert re.fullmatch(rf"{count} 0 \d+\.\d\n", output), output
+
+
+@pytest.fixture
+def script(free_path: Path) -> Script:
+    return Script(free_path)
+
+
+def test_100_000_requests_and_a_deploy_every_second_lose_none(
+    sengu: Sengu, port: int, script: Script
+) -> None:
+    instance = sengu.start(
+        *("--port", f"127.0.0.1:{port}", "--workers", "4", "--ready", "notify", *script.command)
+    ).wait_ready()
+    load = ["-q", "-r", "-l", "-c", str(CONCURRENCY), "-n", str(requests(FULL))]
+    client = run(requires("ab"), *load, f"http://127.0.0.1:{port}/")
+    output = deploy_until_it_ends(instance, client)
+    assert re.search(rf"^Complete requests: +{requests(FULL)}$", output, re.MULTILINE), output
+    assert re.search(r"^Failed requests: +0$", output, re.MULTILINE), output
+    assert "Non-2xx" not in output
+    assert "errors" not in output
+
+
+@pytest.mark.parametrize("workers", ["1", "4"])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_no_request_is_lost_by_deploys_whatever_the_socket(
+    sengu: Sengu, port: int, script: Script, free_path: Path, kind: str, workers: str
+) -> None:
+    path = str(free_path / "socket")
+    listener = ("--port", f"127.0.0.1:{port}") if kind == "tcp" else ("--path", path)
+    instance = sengu.start(
+        *listener, "--workers", workers, "--ready", "notify", *script.command
+    ).wait_ready()
+    hammer(instance, str(port) if kind == "tcp" else path, requests(40_000))
+
+
+@pytest.mark.parametrize("strategy", ["surge", "rolling"])
+def test_no_request_is_lost_by_deploys_of_a_python_server(
+    sengu: Sengu, port: int, free_path: Path, strategy: str
+) -> None:
+    shutil.copytree(HELLO, free_path / "hello")
+    program = str(free_path / "hello" / "server.py")
+    instance = sengu.start(
+        *("--port", f"127.0.0.1:{port}", "--workers", "2", "--ready", "notify"),
+        *("--strategy", strategy, "--", sys.executable, program),
+    ).wait_ready()
+    hammer(instance, str(port), requests(10_000))
