@@ -15,7 +15,7 @@ import msgspec
 from sengu.errors import UsageError
 from sengu.model.address import parse_path as read_path
 from sengu.model.address import parse_port as read_port
-from sengu.model.service import Readiness, ReadyAfterDelay, ReadyByNotify, ReadyByProbe
+from sengu.model.service import MAX_WORKERS, Readiness, ReadyAfterDelay, ReadyByNotify, ReadyByProbe
 
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ms|s|m|h)?")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -54,12 +54,17 @@ def parse_positive_duration(label: str, text: str) -> float:
 
 def parse_count(label: str, text: str) -> int:
     """A whole number from 0 on."""
-    return _count(label, text, least=0)
+    return _count(label, text, 0, _MAX_COUNT)
 
 
 def parse_positive_count(label: str, text: str) -> int:
     """A whole number from 1 on."""
-    return _count(label, text, least=1)
+    return _count(label, text, 1, _MAX_COUNT)
+
+
+def parse_workers(label: str, text: str) -> int:
+    """How many workers there shall be, from 1 on."""
+    return _count(label, text, 1, MAX_WORKERS)
 
 
 def parse_signal(label: str, text: str) -> int:
@@ -127,11 +132,9 @@ def parse_flag(label: str, text: str) -> bool:
     return text not in ("", "0")
 
 
-def _count(label: str, text: str, least: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,7}", text.strip()) or not least <= int(text) <= _MAX_COUNT:
-        raise UsageError(
-            f"{label} {text!r} is not a whole number from {least} to {_MAX_COUNT}; give one"
-        )
+def _count(label: str, text: str, least: int, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,7}", text.strip()) or not least <= int(text) <= most:
+        raise UsageError(f"{label} {text!r} is not a whole number from {least} to {most}; give one")
     return int(text)
 
 
@@ -155,6 +158,7 @@ DURATION = Kind("duration", "SECONDS", parse_duration)
 POSITIVE_DURATION = Kind("duration above 0", "SECONDS", parse_positive_duration)
 COUNT = Kind("number", "N", parse_count)
 POSITIVE_COUNT = Kind("number above 0", "N", parse_positive_count)
+WORKERS = Kind("number of workers", "N", parse_workers)
 SIGNAL = Kind("signal", "SIGNAL", parse_signal, ("TERM", "QUIT", "INT", "HUP", "USR1", "USR2"))
 MODE = Kind("octal mode", "MODE", parse_mode)
 READINESS = Kind("readiness", "HOW", parse_readiness, ("notify", "tcp", "http:/", "delay:"))

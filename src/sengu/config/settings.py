@@ -49,7 +49,7 @@ BACKLOG: Setting[int | None] = Setting(
 
 WORKERS: Setting[int] = Setting(
     name="workers",
-    kind=kinds.POSITIVE_COUNT,
+    kind=kinds.WORKERS,
     default=1,
     effect=Effect.LIVE,
     group=Group.WORKERS,

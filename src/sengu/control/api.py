@@ -13,6 +13,7 @@ import msgspec
 
 from sengu.model.events import Event
 from sengu.model.observed import Outcome
+from sengu.model.service import MAX_WORKERS
 
 STATUS_PATH = "/v1/status"
 RELOAD_PATH = "/v1/reload"
@@ -20,7 +21,7 @@ STOP_PATH = "/v1/stop"
 SCALE_PATH = "/v1/scale"
 EVENTS_PATH = "/v1/events"
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_WORKERS)]
 
 
 class ServiceState(enum.StrEnum):

@@ -2,6 +2,9 @@
 
 import msgspec
 
+# Beyond what one machine can run. A slip of the keyboard must not fork until nothing else can.
+MAX_WORKERS = 10_000
+
 
 class ReadyAfterDelay(msgspec.Struct, frozen=True, tag="delay"):
     """Ready when still alive after `seconds`: all one can know of a program that says nothing."""
