@@ -68,6 +68,7 @@ class _Instance:
         self._chronicle = Chronicle()
         self._core = Core(boot.service, clock.monotonic)
         self._manager = Manager(self._loop, os.environ)
+        stack.callback(self._manager.close)
         self._control = ControlListener(self._loop, boot.control, boot.service.name)
         stack.callback(self._control.close)
         if boot.files.pid is not None:

@@ -98,6 +98,11 @@ class Manager:
         usec = int(clock.monotonic() * 1_000_000)
         self.say("RELOADING=1", f"MONOTONIC_USEC={usec}")
 
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _beat(self, seconds: float) -> None:
         self.say("WATCHDOG=1")
         self._loop.call_at(self._loop.now() + seconds, lambda: self._beat(seconds))
