@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from sengu.posix.loop import Loop
+
 _PATIENCE_SECONDS = 20.0
 
 Body = Callable[["Child"], object]
@@ -125,3 +127,22 @@ def nothing_left_open() -> Iterator[None]:
 def _children() -> set[str]:
     with open(f"/proc/self/task/{os.getpid()}/children") as children:
         return set(children.read().split())
+
+
+def in_child(body: Callable[[], object]) -> None:
+    """Runs `body` in a process of its own, for what changes a whole process; it must succeed."""
+
+    def run(child: Child) -> None:
+        body()
+        child.tell("succeeded")
+
+    with Child(run) as child:
+        child.wait_to_hear("succeeded")
+
+
+def run_until(loop: Loop, condition: Callable[[], object]) -> None:
+    """Lets the loop run until something is so."""
+    end = loop.now() + _PATIENCE_SECONDS
+    while not condition():
+        assert loop.now() < end, "it did not come to be"
+        loop.run_once(loop.now() + 0.05)

@@ -1,0 +1,139 @@
+"""The pid file and the status file, on a real file system."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sengu.errors import UsageError
+from sengu.server.files import PidFile, StatusFile
+from tests.kernel.children import in_child, nothing_left_open
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    with nothing_left_open():
+        yield
+
+
+def test_a_pid_file_holds_our_pid_and_a_lock_until_it_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text("99999999 and more than we write\n")  # of one that was killed
+    pid_file = PidFile(str(path))
+    assert path.read_text() == f"{os.getpid()}\n"
+    assert subprocess.run(["flock", "-n", path, "true"], check=False).returncode == 1
+    pid_file.remove()
+    assert not path.exists()
+
+
+def test_a_pid_file_that_is_held_names_the_holder(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    pid_file = PidFile(str(path))
+    with pytest.raises(UsageError, match=f"held by a running instance, pid {os.getpid()}; stop"):
+        PidFile(str(path))
+    assert path.read_text() == f"{os.getpid()}\n"
+    pid_file.remove()
+
+
+def test_a_pid_file_that_is_another_by_now_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    pid_file = PidFile(str(path))
+    path.unlink()
+    path.write_text("another's")
+    pid_file.remove()
+    assert path.read_text() == "another's"
+    gone = PidFile(str(tmp_path / "gone"))
+    (tmp_path / "gone").unlink()
+    gone.remove()
+
+
+def test_a_pid_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot write the pid file .*: Is a directory; name"):
+        PidFile(str(tmp_path))
+    with pytest.raises(UsageError, match=r"cannot write the pid file .*: No such file"):
+        PidFile(str(tmp_path / "nowhere" / "pid"))
+
+
+def test_a_full_disk_under_the_pid_file_is_told() -> None:
+    def body() -> None:
+        import resource
+        import signal
+
+        path = "pid"
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        with pytest.raises(UsageError, match=r"cannot write the pid file pid: File too large"):
+            PidFile(path)
+        assert not os.path.exists(path)
+
+    def body_in_a_directory_of_its_own() -> None:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as directory:
+            os.chdir(directory)
+            body()
+            os.chdir("/")
+
+    in_child(body_in_a_directory_of_its_own)
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+def test_a_status_file_has_a_line_for_each_worker_in_order(
+    tmp_path: Path, warnings: list[str]
+) -> None:
+    path = tmp_path / "status"
+    status_file = StatusFile(str(path), warnings.append)
+    status_file.write([(2, 20), (1, 30), (1, 9)])
+    assert path.read_text() == "1:9\n1:30\n2:20\n"
+    status_file.write([])
+    assert path.read_text() == ""
+    status_file.remove()
+    assert os.listdir(tmp_path) == []
+    assert warnings == []
+
+
+def test_a_status_file_is_replaced_and_never_half_written(
+    tmp_path: Path, warnings: list[str]
+) -> None:
+    path = tmp_path / "status"
+    status_file = StatusFile(str(path), warnings.append)
+    status_file.write([(1, 1)])
+    with open(path) as reader:
+        status_file.write([(2, 2)])
+        assert reader.read() == "1:1\n", "who has it open sees the whole of the old one"
+    before = path.stat()
+    status_file.write([(2, 2)])
+    assert os.path.samestat(path.stat(), before), "what has not changed is not written"
+
+
+def test_trouble_with_the_status_file_is_told_once_and_tried_again(
+    tmp_path: Path, warnings: list[str]
+) -> None:
+    path = tmp_path / "later" / "status"
+    status_file = StatusFile(str(path), warnings.append)
+    for _ in range(3):
+        status_file.write([(1, 1)])
+    assert warnings == [f"cannot write the status file {path}: No such file or directory"]
+    status_file.write([(2, 2)])
+    assert len(warnings) == 2
+    status_file.remove()  # which never was
+    path.parent.mkdir()
+    status_file.write([(2, 2)])
+    assert path.read_text() == "2:2\n"
+
+
+def test_a_status_file_that_somebody_removed_is_no_trouble(
+    tmp_path: Path, warnings: list[str]
+) -> None:
+    path = tmp_path / "status"
+    status_file = StatusFile(str(path), warnings.append)
+    status_file.write([(1, 1)])
+    path.unlink()
+    status_file.remove()
+    assert warnings == []

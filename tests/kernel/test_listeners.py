@@ -1,0 +1,235 @@
+"""Listening sockets: bound, taken over, healed, laid out for workers."""
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sengu.errors import UsageError
+from sengu.listeners.bind import file_identity, is_alive, open_listener, remove_stale
+from sengu.listeners.listeners import Listeners, spell_address
+from sengu.model.address import InetAddress, Inherited, Sockets, UnixAddress, parse_path, parse_port
+from tests.kernel.children import in_child, nothing_left_open
+
+BACKLOG = 16
+MODE = 0o640
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    with nothing_left_open():
+        yield
+
+
+@pytest.fixture
+def path(free_path: Path) -> str:
+    return str(free_path / "socket")
+
+
+def open_unix(path: str) -> socket.socket:
+    return open_listener(UnixAddress(path), BACKLOG, MODE)
+
+
+def test_a_tcp_listener_takes_connections_and_can_be_bound_again_at_once(port: int) -> None:
+    for _ in range(2):
+        with open_listener(InetAddress("127.0.0.1", port), BACKLOG, MODE) as listener:
+            assert not listener.get_inheritable()
+            assert listener.getblocking()
+            with socket.create_connection(("127.0.0.1", port)):
+                accepted, _ = listener.accept()
+                accepted.close()  # first, so that the port stays in TIME_WAIT
+
+
+def test_udp_and_ipv6_are_bound_as_asked(port: int) -> None:
+    with open_listener(InetAddress("127.0.0.1", port, udp=True), BACKLOG, MODE) as listener:
+        assert listener.type is socket.SOCK_DGRAM
+        assert spell_address(listener) == f"127.0.0.1:{port}/udp"
+    with open_listener(InetAddress("::1", port, ipv6=True), BACKLOG, MODE) as listener:
+        assert listener.family is socket.AF_INET6
+        assert spell_address(listener) == f"[::1]:{port}"
+        assert listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def test_a_port_in_use_and_a_foreign_address_are_told_with_the_next_step(port: int) -> None:
+    with (
+        open_listener(InetAddress("127.0.0.1", port), BACKLOG, MODE),
+        pytest.raises(UsageError, match=rf"cannot bind 127.0.0.1:{port}: .* in use; stop"),
+    ):
+        open_listener(InetAddress("127.0.0.1", port), BACKLOG, MODE)
+    with pytest.raises(UsageError, match="no interface of this machine has that address"):
+        open_listener(InetAddress("192.0.2.1", port), BACKLOG, MODE)
+    with pytest.raises(UsageError, match="the name does not resolve"):
+        open_listener(InetAddress("no.such.host.invalid", port), BACKLOG, MODE)
+
+
+def test_a_socket_file_has_the_mode_whatever_the_umask(path: str) -> None:
+    def body() -> None:
+        os.umask(0o077)
+        with open_unix(path):
+            assert stat.S_IMODE(os.stat(path).st_mode) == MODE
+        assert os.umask(0) == 0o077
+        os.unlink(path)
+
+    in_child(body)
+
+
+def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not(path: str) -> None:
+    open_unix(path).close()
+    assert os.path.exists(path)
+    assert not is_alive(path)
+    with open_unix(path):
+        assert is_alive(path)
+        with pytest.raises(UsageError, match="somebody is listening on"):
+            open_unix(path)
+        assert is_alive(path)
+
+
+def test_a_full_queue_and_another_kind_of_socket_are_alive(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen(0)
+        client.connect(path)
+        assert is_alive(path)
+    os.unlink(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(path)
+        with pytest.raises(UsageError, match="somebody is listening on"):
+            remove_stale(path)
+
+
+def test_a_file_that_is_no_socket_is_left_alone(path: str) -> None:
+    Path(path).write_text("precious")
+    with pytest.raises(UsageError, match="exists and is not a socket"):
+        open_unix(path)
+    assert Path(path).read_text() == "precious"
+
+
+def test_abstract_names_leave_no_file_and_are_taken_once() -> None:
+    name = f"@sengu-test-{os.getpid()}"
+    with open_unix(name) as listener:
+        assert spell_address(listener) == name
+        with pytest.raises(UsageError, match="somebody listens there already"):
+            open_unix(name)
+
+
+def test_no_descriptor_left_is_told_as_any_other_failure(path: str) -> None:
+    def body() -> None:
+        import resource
+
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, lowest_free))
+        for address in (UnixAddress(path), InetAddress("127.0.0.1", 0)):
+            with pytest.raises(UsageError, match="Too many open files"):
+                open_listener(address, BACKLOG, MODE)
+
+    in_child(body)
+
+
+def test_the_first_that_cannot_be_bound_closes_those_before_it(port: int, path: str) -> None:
+    Path(path).write_text("in the way")
+    sockets = Sockets(listeners=(parse_port(f"127.0.0.1:{port}"), parse_path(path)))
+    with pytest.raises(UsageError):
+        Listeners(sockets)
+    open_listener(InetAddress("127.0.0.1", port), BACKLOG, MODE).close()
+
+
+def test_workers_are_told_of_listeners_in_both_ways(port: int, path: str) -> None:
+    sockets = Sockets(listeners=(parse_port(f"127.0.0.1:{port}"), parse_path(path)))
+    with closing(Listeners(sockets)) as listeners:
+        tcp, unix = listeners
+        layout = listeners.layout()
+        assert layout.descriptors == {3: tcp.socket.fileno(), 4: unix.socket.fileno()}
+        assert layout.next_fd == 5
+        assert layout.environment == {
+            "SERVER_STARTER_PORT": f"127.0.0.1:{port}=3;{path}=4",
+            "LISTEN_FDS": "2",
+            "LISTEN_FDNAMES": f"tcp-{port}:unix-socket",
+        }
+    assert not os.path.exists(path)
+
+
+def test_without_listeners_there_is_nothing_to_tell_but_the_empty_variable() -> None:
+    layout = Listeners(Sockets()).layout()
+    assert layout.descriptors == {}
+    assert layout.environment == {"SERVER_STARTER_PORT": ""}
+    assert layout.next_fd == 3
+
+
+def test_a_wanted_number_is_given_and_the_range_from_3_on_stays_whole(path: str) -> None:
+    sockets = Sockets(
+        listeners=(parse_port("127.0.0.1:0=4"), parse_path(path), parse_port("127.0.0.1:0=9"))
+    )
+    with closing(Listeners(sockets)) as listeners:
+        first, second, third = listeners
+        layout = listeners.layout()
+        assert (first.fd, second.fd, third.fd) == (4, 3, 5)
+        assert layout.descriptors == {
+            3: second.socket.fileno(),
+            4: first.socket.fileno(),
+            5: third.socket.fileno(),
+            9: third.socket.fileno(),
+        }
+        assert layout.next_fd == 10
+        assert layout.environment["SERVER_STARTER_PORT"] == f"127.0.0.1:0=4;{path}=3;127.0.0.1:0=9"
+        assert layout.environment["LISTEN_FDNAMES"] == "unix-socket:tcp-0:tcp-0"
+
+
+def test_a_passed_socket_is_taken_over_and_its_file_is_not_ours_to_remove(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as given:
+        given.bind(path)
+        given.listen()
+        fd = os.dup(given.fileno())
+        os.set_inheritable(fd, True)
+        sockets = Sockets(listeners=(parse_path(path),), inherited=(Inherited(fd, "web"),))
+        with closing(Listeners(sockets)) as listeners:
+            (listener,) = listeners
+            assert listener.socket.fileno() == fd
+            assert not os.get_inheritable(fd)
+            assert (listener.name, listener.key) == ("web", path)
+    assert os.path.exists(path)
+
+
+def test_a_passed_descriptor_that_is_no_socket_is_refused() -> None:
+    with open(os.devnull) as null:
+        sockets = Sockets(inherited=(Inherited(null.fileno(), "odd"),))
+        with pytest.raises(UsageError, match="was passed to us as 'odd' but is no socket"):
+            Listeners(sockets)
+
+
+def test_a_removed_socket_file_is_bound_anew_at_the_same_number(path: str) -> None:
+    with closing(Listeners(Sockets(listeners=(parse_path(path),)))) as listeners:
+        assert listeners.heal() == []
+        os.unlink(path)
+        assert listeners.heal() == [f"the file of {path} was removed; it was bound anew"]
+        assert is_alive(path)
+        (listener,) = listeners
+        assert listener.fd == 3
+        assert listeners.heal() == []
+    assert not os.path.exists(path)
+
+
+def test_a_socket_file_that_another_has_taken_stays_his(path: str) -> None:
+    with closing(Listeners(Sockets(listeners=(parse_path(path),)))) as listeners:
+        os.unlink(path)
+        with open_unix(path):
+            (line,) = listeners.heal()
+            assert "was removed or replaced, and somebody is listening on" in line
+            (listener,) = listeners
+            assert listener.socket.fileno() >= 0, "the old one is kept"
+            listeners.close()
+            assert is_alive(path)
+
+
+def test_an_identity_is_of_the_file_and_not_of_its_name(path: str) -> None:
+    assert file_identity(path) is None
+    Path(path).touch()
+    first = file_identity(path)
+    other = f"{path}.other"
+    Path(other).touch()
+    os.rename(other, path)
+    assert file_identity(path) not in (None, first)
