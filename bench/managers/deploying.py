@@ -28,6 +28,10 @@ class Deploying(Manager):
     def request_deploy(self) -> None:
         """Ask for a deploy, and do not wait for it longer than the manager makes us."""
 
+    def nudge(self) -> None:
+        """Make it look at what it was asked. Raises BenchError: none should need that."""
+        raise BenchError(f"{self.label} did nothing upon a request to deploy")
+
     def generations(self) -> list[int]:
         """Which generations have workers, old ones that are on their way out included."""
         try:

@@ -17,7 +17,7 @@ from bench.results import Chart, Result, Row, Series, significant, spread, times
 from bench.session import BenchError, Session
 
 _BLOCK = 100
-_UNHEARD_SECONDS = 0.5
+_UNHEARD_SECONDS = 1.0
 _MOST_GROWTH = 0.01
 
 HOW = """\
@@ -72,8 +72,8 @@ class Contender:
             announced = self._heard.wait(_UNHEARD_SECONDS)
         except BenchError:
             self.manager.check_alive()
+            self.manager.nudge()
             self.unheard += 1
-            self.manager.request_deploy()
             announced = self._heard.wait()
         if announced.generation != expected:
             raise BenchError(f"{self.label}: generation {announced.generation}, not {expected}")
@@ -122,9 +122,10 @@ def _result(contenders: list[Contender]) -> Result:
     for contender in contenders:
         if contender.unheard:
             notes.append(
-                f"{contender.label} did nothing upon {contender.unheard} of "
-                f"{contender.count} requests until it was asked once more, "
-                f"{_UNHEARD_SECONDS} s later; those are in its figures."
+                f"{contender.label} had done nothing {_UNHEARD_SECONDS:g} s after "
+                f"{contender.unheard} of {contender.count} HUPs, and obeyed when another signal "
+                "(ALRM) woke it: a HUP can slip in between its look at the list of signals and "
+                "its wait. These deploys are in its figures."
             )
     ours, alive, *peers = contenders
     peer = peers[0] if peers else None

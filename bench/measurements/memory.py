@@ -23,7 +23,7 @@ workers, {settle} s after {workers} workers of a trivial program came up (start_
 
 
 def run(session: Session) -> Result:
-    rounds = session.pick(5, 1)
+    rounds = session.pick(3, 1)
     settle_seconds = session.pick(1.0, 0.2)
     many = session.pick(_MANY_WORKERS, 10)
     found: dict[str, list[float]] = {kind.label: [] for kind in present()}

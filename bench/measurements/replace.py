@@ -14,8 +14,8 @@ from bench.registry import Measurement
 from bench.results import Chart, Result, Row, Series, spread, times
 from bench.session import BenchError, Session
 
-# The peers look for the dead at intervals: kills are spread evenly over them, as in life.
-_CHECK_SECONDS = {"supervisor": 1.0, "Circus": 5.0}
+# Circus looks for the dead at intervals: kills are spread evenly over them, as in life.
+_CHECK_SECONDS = {"Circus": 5.0}
 _BARS = {"supervisor": 1 / 20, "Circus": 1 / 20}
 _MOST_MILLISECONDS = 15.0
 
@@ -24,9 +24,9 @@ The worker is the same few lines of C for all; its first act is to tell the time
 clock runs from just before `kill -9` to that moment. {count} kills for each, in turns. sengu starts
 the replacement of a worker at once if its slot was stable, and backs off when it dies again and
 again; so that no back-off is measured, each kill hits another slot of {count}. start_server has one
-worker and no back-off with `--interval 0`. supervisor runs with `startsecs=0`, Circus with its
-defaults; both look for dead children at intervals (1 s, 5 s), so the moment of the kill is spread
-evenly over the interval."""
+worker and no back-off with `--interval 0`. supervisor, with `startsecs=0`, starts a program anew at
+its next tick, a second later. Circus, with its defaults, looks every 5 s, so the moment of the kill
+is spread evenly over that time."""
 
 
 class Victims:

@@ -32,7 +32,7 @@ class Starts:
 
 
 def run(session: Session) -> Result:
-    rounds, crowd_rounds = session.pick(10, 1), session.pick(3, 1)
+    rounds, crowd_rounds = session.pick(7, 1), session.pick(3, 1)
     many = session.pick(100, 10)
     single, crowd = Starts(), Starts()
     for _ in range(rounds):
