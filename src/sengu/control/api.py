@@ -142,7 +142,7 @@ class ScaleAccepted(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Body of every answer with 400, 403, 404, 405 or 500: one line for people."""
+    """Body of every answer that refuses the request, 400, 404, 405, 409, 413: one line."""
 
     error: str
 

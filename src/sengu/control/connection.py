@@ -20,6 +20,7 @@ from sengu.posix.loop import Loop
 
 _READ_BYTES = 1 << 16
 _MAX_BODY_BYTES = 1 << 16
+_MAX_WAITING_BYTES = 1 << 18  # requests that a client sends while an answer is under way
 _MAX_UNSENT_BYTES = 4 << 20  # a reader of events that is so far behind is let go
 
 
@@ -58,30 +59,34 @@ class Connection:
         except OSError:  # reset by the client
             self.close()
             return
-        try:
-            self._http.receive_data(data)
-            self._serve()
-        except h11.RemoteProtocolError as error:
-            self._refuse_protocol(error)
+        self._http.receive_data(data)
+        self._serve()
         if not data:
             self.close()
 
     def _serve(self) -> None:
-        """Take what h11 understands so far, answer each complete request."""
-        while self._is_open:
-            event = self._http.next_event()
-            if isinstance(event, h11.Request):
-                self._request, self._body = event, b""
-            elif isinstance(event, h11.Data):
-                self._body += event.data
-                if len(self._body) > _MAX_BODY_BYTES:
-                    raise h11.RemoteProtocolError("the body is too long", 413)
-            elif isinstance(event, h11.EndOfMessage):
-                self._respond()
-            elif event is h11.PAUSED:  # an answer is under way; the next request waits
-                return
-            else:  # NEED_DATA, ConnectionClosed
-                return
+        """Answer each request that has arrived whole, until one has to wait for its answer."""
+        try:
+            while self._is_open and self._take(self._http.next_event()):
+                pass
+        except h11.RemoteProtocolError as error:
+            self._refuse_protocol(error)
+
+    def _take(self, event: h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]) -> bool:
+        """Take what h11 has understood; whether there may be more."""
+        if isinstance(event, h11.Request):
+            self._request, self._body = event, b""
+        elif isinstance(event, h11.Data):
+            self._body += event.data
+            if len(self._body) > _MAX_BODY_BYTES:
+                raise h11.RemoteProtocolError("the body is too long", 413)
+        elif isinstance(event, h11.EndOfMessage):
+            self._respond()
+        else:  # NEED_DATA, ConnectionClosed; PAUSED: an answer is under way, the next one waits
+            if len(self._http.trailing_data[0]) > _MAX_WAITING_BYTES:
+                self.close()
+            return False
+        return True
 
     def _respond(self) -> None:
         assert self._request is not None
@@ -101,6 +106,8 @@ class Connection:
     def _answer_outcome(self, outcome: api.ReloadOutcome) -> None:
         if self._is_open:
             self._answer(outcome_answer(outcome))
+            # Not here and now: who tells of an outcome is in the midst of taking a fact in.
+            self._loop.call_at(self._loop.now(), self._serve)
 
     def _answer(self, answer: Answer) -> None:
         headers = [
@@ -110,7 +117,8 @@ class Connection:
         if answer.allow:
             headers.append(("Allow", answer.allow))
         self._send(h11.Response(status_code=answer.status, headers=headers))
-        self._send(h11.Data(data=answer.body))
+        if self._request is None or self._request.method != b"HEAD":  # RFC 9110 §9.3.2
+            self._send(h11.Data(data=answer.body))
         self._finish()
 
     def _stream(self, stream: Stream) -> None:
@@ -119,6 +127,8 @@ class Connection:
         if stream.since is not None:
             for record in self._service.events_since(stream.since):
                 self._send_record(record)
+        if not self._is_open:  # it did not read what it asked for
+            return
         if stream.follow:
             self._unfollow = self._service.follow_events(self._send_record)
         else:
@@ -129,14 +139,14 @@ class Connection:
             self._send(h11.Data(data=api.encode_frame(record)))
 
     def _finish(self) -> None:
-        """End the answer; go on with the next request if the client wants to."""
+        """End the answer, and be ready for the next request if the client may send one."""
         self._send(h11.EndOfMessage())
         if self._http.our_state is h11.MUST_CLOSE:
             if not self._unsent:
                 self.close()
         elif self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-            self._serve()
+            self._request = None
 
     def _refuse_protocol(self, error: h11.RemoteProtocolError) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):

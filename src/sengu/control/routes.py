@@ -1,5 +1,6 @@
 """What the control API does: a request in, an answer out. No sockets, no HTTP framing here."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -10,6 +11,7 @@ from sengu.control import api
 from sengu.model.observed import Outcome
 
 _T = TypeVar("_T")
+_EVENT_ID = re.compile(r"[0-9]{1,18}")
 
 
 class Service(Protocol):
@@ -55,7 +57,10 @@ class Refused(Exception):
 
 def handle(service: Service, method: str, target: str, body: bytes) -> Answer | Later | Stream:
     """Serve one request. Raises Refused."""
-    url = urlsplit(target)
+    try:
+        url = urlsplit(target)
+    except ValueError as error:  # such as brackets around what is no IPv6 address
+        raise Refused(400, f"{target} is not a target: {error}") from error
     route = _ROUTES.get(url.path)
     if route is None:
         raise Refused(404, f"there is no {url.path}; there are {', '.join(_ROUTES)}")
@@ -97,7 +102,7 @@ def _scale(service: Service, _query: str, body: bytes) -> Answer:
 def _events(_service: Service, query: str, _body: bytes) -> Stream:
     values = {key: found[-1] for key, found in parse_qs(query).items()}
     since = values.get("since")
-    if since is not None and not since.isdecimal():
+    if since is not None and not _EVENT_ID.fullmatch(since):
         raise Refused(400, f"since={since} is not the id of an event; write a number")
     return Stream(None if since is None else int(since), values.get("follow") != "false")
 
@@ -105,7 +110,7 @@ def _events(_service: Service, query: str, _body: bytes) -> Stream:
 def _decode(body: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:  # brackets a thousand deep
         raise Refused(400, f"the request's body is not what is expected: {error}") from error
 
 
