@@ -19,6 +19,8 @@ from tests.support import short_directory
 
 PATIENCE_SECONDS = 20
 TRUE = ("true",)
+# glibc's posix_spawn ignores the two that it keeps for itself, 32 and 33, and gives no way back.
+INTERNAL_SIGNALS = 0b11 << 31
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +138,7 @@ def test_a_child_has_default_signals_an_empty_mask_and_its_own_session(children:
         text, _ = output_of(own, "cat", "/proc/self/status", "/proc/self/stat")
         fields = dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
         assert int(fields["SigBlk"], 16) == 0
-        assert int(fields["SigIgn"], 16) == 0
+        assert int(fields["SigIgn"], 16) & ~INTERNAL_SIGNALS == 0
         assert int(fields["SigCgt"], 16) == 0
         pid, group, session = (text.splitlines()[-1].split()[i] for i in (0, 4, 5))
         assert pid == group == session

@@ -33,6 +33,9 @@ from tests.system.puppets import (
     workers,
 )
 
+# glibc's posix_spawn ignores the two that it keeps for itself, 32 and 33, and gives no way back.
+INTERNAL_SIGNALS = 0b11 << 31
+
 # Makes the terminal that is its first argument the controlling one, then becomes the rest.
 TAKE_TERMINAL = """
 import fcntl, os, sys, termios
@@ -350,7 +353,7 @@ def test_a_worker_has_default_signals_and_a_session_of_its_own(
     (pid,) = pids(instance)
     status = Path(f"/proc/{pid}/status").read_text()
     ignored = next(line for line in status.splitlines() if line.startswith("SigIgn"))
-    assert int(ignored.split()[1], 16) == 0
+    assert int(ignored.split()[1], 16) & ~INTERNAL_SIGNALS == 0
     assert os.getsid(pid) == pid
 
 
