@@ -66,6 +66,15 @@ def test_a_port_in_use_and_a_foreign_address_are_told_with_the_next_step(port: i
         open_listener(InetAddress("no.such.host.invalid", port), BACKLOG, MODE)
 
 
+def test_a_udp_port_is_taken_once(port: int) -> None:
+    address = InetAddress("127.0.0.1", port, udp=True)
+    with (
+        open_listener(address, BACKLOG, MODE),
+        pytest.raises(UsageError, match=r"/udp: .* in use; stop"),
+    ):
+        open_listener(address, BACKLOG, MODE)
+
+
 def test_a_socket_file_has_the_mode_whatever_the_umask(path: str) -> None:
     def body() -> None:
         os.umask(0o077)
@@ -192,6 +201,23 @@ def test_a_passed_socket_is_taken_over_and_its_file_is_not_ours_to_remove(path: 
             assert not os.get_inheritable(fd)
             assert (listener.name, listener.key) == ("web", path)
     assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("only_ipv6", [False, True])
+def test_a_passed_socket_for_both_ip_versions_is_taken_for_a_port_of_ipv4(
+    port: int, only_ipv6: bool
+) -> None:
+    with socket.socket(socket.AF_INET6) as given:
+        given.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        given.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_ipv6)
+        given.bind(("::", port))
+        given.listen()
+        inherited = Inherited(os.dup(given.fileno()), "web")
+        sockets = Sockets(listeners=(parse_port(str(port)),), inherited=(inherited,))
+        with closing(Listeners(sockets)) as listeners:
+            addresses = [listener.address for listener in listeners]
+    both = [f"[::]:{port}"]
+    assert addresses == ([f"0.0.0.0:{port}", *both] if only_ipv6 else both)
 
 
 def test_a_passed_descriptor_that_is_no_socket_is_refused() -> None:

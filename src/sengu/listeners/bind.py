@@ -39,7 +39,8 @@ def _open_inet(address: InetAddress, backlog: int) -> socket.socket:
         ) from error
     sock = socket.socket(family, kind)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not address.udp:  # there it would let two servers have the port, one of them in vain
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.ipv6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(found[0][4])

@@ -12,7 +12,14 @@ import msgspec
 
 from sengu.errors import UsageError
 from sengu.listeners.bind import file_identity, open_listener
-from sengu.model.address import Inherited, ListenerSpec, Sockets, UnixAddress
+from sengu.model.address import (
+    Address,
+    InetAddress,
+    Inherited,
+    ListenerSpec,
+    Sockets,
+    UnixAddress,
+)
 from sengu.posix.descriptors import FIRST_PASSED_FD
 
 
@@ -156,12 +163,25 @@ def _adopt(inherited: Inherited) -> Listener:
 def _take(spec: ListenerSpec, given: list[Listener]) -> Listener | None:
     """The listener among `given` that is bound where `spec` asks for, removed from there."""
     for listener in given:
-        if listener.address == str(spec.address):
+        if _is_bound_to(listener.socket, spec.address):
             given.remove(listener)
             taken = Listener(listener.socket, spec.key, listener.name, None)
             taken.fixed_fd = spec.fixed_fd
             return taken
     return None
+
+
+def _is_bound_to(sock: socket.socket, address: Address) -> bool:
+    """Whether connections to `address` arrive at `sock`, and it could not be bound once more."""
+    where = spell_address(sock)
+    if where == str(address):
+        return True
+    # `ListenStream=8080` in a unit is one socket for IPv6 and for all of IPv4 (systemd.socket(5)).
+    if sock.family != socket.AF_INET6 or not isinstance(address, InetAddress):
+        return False
+    every = InetAddress("::", address.port, address.udp, ipv6=True)
+    is_for_both = not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return is_for_both and address.host == "0.0.0.0" and where == str(every)
 
 
 def _number(listeners: Sequence[Listener]) -> None:
