@@ -301,6 +301,31 @@ def test_a_manager_hears_ready_after_a_failed_deploy_too(sengu: Sengu, free_path
         assert instance.wait_event(concluded(2))["outcome"] == "aborted"
 
 
+def test_a_manager_hears_of_a_deploy_that_fails_at_once(sengu: Sengu, free_path: Path) -> None:
+    env_dir = free_path / "env"
+    env_dir.mkdir()
+    with closing(Manager(f"{free_path}/manager")) as manager:
+        args = ("--interval", "0.1", "--envdir", str(env_dir), "--", "sleep", "600")
+        instance = start_under(sengu, manager, *args)
+        manager.wait("READY=1")
+        env_dir.rmdir()
+        instance.signal(signal.SIGHUP)
+        manager.wait("RELOADING=1")
+        manager.wait("READY=1")
+
+
+def test_a_manager_that_asks_during_a_deploy_hears_of_its_own(
+    sengu: Sengu, free_path: Path
+) -> None:
+    with closing(Manager(f"{free_path}/manager")) as manager:
+        instance = start_under(sengu, manager, "--interval", "2", "--", "sleep", "600")
+        manager.wait("READY=1")
+        instance.control("POST", "/v1/reload")
+        manager.wait("RELOADING=1")
+        instance.signal(signal.SIGHUP)
+        manager.wait("RELOADING=1")
+
+
 def test_a_manager_hears_nothing_of_ready_when_the_first_start_fails(
     sengu: Sengu, free_path: Path
 ) -> None:

@@ -34,6 +34,11 @@ class Outside:
         self.failure = ""  # why the service never came up
 
     def on_fact(self, fact: Fact, before: Observed, after: Observed) -> None:
+        if isinstance(fact, ev.DeployRequested) and service_state(after) is ServiceState.DEPLOYING:
+            # At once and each time: the deploy may be over before all is settled, or take the
+            # place of another, and who has sent HUP waits to hear of his own.
+            self._manager.say_reloading()
+            self._state = ServiceState.DEPLOYING
         if not isinstance(fact, ev.DeployConcluded):
             return
         # Before anybody is told of the outcome: who is may look into the file next.
@@ -92,11 +97,9 @@ class Outside:
         match state:
             case ServiceState.SERVING:
                 self._manager.say("READY=1")
-            case ServiceState.DEPLOYING:
-                self._manager.say_reloading()
             case ServiceState.STOPPING:
                 self._manager.say("STOPPING=1")
-            case ServiceState.STARTING:
+            case ServiceState.STARTING | ServiceState.DEPLOYING:  # said when it was asked for
                 pass
 
 
