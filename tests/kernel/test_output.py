@@ -63,6 +63,30 @@ def test_a_reader_that_is_slow_gets_everything_as_long_as_there_is_room() -> Non
     in_child(body)
 
 
+def test_a_terminal_that_nobody_draws_holds_nobody_up() -> None:
+    def body() -> None:
+        screen, terminal = os.openpty()
+        loop, sink = with_stderr(terminal)
+        sent = b"".join(LINE % number for number in range(2000))
+        sink.write(sent)  # does not block: 200 kB into a few
+        assert os.get_blocking(terminal), "it is the workers' too"
+        received = b""
+
+        def read() -> bool:
+            nonlocal received
+            received += os.read(screen, 1 << 16)
+            return len(received) >= len(sent) + 2000
+
+        run_until(loop, read)
+        assert received.replace(b"\r\n", b"\n") == sent
+        read_end, write_end = os.pipe()
+        sink.redirect(write_end)
+        sink.write(b"heard\n")
+        assert os.read(read_end, 100) == b"heard\n"
+
+    in_child(body)
+
+
 def test_what_a_reader_that_does_not_read_loses_is_counted() -> None:
     def body() -> None:
         read_end, write_end = pipe_of_a_page()

@@ -30,8 +30,7 @@ class Sink:
         self._queue = bytearray()
         self._lost_lines = 0
         self._is_mid_line = False  # the last byte written was not the end of a line
-        self._poll = select.poll()
-        self._poll.register(_STDERR, select.POLLOUT)
+        self._fd = _STDERR
         self._look()
 
     def write(self, data: bytes) -> None:
@@ -52,7 +51,10 @@ class Sink:
 
     def redirect(self, fd: int) -> None:
         """Let stdout and stderr be `fd` from now on."""
-        self._loop.unwatch(_STDERR)
+        self._loop.unwatch(self._fd)
+        if self._fd != _STDERR:
+            os.close(self._fd)
+            self._fd = _STDERR
         os.dup2(fd, 1)
         os.dup2(fd, _STDERR)
         self._look()
@@ -62,7 +64,7 @@ class Sink:
         """Write what can be written now; the rest when there is room."""
         while self._queue and self._is_writable():
             try:
-                written = os.write(_STDERR, self._queue[: self._piece_bytes])
+                written = os.write(self._fd, self._queue[: self._piece_bytes])
             except BlockingIOError:
                 break
             except OSError:  # disk full, reader or terminal gone: nothing will come of waiting
@@ -71,9 +73,9 @@ class Sink:
             self._is_mid_line = self._queue[written - 1] != _NEWLINE
             del self._queue[:written]
         if self._queue:
-            self._loop.watch(_STDERR, select.EPOLLOUT, self.flush)
+            self._loop.watch(self._fd, select.EPOLLOUT, self.flush)
             return
-        self._loop.unwatch(_STDERR)
+        self._loop.unwatch(self._fd)
         if self._lost_lines:
             lost, self._lost_lines = self._lost_lines, 0
             self.write(b"sengu: %d lines of output were lost: it could not be written\n" % lost)
@@ -86,15 +88,31 @@ class Sink:
     def _lose_queue(self) -> None:
         self._lost_lines += self._queue.count(b"\n")
         self._queue.clear()
-        self._loop.unwatch(_STDERR)
+        self._loop.unwatch(self._fd)
 
     def _look(self) -> None:
         """Find out what stderr is now: a file never blocks, anything else may."""
         self._never_blocks = stat.S_ISREG(os.fstat(_STDERR).st_mode)
         self._piece_bytes = _QUEUE_BYTES if self._never_blocks else _PIECE_BYTES
+        if os.isatty(_STDERR):
+            self._fd = _open_terminal()
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
 
     def _is_writable(self) -> bool:
         return self._never_blocks or bool(self._poll.poll(0))
+
+
+def _open_terminal() -> int:
+    """The terminal on stderr, opened once more so that it can be non-blocking for us alone.
+
+    One that is stopped (^S), or that nobody draws, polls writable while it has room for one byte.
+    """
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open(f"/proc/self/fd/{_STDERR}", flags)
+    except OSError:  # another user's, as after su: then it may make us wait
+        return _STDERR
 
 
 class Relay:
