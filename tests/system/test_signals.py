@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import wait_gone
+from tests.processes import descendants, wait_gone
 from tests.support import WAIT_SECONDS, Instance, Sengu
 from tests.system.puppets import (
     Clients,
@@ -276,6 +276,27 @@ def test_what_a_crashed_worker_leaves_behind_is_ended(
     kill(workers(instance)[0]["pid"])
     assert not wait_gone({helper}, WAIT_SECONDS)
     assert ask(port).generation == 1
+
+
+def test_a_zombie_that_nobody_reaps_does_not_hold_up_the_end(
+    sengu: Sengu, port: int, script: Script, free_path: Path
+) -> None:
+    """It is in the worker's group; its parent has left that, and will never ask for its status."""
+    told = free_path / "told"
+    script.write(f"run sleep 0.01 & echo $$ >{told}; exec setsid sleep 1000")
+    instance = start(sengu, port, script, "--grace", "0.5")
+    wait_until(lambda: told.exists() and told.read_text())
+    stranger = int(told.read_text())
+    wait_until(lambda: os.getsid(stranger) == stranger)
+    (zombie,) = children(stranger)
+    wait_until(lambda: not is_alive(zombie))
+    assert os.getpgid(zombie) == workers(instance)[0]["pid"]
+    assert instance.cli("reload", "--drained").returncode == 0
+    instance.wait_for_line("generation 1 .* is killed: still there")
+    assert instance.stop(timeout=5) == 0
+    for pid in descendants():
+        if os.getsid(pid) == pid and Path(f"/proc/{pid}/comm").read_text() == "sleep\n":
+            kill(pid)
 
 
 def test_a_stopped_worker_is_killed_at_the_end_of_its_grace(

@@ -79,12 +79,16 @@ class Children:
         return process
 
     def kill_group(self, process: Process) -> None:
-        """KILL the whole of the process group, with its leader if that still lives."""
+        """KILL the whole of the process group, with its leader if that still lives.
+
+        The group is not awaited any more: nobody can refuse, and a zombie whose parent is a
+        stranger may stay in it for ever.
+        """
         # Between fork and setsid there is no group yet.
         if self._statuses.get(process.pid, 0) is None:
             process.signal(signal.SIGKILL)
         self.signal_group(process, signal.SIGKILL)
-        self._look_at_groups()  # the last of them may have been another's child: none will tell
+        self._awaited_groups.pop(process.pid, None)
 
     def has_group(self, process: Process) -> bool:
         """Whether anybody is in the process group. While there is, its number means no other."""

@@ -4,6 +4,7 @@ Starts them, signals them, and turns what they say, and their death, into facts.
 """
 
 import select
+import signal
 from collections.abc import Callable, Mapping
 
 from sengu.model import events as ev
@@ -23,11 +24,11 @@ from sengu.server.stage import Stage
 class Member:
     """One worker's process, sockets and pipes.
 
-    `stop_signal` is what it was asked to stop with, 0 when it was not. `has_exited`: what is left
-    of it is its process group, which has been asked too.
+    `stop_signal` is what it was asked to stop with, 0 when it was not. With `exited` set, what is
+    left of it is its process group, which has been asked too.
     """
 
-    __slots__ = ("has_exited", "notify", "prober", "process", "relays", "stop_signal")
+    __slots__ = ("exited", "notify", "prober", "process", "relays", "stop_signal")
 
     def __init__(self, process: Process, notify: NotifySocket, relays: Mapping[int, Relay]) -> None:
         self.process = process
@@ -35,7 +36,7 @@ class Member:
         self.relays = relays
         self.prober: Prober | None = None
         self.stop_signal = 0
-        self.has_exited = False
+        self.exited: ev.WorkerExited | None = None
 
     def last_words(self) -> str:
         return self.relays[2].last_words()
@@ -88,10 +89,10 @@ class Crew:
         """Ask the worker to stop; whether it gets ready does not matter any more."""
         member = self._members[worker]
         member.stop_signal = number
-        if member.has_exited:
-            self._children.signal_group(member.process, number)
-        else:
+        if member.exited is None:
             member.process.signal(number)
+        else:
+            self._children.signal_group(member.process, number)
         member.stop_probing()
 
     def last_words(self, worker: int) -> str:
@@ -100,7 +101,12 @@ class Crew:
 
     def kill(self, worker: int) -> None:
         """KILL the worker and everything in its process group."""
-        self._children.kill_group(self._members[worker].process)
+        member = self._members[worker]
+        member.stop_signal = signal.SIGKILL
+        self._children.kill_group(member.process)
+        exited = member.exited
+        if exited is not None:  # after this has been told, as it is for any other
+            self._loop.call_at(self._loop.now(), lambda: self._forget(exited))
 
     def close(self) -> None:
         """The service has ended; so does what crashed workers have left behind."""
@@ -162,14 +168,13 @@ class Crew:
         how = self._children.exit_of(member.process)
         if how is None:  # a pidfd polls readable a moment before the status can be had
             return
-        member.has_exited = True
         member.notify.drain()
-        exited = ev.WorkerExited(worker, how, member.last_words())
+        member.exited = exited = ev.WorkerExited(worker, how, member.last_words())
         member.stop_probing()
         self._loop.unwatch(member.process.pidfd)
         member.process.close()
         member.notify.close()
-        if not self._children.has_group(member.process):
+        if member.stop_signal == signal.SIGKILL or not self._children.has_group(member.process):
             self._forget(exited)
         elif member.stop_signal:
             # A shell does not pass on what it is asked, and leaves the program it ran.

@@ -21,15 +21,17 @@ class Remnants:
 
     def end(self, process: Process, stop: StopPolicy) -> None:
         """Ask what is left of the group of `process`, which has exited, to end."""
-        self._left[process.pid] = process
-        timer = self._loop.call_at(
-            self._loop.now() + stop.grace_seconds, lambda: self._children.kill_group(process)
-        )
+
+        def give_up() -> None:
+            self._children.kill_group(process)
+            del self._left[process.pid]
 
         def forget() -> None:
             timer.cancel()
             del self._left[process.pid]
 
+        timer = self._loop.call_at(self._loop.now() + stop.grace_seconds, give_up)
+        self._left[process.pid] = process
         self._children.await_group(process, forget)
         self._children.signal_group(process, stop.signal)
 
