@@ -4,7 +4,7 @@ Pure. None for facts that are too many or too small to be told.
 """
 
 from sengu.model import events as ev
-from sengu.model.observed import Observed, Outcome
+from sengu.model.observed import Observed, Outcome, Phase
 from sengu.planner.reduce import Fact
 from sengu.posix.process import signal_name
 
@@ -29,7 +29,7 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
             )
         case ev.StartFailed():
             return _start_failed(fact, after)
-        case ev.WorkerReady() if fact.worker in after.workers:
+        case ev.WorkerReady() if _was_starting(fact.worker, before):  # it may say so again later
             return f"{_worker(fact.worker, after)} is ready: {fact.reason}"
         case ev.WorkerStopping() if fact.worker in before.workers:
             name = signal_name(fact.signal)
@@ -80,6 +80,11 @@ def _exited(fact: ev.WorkerExited, before: Observed, after: Observed) -> str:
     if account.failures > 1:
         return f"{said}, unexpectedly; failure {account.failures} in a row, backing off"
     return f"{said}, unexpectedly"
+
+
+def _was_starting(worker_id: int, before: Observed) -> bool:
+    worker = before.workers.get(worker_id)
+    return worker is not None and worker.phase is Phase.STARTING
 
 
 def _worker(worker_id: int, observed: Observed) -> str:
