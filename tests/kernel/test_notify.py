@@ -46,6 +46,23 @@ def test_messages_of_our_own_user_are_heard_in_order(loop: Loop) -> None:
     notify.close()
 
 
+def test_who_speaks_without_end_does_not_hold_up_the_rest(loop: Loop) -> None:
+    notify = NotifySocket(loop, "1")
+    heard: list[object] = []
+    with sender_to(notify.name) as sender:
+
+        def hear(message: object) -> None:
+            heard.append(message)
+            if len(heard) < 100_000:
+                sender.send(b"STATUS=and so on")
+
+        notify.start(os.getsid(0), hear)
+        sender.send(b"STATUS=I begin")
+        loop.run_once(None)
+        assert 1 < len(heard) < 100_000
+    notify.close()
+
+
 def test_names_are_abstract_and_never_the_same(loop: Loop) -> None:
     first, second = NotifySocket(loop, "7"), NotifySocket(loop, "7")
     assert first.name.startswith(f"@sengu/{os.getpid()}/7/")

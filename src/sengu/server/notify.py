@@ -16,6 +16,7 @@ from sengu.posix.loop import Loop
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 _MESSAGE_BYTES = 4096
 _MAX_DESCRIPTORS = 16
+_MESSAGES_AT_ONCE = 1024  # more than wait at a time: net.unix.max_dgram_qlen is 10, or 512
 
 
 class NotifySocket:
@@ -45,9 +46,9 @@ class NotifySocket:
         self._socket.close()
 
     def drain(self) -> None:
-        """Hear everything that has arrived."""
+        """Hear everything that has arrived, and not what arrives meanwhile without end."""
         room = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS)
-        while True:
+        for _ in range(_MESSAGES_AT_ONCE):
             try:
                 data, control, _flags, _sender = self._socket.recvmsg(_MESSAGE_BYTES, room)
             except BlockingIOError:
