@@ -86,7 +86,7 @@ class Outside:
         self._status_file.write(
             (worker.generation, worker.pid)
             for worker in observed.workers.values()
-            if worker.phase is not Phase.STARTING
+            if worker.ready_at is not None
         )
 
     def _tell_manager(self, observed: Observed) -> None:
