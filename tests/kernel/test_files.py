@@ -1,5 +1,6 @@
 """The pid file and the status file, on a real file system."""
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
@@ -34,6 +35,26 @@ def test_a_pid_file_that_is_held_names_the_holder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"held by a running instance, pid {os.getpid()}; stop"):
         PidFile(str(path))
     assert path.read_text() == f"{os.getpid()}\n"
+    pid_file.remove()
+
+
+def test_a_pid_file_that_its_holder_removes_meanwhile_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pid"
+    holder = PidFile(str(path))
+    lock = fcntl.flock
+
+    def lock_late(fd: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        holder.remove()
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    pid_file = PidFile(str(path))
+    assert path.read_text() == f"{os.getpid()}\n"
+    with pytest.raises(UsageError, match="held by a running instance"):
+        PidFile(str(path))
     pid_file.remove()
 
 
@@ -110,6 +131,20 @@ def test_a_status_file_is_replaced_and_never_half_written(
     before = path.stat()
     status_file.write([(2, 2)])
     assert os.path.samestat(path.stat(), before), "what has not changed is not written"
+
+
+def test_a_status_file_is_not_written_through_a_link_that_waits_for_it(
+    tmp_path: Path, warnings: list[str]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f"status.{os.getpid()}").symlink_to(victim)
+    status_file = StatusFile(str(tmp_path / "status"), warnings.append)
+    status_file.write([(1, 1)])
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "status").is_symlink()
+    assert (tmp_path / "status").read_text() == "1:1\n"
+    assert warnings == []
 
 
 def test_trouble_with_the_status_file_is_told_once_and_tried_again(

@@ -14,6 +14,19 @@ class PidFile:
     def __init__(self, path: str) -> None:
         """Raises UsageError when it can not be written, or another instance has it."""
         self._path = path
+        self._lock()
+        while not self._is_in_place():  # who held it has removed it before we had the lock
+            os.close(self._fd)
+            self._lock()
+        try:
+            os.ftruncate(self._fd, 0)
+            os.write(self._fd, b"%d\n" % os.getpid())
+        except OSError as error:
+            self.remove()
+            raise UsageError(f"cannot write the pid file {path}: {error.strerror}") from error
+
+    def _lock(self) -> None:
+        path = self._path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -29,17 +42,17 @@ class PidFile:
                 f"the pid file {path} is held by a running instance, pid {holder or 'unknown'}; "
                 "stop that first or name another with --pid-file"
             ) from None
+
+    def _is_in_place(self) -> bool:
         try:
-            os.ftruncate(self._fd, 0)
-            os.write(self._fd, b"%d\n" % os.getpid())
-        except OSError as error:
-            self.remove()
-            raise UsageError(f"cannot write the pid file {path}: {error.strerror}") from error
+            return os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
 
     def remove(self) -> None:
         """Remove the file if it is still the one we hold, then give up the lock."""
         try:
-            if os.path.samestat(os.stat(self._path), os.fstat(self._fd)):
+            if self._is_in_place():
                 os.unlink(self._path)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EACCES, errno.EROFS):
@@ -63,7 +76,7 @@ class StatusFile:
             return
         temporary = f"{self._path}.{os.getpid()}"
         try:
-            with open(temporary, "wb") as stream:
+            with open(temporary, "xb", opener=_create) as stream:
                 stream.write(content)
             os.rename(temporary, self._path)
         except OSError as error:
@@ -77,6 +90,12 @@ class StatusFile:
     def remove(self) -> None:
         if self._written is not None:
             _unlink(self._path)
+
+
+def _create(path: str, flags: int) -> int:
+    """Never write through what is there: in /tmp it may be somebody's link to a file of ours."""
+    _unlink(path)  # or what one of our pid, who was killed, has left
+    return os.open(path, flags, 0o666)
 
 
 def _unlink(path: str) -> None:
