@@ -142,7 +142,7 @@ def test_an_immediate_stop_kills(sengu: Sengu, witnesses: Witnesses) -> None:
     assert witnesses.unread() == []  # no TERM: a witness would have told
 
 
-def test_a_deploy_that_is_asked_for_during_a_stop_is_refused(
+def test_a_deploy_or_a_scale_that_is_asked_for_during_a_stop_is_refused(
     sengu: Sengu, witnesses: Witnesses
 ) -> None:
     instance = sengu.start(*NOTIFY, "--", *witnesses.command("hold")).wait_ready()
@@ -153,18 +153,30 @@ def test_a_deploy_that_is_asked_for_during_a_stop_is_refused(
     refused = instance.control("POST", "/v1/reload", {"wait": True})
     assert refused.status == 409
     assert "being stopped" in refused.body["error"]
-    told = instance.cli("reload")
-    assert told.returncode == 1
-    assert "being stopped" in told.stderr
+    assert instance.control("POST", "/v1/scale", {"workers": 3}).status == 409
+    for verb in (("reload",), ("scale", "3")):
+        told = instance.cli(*verb)
+        assert told.returncode == 1
+        assert "being stopped" in told.stderr
     kill(pid)
     assert instance.wait() == 0
 
 
-def test_a_superseded_deploy_is_a_conflict(sengu: Sengu, witnesses: Witnesses) -> None:
-    instance = sengu.start("--interval", "0.5", "--", *witnesses.command()).wait_ready()
+@pytest.fixture
+def reluctant(sengu: Sengu, witnesses: Witnesses, free_path: Path) -> Instance:
+    """While there is the file `slow` in `free_path`, new workers say so and are never ready."""
+    script = f'test ! -e {free_path}/slow || {{ echo slow >&2; exec sleep 600; }}; exec "$@"'
+    args = (*NOTIFY, "--", "sh", "-c", script, "sh", *witnesses.command())
+    return sengu.start(*args).wait_ready()
+
+
+def test_a_superseded_deploy_is_a_conflict(reluctant: Instance, free_path: Path) -> None:
+    instance = reluctant
+    (free_path / "slow").touch()
     with closing(UnixConnection(instance.control_path, WAIT_SECONDS)) as connection:
         connection.request("POST", "/v1/reload", '{"wait": true}')
-        instance.wait_event(lambda e: e["type"] == "worker_started" and e["generation"] == 2)
+        instance.wait_for_line("^slow$")
+        (free_path / "slow").unlink()
         assert instance.control("POST", "/v1/reload", {"wait": True}).status == 200
         response = connection.getresponse()
         assert response.status == 409
@@ -352,18 +364,21 @@ def test_verbs_and_their_exit_codes(web: Instance, free_path: Path) -> None:
 
 
 def test_reload_says_when_it_was_superseded_or_timed_out(
-    sengu: Sengu, witnesses: Witnesses
+    reluctant: Instance, free_path: Path
 ) -> None:
-    instance = sengu.start("--interval", "0.6", "--", *witnesses.command()).wait_ready()
-    late = instance.cli("reload", "--timeout", "0.1")
+    (free_path / "slow").touch()
+    late = reluctant.cli("reload", "--timeout", "0.1")
     assert late.returncode == 5
     assert "timed out after 0.1 s; the deploy of generation 2 goes on" in late.stderr
-    instance.wait_event(concluded(2))
-    with ReloadInBackground(instance) as first:
-        instance.wait_event(lambda e: e["type"] == "worker_started" and e["generation"] == 3)
-        assert instance.cli("reload").returncode == 0
+    assert reluctant.status()["state"] == "deploying"
+    reluctant.wait_for_line("^slow$")
+    so_far = len(reluctant.lines)
+    with ReloadInBackground(reluctant) as first:
+        reluctant.wait_for_line("^slow$", after=so_far)
+        (free_path / "slow").unlink()
+        assert reluctant.cli("reload").returncode == 0
         assert first.process.wait(WAIT_SECONDS) == 4
-    assert instance.status()["generation"] == 4
+    assert reluctant.status()["generation"] == 4
 
 
 class ReloadInBackground:

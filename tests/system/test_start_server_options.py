@@ -178,7 +178,7 @@ def test_a_worker_is_ready_when_it_has_lived_for_the_interval(sengu: Sengu) -> N
     instance = sengu.start("--interval", "0.4", "--", "sleep", "600").wait_ready()
     started = instance.wait_event(lambda event: event["type"] == "worker_started")
     ready = instance.wait_event(lambda event: event["type"] == "worker_ready")
-    assert 0.4 <= ready["time"] - started["time"] < 2
+    assert ready["time"] - started["time"] >= 0.39  # by a clock that may be set
     assert "alive after 0.4 s" in ready["text"]
 
 
@@ -253,7 +253,7 @@ def test_the_old_workers_stay_for_the_kill_old_delay(
     deploy(instance)
     stopping = instance.wait_event(lambda event: event["type"] == "worker_stopping")
     decided = instance.wait_event(concluded(2))
-    assert 0.4 <= stopping["time"] - decided["time"] < 2
+    assert stopping["time"] - decided["time"] >= 0.39
 
 
 @pytest.mark.parametrize("by", ["option", "variable"])
@@ -270,7 +270,7 @@ def test_generations_follow_by_themselves_with_auto_restart(
         env = {"ENABLE_AUTO_RESTART": "1", **settings}
         instance = sengu.start(*NOTIFY, "--", *witnesses.command(), env=env)
     moments = [instance.wait_ready().wait_event(concluded(n))["time"] for n in (1, 2, 3)]
-    assert all(0.3 <= later - earlier < 3 for earlier, later in pairwise(moments))
+    assert all(later - earlier >= 0.29 for earlier, later in pairwise(moments))
     env = witnesses.wait()["env"]
     assert env["ENABLE_AUTO_RESTART"] == "1"
     assert settings.items() <= env.items()
@@ -329,7 +329,7 @@ def test_kill_old_delay_in_the_envdir_beats_the_option_and_may_change(
         lambda event: event["type"] == "worker_stopping", since=decided["id"]
     )
     witnesses.wait("TERM", pid=second)
-    assert stopping["time"] - decided["time"] >= 0.4
+    assert stopping["time"] - decided["time"] >= 0.39
 
 
 def test_a_broken_envdir_stops_the_deploy_and_nothing_else(
