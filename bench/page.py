@@ -25,7 +25,7 @@ def page(results: Results, order: list[str]) -> str:
     """The page in Markdown. `order` are the names in which sections come."""
     shown = [name for name in order if name in results]
     first = shown[0] if shown else ""
-    parts = [_HEAD.format(first=first, space=" " * max(1, 17 - len(first)))]
+    parts = [_HEAD.format(first=first, space=" " * max(1, 16 - len(first)))]
     parts += [_section(name, results[name]) for name in shown]
     return "\n".join(parts)
 

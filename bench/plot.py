@@ -4,10 +4,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bench.results import Chart, Results
+from bench.results import Chart, Results, significant
 
 _OURS = "#c8102e"
-_THEIRS = ("#4a6fa5", "#6b9080", "#b08968", "#7d7d7d")
+_PEERS = {"start_server": "#4a6fa5", "supervisor": "#6b9080", "Circus": "#b08968"}
+_OTHERS = "#7d7d7d"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, and sharp
     "svg.hashsalt": "sengu",  # the same data gives the same file
@@ -54,8 +55,13 @@ def _size(chart: Chart) -> tuple[float, float]:
 
 
 def _colours(chart: Chart) -> list[str]:
-    others = iter(_THEIRS * len(chart.series))
-    return [_OURS if series.label.startswith("sengu") else next(others) for series in chart.series]
+    """A program has the same colour everywhere; a label begins with its name."""
+    colours = {"sengu": _OURS, **_PEERS}
+    found = []
+    for series in chart.series:
+        named = (colour for name, colour in colours.items() if series.label.startswith(name))
+        found.append(next(named, _OTHERS))
+    return found
 
 
 def _lines(axes: Any, chart: Chart) -> None:
@@ -73,7 +79,7 @@ def _lines(axes: Any, chart: Chart) -> None:
         )
     axes.set_ylabel(chart.y_label)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(chart.series))
 
 
 def _bars(axes: Any, chart: Chart) -> None:
@@ -89,7 +95,7 @@ def _bars(axes: Any, chart: Chart) -> None:
         height=0.6,
         error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
     )
-    axes.bar_label(bars, labels=[f"{value:.3g}" for value in values], padding=4)
+    axes.bar_label(bars, labels=[significant(value) for value in values], padding=4)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     if chart.is_logarithmic:

@@ -203,7 +203,7 @@ def _memory_chart(contenders: list[Contender]) -> Chart:
     return Chart(
         name="deploys-memory",
         kind="lines",
-        title="Unique memory of the managing processes",
+        title="Unique memory",
         x_label="deploys",
         y_label="MB",
         series=[
@@ -221,7 +221,7 @@ def _descriptor_chart(contenders: list[Contender]) -> Chart:
     return Chart(
         name="deploys-descriptors",
         kind="lines",
-        title="Descriptors of the managing processes",
+        title="Descriptors",
         x_label="deploys",
         y_label="descriptors",
         series=[
