@@ -8,13 +8,12 @@ import pytest
 
 from tests import processes
 
-# The parent of the sleeper exits at once, and the sleeper has a session and a title of its own.
+# The parent of the sleeper exits at once, and the sleeper has a session of its own.
 DAEMON = """
-import os, setproctitle, time
+import os, time
 if os.fork():
     os._exit(0)
 os.setsid()
-setproctitle.setproctitle("x" * 200)
 os.environ.clear()
 print(os.getpid(), flush=True)
 time.sleep(60)

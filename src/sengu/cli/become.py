@@ -12,6 +12,7 @@ from sengu.config.assemble import Launch
 from sengu.config.boot import seal
 from sengu.config.inherit import named_descriptors
 from sengu.errors import SenguError
+from sengu.posix.title import ROOM
 
 
 def become_server(launch: Launch) -> NoReturn:
@@ -23,7 +24,7 @@ def become_server(launch: Launch) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     document = str(seal(launch.boot))
-    arguments = [sys.executable, "-P", "-m", "sengu.server", document]
+    arguments = [sys.executable, "-P", "-m", "sengu.server", document, ROOM]
     try:
         os.execve(sys.executable, arguments, launch.environment)
     except OSError as problem:

@@ -1,4 +1,7 @@
-"""`python -m sengu.server FD`: the server process. FD holds the boot document."""
+"""`python -m sengu.server FD [ROOM]`: the server process. FD holds the boot document.
+
+ROOM is blank: the process title is written over the arguments.
+"""
 
 import sys
 

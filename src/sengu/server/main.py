@@ -10,7 +10,6 @@ import sys
 import time
 
 import msgspec
-import setproctitle
 
 from sengu.config.boot import Boot, Report, unseal
 from sengu.config.programs import split_log_command
@@ -43,7 +42,6 @@ def run(boot_fd: int) -> int:
     """Run the instance that the boot document describes; returns the exit code."""
     descriptors.fill_standard()
     pipe = SignalPipe(CAUGHT)  # first of all: a TERM that comes early is not to be lost
-    setproctitle.getproctitle()  # finds the title's place by the environment: before that changes
     boot = unseal(boot_fd)
     descriptors.seal()
     prctl.become_subreaper()

@@ -6,13 +6,13 @@ Each of them is told after every settled round, and says nothing when nothing ha
 import os
 
 import msgspec
-import setproctitle
 
 from sengu.config.boot import Report
 from sengu.control.api import ServiceState
 from sengu.model import events as ev
 from sengu.model.observed import Observed, Outcome, Phase
 from sengu.planner.reduce import Fact
+from sengu.posix.title import Title
 from sengu.server.files import StatusFile
 from sengu.server.notify import Manager
 from sengu.server.service import service_state
@@ -25,6 +25,7 @@ class Outside:
         self, name: str, manager: Manager, status_file: StatusFile | None, report_fd: int | None
     ) -> None:
         self._name = name
+        self._title = Title()
         self._manager = manager
         self._status_file = status_file
         self._report_fd = report_fd
@@ -76,7 +77,7 @@ class Outside:
         summary = summarize(observed)
         if summary != self._summary:
             self._summary = summary
-            setproctitle.setproctitle(f"sengu: {self._name}: {summary}")
+            self._title.set(f"sengu: {self._name}: {summary}")
             self._manager.say(f"STATUS={summary}")
 
     def _write_status_file(self, observed: Observed) -> None:
