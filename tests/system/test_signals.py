@@ -339,6 +339,18 @@ def test_as_pid_1_it_reaps_orphans_and_term_stops_it(
     assert instance.wait() == 0
 
 
+def test_stop_from_outside_a_container_does_not_wait_for_another_pid_1(
+    sengu: Sengu, port: int, script: Script
+) -> None:
+    instance = sengu.start(
+        *("--port", f"127.0.0.1:{port}", "--ready", "notify", *script.command),
+        prefix=in_namespace("--pid", "--fork", "--mount-proc"),
+    ).wait_ready()
+    assert instance.status()["pid"] == 1
+    assert instance.cli("stop", "--timeout", "20").returncode == 0
+    assert instance.wait() == 0
+
+
 def test_a_worker_that_forks_twice_leaves_no_zombie(
     sengu: Sengu, port: int, script: Script, free_path: Path
 ) -> None:

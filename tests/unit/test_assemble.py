@@ -206,7 +206,7 @@ BAD: list[tuple[str, Mapping[str, str | Sequence[str]], Sequence[str], str]] = [
     ("program not in PATH", {}, ["no-such-program"], "not found in PATH; check its name"),
     ("program in the directory only", {}, ["server"], "write ./server"),
     ("program not there", {}, ["./nothing"], "does not exist"),
-    ("program relative to dir", {"dir": "folder"}, ["./server"], "folder/./server"),
+    ("program relative to dir", {"dir": "folder"}, ["./server"], "folder/server"),
     ("program a directory", {}, ["./folder"], "is a directory"),
     ("program not executable", {}, ["./plain"], "chmod +x"),
     ("interpreter missing", {}, ["./orphan"], "/no/such/interpreter"),

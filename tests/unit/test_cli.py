@@ -15,7 +15,7 @@ from sengu.cli import ls, reload, which
 from sengu.cli.main import run
 from sengu.config.instance import RunPlaces
 from sengu.control import api
-from sengu.control.client import EventStream
+from sengu.control.client import ControlClient, EventStream
 from sengu.model.observed import Outcome
 from tests.unit.fake_instance import FakeInstance, concluded, make_status, record, worker
 
@@ -188,29 +188,36 @@ def test_scale_that_takes_too_long_says_so(web: FakeInstance, capfd: Capture) ->
     assert run(["scale", "3", "--timeout", "1ms"]) == 5
 
 
-def test_stop_waits_until_the_process_is_gone(web: FakeInstance, capfd: Capture) -> None:
+def seen_as(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
+    """The instance, which is this very process, seems to be another."""
+    monkeypatch.setattr(ControlClient, "process_id", lambda _self: pid)
+
+
+def test_stop_waits_until_the_process_is_gone(
+    web: FakeInstance, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
 
         def end(_body: bytes) -> api.StopAccepted:
             process.kill()
             return api.StopAccepted()
 
-        web.statuses = [make_status(pid=process.pid)]
+        seen_as(monkeypatch, process.pid)
         web.reactions[api.STOP_PATH] = end
         assert run(["stop", "--now"]) == 0
     assert 'POST /v1/stop {"immediate":true}' in web.asked
 
 
 def test_stop_that_takes_too_long_says_so(web: FakeInstance, capfd: Capture) -> None:
-    web.statuses = [make_status(pid=os.getpid())]
     assert run(["stop", "--timeout", "1ms"]) == 5
     assert "goes on stopping" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("pid", [0, 2**22 + 1])  # the second is above any pid_max
 def test_stop_of_a_process_it_cannot_see_waits_for_the_events_to_end(
-    web: FakeInstance, capfd: Capture
+    web: FakeInstance, monkeypatch: pytest.MonkeyPatch, capfd: Capture, pid: int
 ) -> None:
-    web.statuses = [make_status(pid=2**22 + 1)]  # above any pid_max
+    seen_as(monkeypatch, pid)
     assert run(["stop"]) == 0
 
 
@@ -238,6 +245,16 @@ def test_status_is_a_table_with_what_is_wrong(web: FakeInstance, capfd: Capture)
     assert first == ["web", "4", "0", "4000", "ready", "7.0", "s", "0"]
     assert second[:7] == ["web", "4", "1", "-", "backoff", "-", "6"]
     assert out.endswith("again in 4.0 s; \\x1b[31m; last failure: exit status 1\n")
+
+
+def test_status_does_not_call_an_aborted_generation_deployed(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    web.statuses = [make_status(last_deploy=api.PastDeploy(5, Outcome.ABORTED, "3 failures", 0))]
+    assert run(["status"]) == 0
+    out = capfd.readouterr().out
+    assert re.search(r"  last try   generation 5 aborted \d+ d \d+ h ago: 3 failures", out)
+    assert "deployed" not in out
 
 
 def test_status_as_json_is_the_apis_answer(web: FakeInstance, capfd: Capture) -> None:
@@ -374,6 +391,8 @@ BAD_INPUT = [
     (["scale", "--foo"], "there is no option --foo"),
     (["events", "--since", "x"], "not the number of an event"),
     (["events", "--since"], "requires an argument"),
+    (["reload", "--timeout"], "see sengu reload --help"),
+    (["completion"], "bash, zsh, fish"),
     (["completion", "tcsh"], "'bash', 'zsh', 'fish'"),
     (["ls", "x"], "unexpected extra argument"),
 ]
@@ -451,6 +470,10 @@ def test_the_completion_script_is_for_the_shell(shell: str, capfd: Capture) -> N
         ("sengu start --ready-", {"plain,--ready-timeout"}),
         ("sengu start --strategy ro", {"plain,rolling"}),
         ("sengu start --pid-file /x", {"file,/x"}),
+        ("sengu start --port 80 -- unsh", {"plain,unshare"}),
+        ("sengu start --port 80 -- ./x", {"file,./x"}),
+        ("sengu start python3 x", {"file,x"}),
+        ("sengu reload --control /x", {"file,/x"}),
     ],
 )
 def test_shells_complete(words: str, found: set[str]) -> None:

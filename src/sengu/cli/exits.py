@@ -24,7 +24,7 @@ class Exit(enum.IntEnum):
 
 _MEANINGS = {
     Exit.OK: "Done.",
-    Exit.FAILED: "The deploy was aborted or rolled back, or the first start failed.",
+    Exit.FAILED: "Failed: the deploy was aborted or rolled back, the first start failed, or refused.",
     Exit.USAGE: "Bad input; nothing was changed.",
     Exit.NOT_RUNNING: "There is no such instance.",
     Exit.SUPERSEDED: "The deploy was superseded by a later one.",

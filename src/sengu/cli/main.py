@@ -94,7 +94,7 @@ def run(args: Sequence[str]) -> int:
         code = sengu.main(list(args), prog_name="sengu", standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that went away can be dealt with
     except click.UsageError as problem:
-        return _fail(_usage_problem(problem), Exit.USAGE)
+        return _fail(_usage_problem(problem, args), Exit.USAGE)
     except click.ClickException as problem:
         return _fail(problem.format_message(), problem.exit_code)
     except SenguError as problem:
@@ -113,12 +113,13 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _usage_problem(problem: click.UsageError) -> str:
-    where = problem.ctx.command_path if problem.ctx else "sengu"
+def _usage_problem(problem: click.UsageError, args: Sequence[str]) -> str:
+    verb = f" {args[0]}" if args and args[0] in _VERBS else ""
+    where = problem.ctx.command_path if problem.ctx else f"sengu{verb}"
     if isinstance(problem, click.NoSuchOption):
         guess = _guess(problem.possibilities or ())
         return f"there is no option {problem.option_name}; {guess or f'see {where} --help'}"
-    message = problem.format_message().rstrip(".")
+    message = " ".join(problem.format_message().split()).rstrip(".")
     return f"{message[:1].lower()}{message[1:]}; see {where} --help"
 
 

@@ -5,10 +5,12 @@ libraries stays in memory. Also `--restart` and `--stop` of Server::Starter, whi
 instance that runs.
 """
 
+import contextlib
 import os
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sengu import __version__
 from sengu.cli.become import become_server
@@ -80,13 +82,30 @@ def _act(values: Values, restart: bool, timeout_seconds: float | None) -> int:
     )
 
 
+def _complete_command(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Programs of PATH, for shells; files, where a path is begun or the program is there."""
+    if ctx.params.get("command") or not incomplete or "/" in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    found = set[str]()
+    for folder in os.get_exec_path():
+        with contextlib.suppress(OSError):  # PATH may name what is not there
+            found.update(name for name in os.listdir(folder) if name.startswith(incomplete))
+    return [CompletionItem(name) for name in sorted(found)]
+
+
 command = Verb(
     "start",
     callback=start,
     help=start.__doc__,
     params=[
         click.Argument(
-            ["command"], nargs=-1, type=click.UNPROCESSED, metavar="[--] COMMAND [ARGS]..."
+            ["command"],
+            nargs=-1,
+            type=click.UNPROCESSED,
+            metavar="[--] COMMAND [ARGS]...",
+            shell_complete=_complete_command,
         ),
         *map(setting_option, known.SETTINGS),
         GroupedOption(

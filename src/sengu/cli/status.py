@@ -12,6 +12,7 @@ from sengu.cli.text import duration, plural, printable, table
 from sengu.cli.which import on_instance
 from sengu.control.api import Status, WorkerStatus
 from sengu.control.client import ControlClient
+from sengu.model.observed import Outcome
 
 _HEADINGS = ("SERVICE", "GENERATION", "SLOT", "PID", "STATE", "UPTIME", "RESTARTS", "NOTE")
 
@@ -65,8 +66,9 @@ def _summary(status: Status, now: float) -> list[str]:
         )
     if status.last_deploy is not None:
         last = status.last_deploy
+        label = "deployed " if last.outcome is Outcome.SUCCEEDED else "last try "
         lines.append(
-            f"  deployed   generation {last.generation} {last.outcome} "
+            f"  {label}  generation {last.generation} {last.outcome} "
             f"{duration(now - last.at)} ago: {printable(last.reason)}"
         )
     return lines

@@ -34,7 +34,7 @@ def command(client: ControlClient, now: bool, timeout: float | None) -> int:
     deadline = Deadline(timeout)
     goes_on = f"{status.name!r} (process {status.pid}) goes on stopping"
     # Held before we ask: afterwards the number might be another process's.
-    pidfd = _hold(status.pid)
+    pidfd = _hold(client.process_id())
     with waiting_for(goes_on, deadline):
         client.stop(immediate=now)
         say(f"stopping {status.name!r} (process {status.pid})")
@@ -46,9 +46,10 @@ def command(client: ControlClient, now: bool, timeout: float | None) -> int:
 
 
 def _hold(pid: int) -> int | None:
+    """A pidfd; None when the process cannot be seen from here, as from within a container."""
     try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:  # it lives in a container, where it has another number than here
+        return os.pidfd_open(pid) if pid else None
+    except ProcessLookupError:
         return None
 
 

@@ -31,7 +31,7 @@ def on_instance(verb: Callable[..., int]) -> Callable[..., int]:
         return verb(client=choose(instance or name, control), **others)
 
     for decorate in (
-        click.option("--control", metavar="PATH", help="Its control socket."),
+        click.option("--control", metavar="PATH", type=click.Path(), help="Its control socket."),
         click.option(
             "--name", metavar="NAME", shell_complete=complete_names, help="The same as NAME."
         ),

@@ -24,7 +24,7 @@ def check_program(program: str, search_path: str | None, directory: str) -> None
     if not program:
         raise UsageError("the command's first word is empty; name the program to run")
     if "/" in program:
-        _check_file(program, os.path.join(directory, program))
+        _check_file(program, os.path.join(directory, program.removeprefix("./")))
         return
     folders = (os.defpath if search_path is None else search_path).split(":")
     found = [os.path.join(directory, folder, program) for folder in folders]

@@ -6,6 +6,7 @@ says how long to wait. Imported by cli only, never by the long-lived processes.
 
 import http.client
 import socket
+import struct
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 _ANSWER_SECONDS = 10.0
 _BAD_REQUEST = 400
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
 
 
 class NoAnswerError(SenguError):
@@ -38,6 +40,24 @@ class ControlClient:
 
     def status(self) -> api.Status:
         return self._call("GET", api.STATUS_PATH, None, api.Status)
+
+    def process_id(self) -> int:
+        """The instance's pid as it is seen from here; 0 when it cannot be seen from here.
+
+        `status` tells the instance's own idea of it, which is another number in a container.
+        """
+        connection = _Connection(self.path, self._answer_seconds)
+        try:
+            connection.connect()
+            raw = connection.link.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+            )
+        except OSError as problem:
+            raise self._explain(problem) from problem
+        finally:
+            connection.close()
+        pid, _uid, _gid = _CREDENTIALS.unpack(raw)
+        return int(pid)
 
     def reload(self) -> api.ReloadAccepted:
         """Ask for a deploy; its outcome is told by the events after the answer's `last_event`."""

@@ -46,6 +46,9 @@ class RunningService:
         self._waiting.setdefault(generation, []).append(tell)
 
     def scale(self, workers: int, by: str) -> None:
+        """Raises Refused."""
+        if self._core.observed.stop is not None:
+            raise Refused(409, "the service is being stopped; it cannot be scaled any more")
         self._core.post(ev.ScaleRequested(workers, by))
 
     def stop(self, immediate: bool, by: str) -> None:
