@@ -53,7 +53,9 @@ def waiting_for(goes_on: str, deadline: Deadline) -> Iterator[None]:
     """Say what goes on without us when waiting ends early. Raises SenguError for it."""
     try:
         yield
-    except NoAnswerError:
+    except NoAnswerError as problem:
+        if not deadline.is_over():  # we would wait on, but whom we ask does not answer
+            raise NoAnswerError(f"{problem}; {goes_on}") from None
         raise TimedOutError(f"timed out after {deadline.seconds:g} s; {goes_on}") from None
     except KeyboardInterrupt:
         raise InterruptedWaitError(f"interrupted; {goes_on}") from None
