@@ -13,6 +13,7 @@ from sengu.model.address import InetAddress, ListenerSpec, UnixAddress
 _SOMAXCONN = "/proc/sys/net/core/somaxconn"
 _SOMAXCONN_SINCE_5_4 = 4096
 _FDS_WITH_A_MEANING = (1, 2)
+_FDS_TO_PLACE_OTHERS = 64  # each of a worker's is first copied above the highest of them
 
 
 def default_backlog() -> int:
@@ -54,9 +55,11 @@ def _check_descriptors(listeners: Sequence[ListenerSpec]) -> None:
         where = f"--port {spec.key}={fd}"
         if fd in _FDS_WITH_A_MEANING:
             raise UsageError(f"{where}: descriptor {fd} is a worker's output; use 0, or 3 and up")
-        if fd >= limit:
+        if fd >= limit - _FDS_TO_PLACE_OTHERS:
             raise UsageError(
-                f"{where}: descriptors end at {limit - 1} here; take a lower one or raise ulimit -n"
+                f"{where}: descriptors end at {limit - 1} here, and the last "
+                f"{_FDS_TO_PLACE_OTHERS} are needed to place the others; "
+                "take a lower one or raise ulimit -n"
             )
         if fd in asked:
             raise UsageError(f"{where}: {asked[fd].key} is to get descriptor {fd} too; use another")
