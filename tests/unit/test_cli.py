@@ -287,6 +287,21 @@ def test_events_asks_for(web: FakeInstance, args: list[str], query: str, capfd: 
     assert web.asked == [f"GET /v1/events{query}"]
 
 
+def test_a_reader_that_goes_away_while_events_are_told_is_no_failure(web: FakeInstance) -> None:
+    web.records = deployed() * 1000
+    with subprocess.Popen(
+        [sys.executable, "-m", "sengu", "events", "--control", str(web.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_events_as_json_are_flat_objects(web: FakeInstance, capfd: Capture) -> None:
     web.records = deployed()[:1]
     assert run(["events", "--json"]) == 0

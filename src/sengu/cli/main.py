@@ -32,6 +32,11 @@ _VERBS = {
 }
 
 
+class _ReaderGoneError(Exception):
+    """Nobody reads our output any more. click would take a BrokenPipeError for itself, and exit
+    with 1, which is a failure's code."""
+
+
 class _Verbs(click.Group):
     """Loads verbs lazily. The overview is made from the table, without loading any."""
 
@@ -50,6 +55,12 @@ class _Verbs(click.Group):
             formatter.write_dl(list(_VERBS.items()))
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(int(code)), code.meaning) for code in Exit])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as problem:
+            raise _ReaderGoneError from problem
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -101,7 +112,7 @@ def run(args: Sequence[str]) -> int:
         return _fail(str(problem), problem.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
+    except (_ReaderGoneError, BrokenPipeError):
         # The interpreter flushes once more when it exits, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
