@@ -47,9 +47,17 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class Children:
-    """All children of this process. The only caller of wait(2), so a pid stays ours until read."""
+    """All children of this process. The only caller of wait(2), so a pid stays ours until read.
+
+    To be made when the signal handlers are set: they are looked up once, not for each child.
+    """
 
     def __init__(self) -> None:
+        self._handled = tuple(
+            number
+            for number in signal.valid_signals()
+            if signal.getsignal(number) not in (signal.SIG_DFL, None)
+        )
         self._statuses: dict[int, int | None] = {}
         self._awaited_groups: dict[int, Callable[[], None]] = {}
 
@@ -62,11 +70,11 @@ class Children:
         parent = os.getpid()
         # A signal between fork and exec would run our handler in the child and write into our
         # wake-up pipe; blocked, it waits and then meets the default disposition.
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, self._handled)
         try:
             pid = os.fork()
             if pid == 0:
-                _become(order, parent)
+                _become(order, parent, self._handled)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         try:
@@ -159,7 +167,7 @@ def signal_name(number: int) -> str:
         return str(number)
 
 
-def _become(order: Exec, parent: int) -> None:
+def _become(order: Exec, parent: int, handled: tuple[int, ...]) -> None:
     """In the child: turn into the command. Never returns."""
     status = _CANNOT_EXECUTE
     try:
@@ -168,9 +176,8 @@ def _become(order: Exec, parent: int) -> None:
         if os.getppid() != parent:  # it died before we asked
             return
         signal.set_wakeup_fd(-1)
-        for number in signal.valid_signals():
-            if signal.getsignal(number) not in (signal.SIG_DFL, None):
-                signal.signal(number, signal.SIG_DFL)
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
         descriptors.place(order.descriptors)
         environment = dict(order.environment)
         if order.names_listen_pid:
@@ -179,8 +186,9 @@ def _become(order: Exec, parent: int) -> None:
             os.chdir(order.directory)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execvpe(order.argv[0], order.argv, environment)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: what can be in no environment
         status = _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_EXECUTE
-        os.write(2, f"sengu: cannot run {order.argv[0]}: {error.strerror}\n".encode())
+        problem = error.strerror if isinstance(error, OSError) else error
+        os.write(2, f"sengu: cannot run {order.argv[0]}: {problem}\n".encode())
     finally:
         os._exit(status)

@@ -16,9 +16,9 @@ _NEWLINE = 10
 _QUEUE_BYTES = 1 << 20
 _PIECE_BYTES = 4096  # PIPE_BUF: a pipe that polls writable takes that much at once (pipe(7))
 _READ_BYTES = 1 << 16
-_TAIL_BYTES = 4096
+_TAIL_BYTES = 8192
 _FINISH_MILLISECONDS = 500
-_TAIL_LINES = 20
+_TAIL_LINES = 40
 _LAST_READS = 16  # a pipe holds a million bytes at most (pipe-max-size in proc(5))
 
 
