@@ -24,7 +24,7 @@ class Exit(enum.IntEnum):
 
 _MEANINGS = {
     Exit.OK: "Done.",
-    Exit.FAILED: "Refused, or failed: a deploy was aborted or rolled back, or a first start.",
+    Exit.FAILED: "Refused; the deploy was aborted or rolled back; or the first start failed.",
     Exit.USAGE: "Bad input; nothing was changed.",
     Exit.NOT_RUNNING: "There is no such instance.",
     Exit.SUPERSEDED: "The deploy was superseded by a later one.",
