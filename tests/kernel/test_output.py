@@ -6,6 +6,7 @@ import re
 import resource
 import select
 import signal
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,29 @@ def test_a_terminal_that_nobody_draws_holds_nobody_up() -> None:
         sink.redirect(write_end)
         sink.write(b"heard\n")
         assert os.read(read_end, 100) == b"heard\n"
+
+    in_child(body)
+
+
+def test_in_the_background_a_terminal_that_minds_is_written_to_all_the_same() -> None:
+    def body() -> None:
+        screen, terminal = os.openpty()
+        os.login_tty(os.dup(terminal))
+        modes = termios.tcgetattr(terminal)
+        modes[3] |= termios.TOSTOP
+        termios.tcsetattr(terminal, termios.TCSANOW, modes)
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, 0)  # what a shell does for `sengu start … &`
+            heard: list[int] = []
+            signal.signal(signal.SIGTTOU, lambda number, _frame: heard.append(number))
+            signal.alarm(10)
+            _, sink = with_stderr(terminal)
+            sink.write(b"heard\n")
+            os._exit(len(heard))
+        _, status = os.waitpid(child, 0)
+        assert status == 0
+        assert os.read(screen, 100) == b"heard\r\n"
 
     in_child(body)
 
@@ -270,7 +294,7 @@ def test_last_words_are_the_last_lines_with_all_that_is_in_the_pipe() -> None:
         os.write(write_end, b"".join(b"line %d\n" % number for number in range(100)))
         os.write(write_end, b"\xff no utf-8")
         lines = relay.last_words().splitlines()
-        assert len(lines) == 20
+        assert len(lines) == 40
         assert lines[-2:] == ["line 99", "\ufffd no utf-8"]
         os.close(write_end)
 

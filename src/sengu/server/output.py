@@ -6,6 +6,7 @@ a full disk, costs lines, and their number is told, but never blocks a worker or
 
 import os
 import select
+import signal
 import stat
 
 from sengu.posix import descriptors
@@ -64,7 +65,7 @@ class Sink:
         """Write what can be written now; the rest when there is room."""
         while self._queue and self._is_writable():
             try:
-                written = os.write(self._fd, self._queue[: self._piece_bytes])
+                written = self._write_piece(self._queue[: self._piece_bytes])
             except BlockingIOError:
                 break
             except OSError:  # disk full, reader or terminal gone: nothing will come of waiting
@@ -84,6 +85,17 @@ class Sink:
         """At the end of the process: give what is left a last, bounded chance."""
         while self._queue and (self._never_blocks or self._poll.poll(_FINISH_MILLISECONDS)):
             self.flush()
+
+    def _write_piece(self, piece: bytearray) -> int:
+        if self._fd == _STDERR:
+            return os.write(_STDERR, piece)
+        # Under `stty tostop` a terminal answers who is in the background by TTOU, which we catch,
+        # and again each time the write is repeated for that; who blocks it may write.
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
+        try:
+            return os.write(self._fd, piece)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
     def _lose_queue(self) -> None:
         self._lost_lines += self._queue.count(b"\n")
