@@ -36,7 +36,7 @@ class Executed(Exception):
 
     @property
     def boot(self) -> Boot:
-        return unseal(int(self.arguments[-1]))
+        return unseal(int(self.arguments[4]))
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Executed]:
 
 def test_start_executes_the_server_in_this_process(start: Callable[..., Executed]) -> None:
     executed = start("--port", "8080", "--", "true", "--workers", "9")
-    assert executed.arguments[:-1] == [sys.executable, "-P", "-m", "sengu.server"]
-    assert os.get_inheritable(int(executed.arguments[-1]))
+    assert executed.arguments[:4] == [sys.executable, "-P", "-m", "sengu.server"]
+    assert os.get_inheritable(int(executed.arguments[4]))
     boot = executed.boot
     assert boot.service.command == ("true", "--workers", "9")
     assert boot.service.workers == 1

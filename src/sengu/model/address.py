@@ -4,6 +4,7 @@ The spelling is Server::Starter's: `8080`, `host:8080`, `[::1]:8080`, each with 
 port for UDP and `=FD` after it to ask for a descriptor number.
 """
 
+import ipaddress
 import re
 
 import msgspec
@@ -12,7 +13,7 @@ from sengu.errors import UsageError
 
 _PORT = re.compile(r"\s*(?P<udp>u?)(?P<port>\d{1,9})(?:\s*=\s*(?P<fd>\d{1,9}))?\s*")
 _HOST_PORT = re.compile(
-    r"\s*(?:\[\s*(?P<ipv6>[^\]\s]+)\s*\]|(?P<host>[^\[\]:\s]+))\s*:\s*"
+    r"\s*(?:\[\s*(?P<bracketed>[^\]\s]+)\s*\]|(?P<bare>[^\[\]\s]+))\s*:\s*"
     r"(?P<udp>u?)(?P<port>\d{1,9})(?:\s*=\s*(?P<fd>\d{1,9}))?\s*"
 )
 _PORT_FORMS = "8080, host:8080, [::1]:8080, u8080 (UDP), host:u8080; each may end in =FD"
@@ -87,17 +88,27 @@ def parse_port(text: str) -> ListenerSpec:
     if port > _MAX_PORT:
         raise UsageError(f"--port {text!r}: {port} is above {_MAX_PORT}, the highest port")
     groups = match.groupdict()
-    ipv6 = groups.get("ipv6")
-    host = ipv6 or groups.get("host")
+    host = groups.get("bracketed") or groups.get("bare")
+    is_ipv6 = host is not None and ":" in host
+    if is_ipv6 and not _is_ipv6(str(host)):
+        raise UsageError(f"--port {text!r}: {host} is no IPv6 address; write one of: {_PORT_FORMS}")
     address = InetAddress(
         host=host or "0.0.0.0",  # the peer binds IPv4 only when no host is given
         port=port,
         udp=bool(match["udp"]),
-        ipv6=bool(ipv6 and ":" in ipv6),
+        ipv6=is_ipv6,
     )
-    key = str(port) if host is None else f"{f'[{host}]' if address.ipv6 else host}:{port}"
+    key = str(port) if host is None else f"{f'[{host}]' if is_ipv6 else host}:{port}"
     fixed_fd = None if match["fd"] is None else int(match["fd"])
     return ListenerSpec(key, _listener_name(address), address, fixed_fd)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_path(text: str) -> ListenerSpec:

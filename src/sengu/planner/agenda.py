@@ -3,6 +3,9 @@
 from sengu.model.actions import AnyAction, StartWorker
 from sengu.model.observed import Observed
 
+# Thousands of starts at once would keep the server from everything else for seconds.
+STARTS_AT_ONCE = 50
+
 
 class Agenda:
     """Collects one round of planning at `now`. A policy either acts, or says when it next might."""
@@ -27,6 +30,8 @@ class Agenda:
         return False
 
     def start(self, generation: int, slot: int, reason: str) -> None:
-        """Start a worker under the next free id."""
+        """Start a worker under the next free id; what is too much for now is planned again."""
+        if len(self.actions) >= STARTS_AT_ONCE:
+            return
         self.do(StartWorker(self._next_worker_id, generation, slot, reason))
         self._next_worker_id += 1

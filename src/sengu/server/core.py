@@ -14,6 +14,8 @@ from sengu.model.service import ServiceSpec
 from sengu.planner import initial, plan, reduce
 from sengu.planner.reduce import Fact
 
+_ACTIONS_AT_ONCE = 50
+
 # Told of each fact: the fact, what was observed before it, and after it.
 Listener = Callable[[Fact, Observed, Observed], None]
 
@@ -50,7 +52,12 @@ class Core:
             listener(fact, before, self.observed)
 
     def settle(self, hands: Hands) -> None:
-        """Let all facts have their consequences, and the consequences theirs."""
+        """Let all facts have their consequences, and the consequences theirs.
+
+        After many actions it returns, to be called again at once (`wake_at`): signals and clients
+        are not to wait for the last of a thousand workers.
+        """
+        carried_out = 0
         while True:
             while self._inbox:
                 self.take(self._inbox.popleft())
@@ -58,5 +65,9 @@ class Core:
             self.wake_at = decided.wake_at
             if not decided.actions:
                 return
+            if carried_out >= _ACTIONS_AT_ONCE:
+                self.wake_at = self._now()
+                return
+            carried_out += len(decided.actions)
             for action in decided.actions:
                 self.post(hands.execute(action))
