@@ -8,6 +8,7 @@ import fcntl
 import os
 import select
 import socket
+import stat
 import struct
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ from sengu.posix.loop import Loop
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 _BACKLOG = 64
 _MODE = 0o600
+_OTHERS = 0o077
 _PAUSE_SECONDS = 0.5
 
 
@@ -105,7 +107,13 @@ class ControlListener:
 def _locked(directory: str) -> Iterator[None]:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # In a directory of our own it is another that starts, and done in a moment. In one
+            # that others may open, such as /tmp, anybody can hold it for ever.
+            if stat.S_IMODE(os.fstat(fd).st_mode) & _OTHERS == 0:
+                fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
