@@ -150,7 +150,7 @@ def test_a_log_command_that_dies_is_started_again_and_misses_no_line(
     script.chmod(0o755)
     instance = sengu.start(*NOTIFY, "--log-file", f"| {script}", "--", *witnesses.command("talk"))
     with lines.open() as first:
-        assert "deploy of generation 1 asked for by start" in first.read()
+        assert f"pid {instance.pid}, control" in first.read()
     pid = witnesses.wait()["pid"]
     with lines.open() as rest:
         assert instance.wait_ready().stop() == 0

@@ -350,6 +350,15 @@ def test_the_only_instance_is_taken_and_named(
     assert capfd.readouterr().err == "sengu: using 'other', the only instance that runs\n"
 
 
+@pytest.mark.parametrize("verb", [["stop"], ["reload"], ["scale", "2"]])
+def test_what_changes_an_instance_is_never_guessed(
+    start_instance: StartInstance, capfd: Capture, verb: list[str]
+) -> None:
+    start_instance("other")
+    assert run(verb) == 3
+    assert capfd.readouterr().err.endswith("name one of those that run: other\n")
+
+
 def test_of_several_instances_none_is_guessed(
     start_instance: StartInstance, capfd: Capture
 ) -> None:

@@ -9,7 +9,7 @@ import click
 from sengu.cli.exits import Exit
 from sengu.cli.options import Verb
 from sengu.cli.text import printable, say
-from sengu.cli.which import on_instance
+from sengu.cli.which import looks_at_instance
 from sengu.control.api import Record, encode_record
 from sengu.control.client import ControlClient
 from sengu.errors import UsageError
@@ -38,7 +38,7 @@ def _parse_id(_ctx: click.Context, _parameter: click.Parameter, text: str | None
     callback=_parse_id,
     help="Only events after this one. With --follow and without this: only new ones.",
 )
-@on_instance
+@looks_at_instance
 def command(client: ControlClient, follow: bool, as_json: bool, since: int | None) -> int:
     """Show what has happened to an instance: starts, exits, deploys and why.
 

@@ -5,7 +5,7 @@ import click
 from sengu.cli.exits import Exit
 from sengu.cli.options import Verb, duration_option
 from sengu.cli.waiting import Deadline
-from sengu.cli.which import on_instance
+from sengu.cli.which import changes_instance
 from sengu.control.client import ControlClient
 from sengu.errors import UsageError
 
@@ -23,7 +23,7 @@ from sengu.errors import UsageError
 @click.option("--no-wait", is_flag=True, help="Only ask for it.")
 @click.option("--drained", is_flag=True, help="Wait until the old generations are gone, too.")
 @duration_option("--timeout", "Stop waiting after so long; the deploy goes on.")
-@on_instance
+@changes_instance
 def command(client: ControlClient, no_wait: bool, drained: bool, timeout: float | None) -> int:
     """Deploy a new generation of an instance, and wait for the outcome.
 

@@ -11,7 +11,7 @@ from sengu.cli.options import Verb, duration_option
 from sengu.cli.progress import open_progress
 from sengu.cli.text import plural, printable
 from sengu.cli.waiting import Deadline, waiting_for
-from sengu.cli.which import on_instance
+from sengu.cli.which import changes_instance
 from sengu.control.api import Status, WorkerState
 from sengu.control.client import ControlClient
 from sengu.errors import SenguError, UsageError
@@ -50,7 +50,7 @@ def _parse(_ctx: click.Context, _parameter: click.Parameter, text: str) -> Chang
 @click.option("--no-wait", is_flag=True, help="Only ask for it.")
 @duration_option("--timeout", "Stop waiting after so long; 60 if left out.")
 @click.argument("change", metavar="N|+N|-N", callback=_parse)
-@on_instance
+@changes_instance
 def command(client: ControlClient, change: Change, no_wait: bool, timeout: float | None) -> int:
     """Change the number of workers, and wait until so many are ready.
 
@@ -71,10 +71,14 @@ def command(client: ControlClient, change: Change, no_wait: bool, timeout: float
 def _target(change: Change, now: int) -> int:
     wanted = change.number if change.sign == 0 else now + change.sign * change.number
     if wanted < 0:
-        raise UsageError(
-            f"N is -{change.number}, but there are only {plural(now, 'worker')}; take fewer off"
-        )
+        raise UsageError(f"N is -{change.number}, but {_there_are(now)}; take fewer off")
     return wanted
+
+
+def _there_are(workers: int) -> str:
+    if workers == 0:
+        return "there are none"
+    return f"there {'is' if workers == 1 else 'are'} only {plural(workers, 'worker')}"
 
 
 def _await_workers(client: ControlClient, wanted: int, since: int, deadline: Deadline) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from sengu.cli.exits import Exit
 from sengu.cli.options import Verb
 from sengu.cli.text import duration, plural, printable, table
-from sengu.cli.which import on_instance
+from sengu.cli.which import looks_at_instance
 from sengu.control.api import Status, WorkerStatus
 from sengu.control.client import ControlClient
 from sengu.model.observed import Outcome
@@ -26,7 +26,7 @@ _HEADINGS = ("SERVICE", "GENERATION", "SLOT", "PID", "STATE", "UPTIME", "RESTART
     ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-@on_instance
+@looks_at_instance
 def command(client: ControlClient, as_json: bool) -> int:
     """Show generations, workers, listeners and the last deploy of an instance.
 
@@ -46,9 +46,11 @@ def command(client: ControlClient, as_json: bool) -> int:
 def _summary(status: Status, now: float) -> list[str]:
     """What is true of the whole, a line for each thing that there is."""
     serving = f" generation {status.generation}" if status.generation else ""
-    wanted = plural(status.workers_wanted, "worker")
+    wanted = f"{plural(status.workers_wanted, 'worker')} wanted"
+    if status.resting_from is not None:
+        wanted = f"resting, a reload brings {plural(status.resting_from, 'worker')} back"
     lines = [
-        f"{status.name}: {status.state}{serving}, {wanted} wanted, "
+        f"{status.name}: {status.state}{serving}, {wanted}, "
         f"up {duration(status.uptime_seconds)}, pid {status.pid}, sengu {status.version}",
         f"  command    {printable(shlex.join(status.command))}",
     ]

@@ -8,7 +8,7 @@ from sengu.cli.exits import Exit
 from sengu.cli.options import Verb, duration_option
 from sengu.cli.text import say
 from sengu.cli.waiting import Deadline, TimedOutError, wait_for_exit, waiting_for
-from sengu.cli.which import on_instance
+from sengu.cli.which import changes_instance
 from sengu.control.client import ControlClient
 
 
@@ -23,7 +23,7 @@ from sengu.control.client import ControlClient
 )
 @click.option("--now", is_flag=True, help="Do not let workers finish.")
 @duration_option("--timeout", "Stop waiting after so long; the stop goes on.")
-@on_instance
+@changes_instance
 def command(client: ControlClient, now: bool, timeout: float | None) -> int:
     """Stop an instance, and wait until its process is gone.
 

@@ -1,6 +1,8 @@
-"""Which instance a verb is about: by its control socket, its name, the directory, or the only one.
+"""Which instance a verb is about: by its control socket, its name, or the directory.
 
-Imported by the verbs that talk to an instance.
+A verb that only looks may also take the only instance that runs; one that changes something must
+not, or `cd app && sengu stop` would stop whatever else runs here. Imported by the verbs that talk
+to an instance.
 """
 
 import functools
@@ -18,9 +20,17 @@ from sengu.errors import NotRunningError, UsageError
 from sengu.listeners.bind import is_alive
 
 
-def on_instance(verb: Callable[..., int]) -> Callable[..., int]:
+def changes_instance(verb: Callable[..., int]) -> Callable[..., int]:
     """NAME, --name and --control say which instance is meant; the verb gets its `client`."""
+    return _on_instance(verb, guess=False)
 
+
+def looks_at_instance(verb: Callable[..., int]) -> Callable[..., int]:
+    """The same, and without any of these it may be the only instance that runs."""
+    return _on_instance(verb, guess=True)
+
+
+def _on_instance(verb: Callable[..., int], *, guess: bool) -> Callable[..., int]:
     @functools.wraps(verb)
     def with_client(
         *, instance: str | None, name: str | None, control: str | None, **others: Any
@@ -28,7 +38,7 @@ def on_instance(verb: Callable[..., int]) -> Callable[..., int]:
         # --name is spelled as with `sengu start`; whoever gives both may mean one.
         if instance is not None and name not in (None, instance):
             raise UsageError(f"NAME is {instance!r} and --name is {name!r}; give one of them")
-        return verb(client=choose(instance or name, control), **others)
+        return verb(client=choose(instance or name, control, guess=guess), **others)
 
     for decorate in (
         click.option("--control", metavar="PATH", type=click.Path(), help="Its control socket."),
@@ -41,7 +51,7 @@ def on_instance(verb: Callable[..., int]) -> Callable[..., int]:
     return with_client
 
 
-def choose(name: str | None, control: str | None) -> ControlClient:
+def choose(name: str | None, control: str | None, *, guess: bool) -> ControlClient:
     """The client of the instance that is meant. Raises NotRunningError, UsageError."""
     if control is not None:
         if name is not None:
@@ -54,7 +64,7 @@ def choose(name: str | None, control: str | None) -> ControlClient:
     usual = default_name(os.getcwd())
     if usual in running:
         return ControlClient(running[usual])
-    if len(running) == 1:
+    if guess and len(running) == 1:
         ((name, path),) = running.items()
         say(f"using {name!r}, the only instance that runs")
         return ControlClient(path)

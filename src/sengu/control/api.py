@@ -84,7 +84,10 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Answer of `GET /v1/status`. `pid` is the main pid, `generation` the one that serves or 0."""
+    """Answer of `GET /v1/status`. `pid` is the main pid, `generation` the one that serves or 0.
+
+    `resting_from`: all workers were stopped (WINCH); a deploy brings so many back.
+    """
 
     name: str
     pid: int
@@ -99,6 +102,7 @@ class Status(msgspec.Struct, frozen=True):
     last_deploy: PastDeploy | None = None
     workers: tuple[WorkerStatus, ...] = ()
     last_event: int = 0
+    resting_from: int | None = None
 
 
 class ReloadRequest(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import time
 
 import msgspec
 
+import sengu
 from sengu.config.boot import Boot, Report, unseal
 from sengu.config.programs import split_log_command
 from sengu.control.listener import ControlListener
@@ -94,6 +95,9 @@ class _Instance:
         service = RunningService(self._core, self._stage, self._chronicle, self._loop)
         self._control.serve(service)
         self._loop.watch(self._pipe.fd, select.EPOLLIN, self._on_signal)
+        self._log(f"sengu {sengu.__version__}, pid {os.getpid()}, control {self._boot.control}")
+        for listener in self._stage.listeners:
+            self._log(f"listening on {listener.address}, descriptor {listener.fd} of workers")
         self._core.post(ev.DeployRequested("start"))
         while True:
             self._core.settle(self._hands)

@@ -48,8 +48,10 @@ def _asked(fact: Fact, after: Observed) -> str | None:
             return f"scaled to {after.wanted} workers by {fact.by}"
         case ev.RestRequested():
             return f"workers are stopped and listeners kept by {fact.by}"
+        case ev.StopRequested() if fact.immediate:
+            return f"immediate stop asked for by {fact.by}"
         case ev.StopRequested():
-            return f"{'immediate ' if fact.immediate else ''}stop asked for by {fact.by}"
+            return f"stop asked for by {fact.by}; INT again, or QUIT, would not wait for workers"
         case ev.ServiceStopped():
             return "all workers are gone"
         case _:
@@ -78,7 +80,7 @@ def _exited(fact: ev.WorkerExited, before: Observed, after: Observed) -> str:
         return said
     account = after.slot(worker.generation, worker.slot)
     if account.failures > 1:
-        return f"{said}, unexpectedly; failure {account.failures} in a row, backing off"
+        return f"{said}, unexpectedly; failure {account.failures} in a row"
     return f"{said}, unexpectedly"
 
 

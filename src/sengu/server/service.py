@@ -79,6 +79,7 @@ class RunningService:
             last_deploy=self._last_deploy,
             workers=tuple(worker_statuses(observed, now)),
             last_event=self._chronicle.last_id,
+            resting_from=observed.rested_from,
         )
 
     def _on_fact(self, fact: Fact, _before: Observed, _after: Observed) -> None:
