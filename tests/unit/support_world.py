@@ -16,6 +16,7 @@ from sengu.model import events as ev
 from sengu.model.actions import AnyAction
 from sengu.model.observed import Observed
 from sengu.model.service import Pacing, ReadyAfterDelay, ServiceSpec
+from sengu.planner import plan
 from sengu.planner.reduce import Fact
 from sengu.server.core import Core
 from tests.unit.support_steps import (
@@ -75,7 +76,7 @@ class World:
         self._core = Core(spec, lambda: self.now)
         self._core.on_fact(self._on_fact)
         self._causes: dict[int, AnyAction] = {}
-        self._actions_in_a_row = 0
+        self._actions = 0  # since time has passed
         self._processes: dict[int, _Process] = {}
         self._timetable: list[tuple[float, int, Doing]] = []
         self._scheduled = 0
@@ -97,6 +98,7 @@ class World:
 
     def play(self, *steps: Step) -> None:
         for step in steps:
+            self._actions = 0
             self._note(step)
             self._take(step)
 
@@ -158,16 +160,18 @@ class World:
 
     def _pass_time_to(self, end: float) -> None:
         """Do all that happens up to `end`, each in its moment."""
-        rounds_in_a_moment = 0
+        rounds = 0
         while self.finished is None:
             moments = [when for when, _, _ in self._timetable[:1]]
             if self.wake_at is not None:
                 moments.append(self.wake_at)
             if not moments or min(moments) > end:
                 break
-            rounds_in_a_moment = 0 if min(moments) > self.now else rounds_in_a_moment + 1
-            assert rounds_in_a_moment < _MAX_ROUNDS, "busy without end"
-            self.now = max(self.now, min(moments))
+            if min(moments) > self.now:
+                self.now = min(moments)
+                rounds = self._actions = 0
+            rounds += 1
+            assert rounds < _MAX_ROUNDS, "busy without end"
             self._settle(self._happen())
         self.now = max(self.now, end)
 
@@ -175,9 +179,9 @@ class World:
         """Let the core take all facts in, and let them have their consequences."""
         for fact in facts:
             self._core.post(fact)
-        self._actions_in_a_row = 0
         self._core.settle(self)
-        self._note(Quiet(self.now, self.observed, self.wake_at))
+        if not plan(self.spec, self.observed, self.now).actions:  # else it goes on after a breath
+            self._note(Quiet(self.now, self.observed, self.wake_at))
 
     def _on_fact(self, fact: Fact, before: Observed, after: Observed) -> None:
         self._note(Change(self.now, self._causes.pop(id(fact), None), fact, before, after))
@@ -189,8 +193,8 @@ class World:
     # --- what the server's hands do ---
 
     def execute(self, action: AnyAction) -> Fact:
-        self._actions_in_a_row += 1
-        assert self._actions_in_a_row < _MAX_ROUNDS, "the planner does not come to rest"
+        self._actions += 1
+        assert self._actions < _MAX_ROUNDS, "the planner does not come to rest"
         fact = self._carry_out(action)
         self._causes[id(fact)] = action
         return fact
