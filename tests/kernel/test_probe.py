@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sengu.server import probe, probe_connection
 from sengu.posix.loop import Loop
+from sengu.server import probe, probe_connection
 from sengu.server.probe import Prober, http_request, probe_target
 from tests.kernel.children import Body, Child, nothing_left_open
 
