@@ -145,13 +145,14 @@ def _deploy_concluded(
 ) -> Observed:
     superseded = tuple(n for n in observed.superseded if n != event.generation)
     observed = replace(observed, superseded=superseded, concluded_at=now)
-    if event.outcome is Outcome.SUCCEEDED:
-        return _now_serves(replace(observed, deploy=None), event.generation, now)
-    observed = _change_generation(observed, event.generation, retire_at=now)
     deploy = observed.deploy
-    if deploy is None or deploy.generation != event.generation:  # another has superseded it
+    is_current = deploy is not None and deploy.generation == event.generation
+    observed = replace(observed, deploy=None if is_current else deploy)
+    if event.outcome is Outcome.SUCCEEDED:
+        return _now_serves(observed, event.generation, now)
+    observed = _change_generation(observed, event.generation, retire_at=now)
+    if deploy is None or not is_current:  # another has superseded it
         return observed
-    observed = replace(observed, deploy=None)
     if observed.current == 0 and observed.stop is None:
         kill_at = now + spec.stop.grace_seconds
         return replace(observed, stop=Stop(event.reason, kill_at, failure=event.reason))
@@ -161,7 +162,7 @@ def _deploy_concluded(
 def _now_serves(observed: Observed, number: int, now: float) -> Observed:
     retire_at = now + observed.generations[number].pacing.kill_old_delay_seconds
     for generation in observed.generations.values():
-        if generation.number != number and generation.retire_at is None:
+        if generation.number < number and generation.retire_at is None:
             observed = _change_generation(observed, generation.number, retire_at=retire_at)
     return replace(observed, current=number)
 
