@@ -1,7 +1,9 @@
 """NOTIFY_SOCKET: what counts, from whom, and what is dropped (sd_notify(3))."""
 
 import os
+import select
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -92,6 +94,22 @@ def test_descriptors_that_come_along_are_closed(loop: Loop) -> None:
     run_until(loop, lambda: len(heard) == 2)
     assert os.read(read_end, 1) == b"", "the barrier is open: nobody has the other end"
     os.close(read_end)
+    notify.close()
+
+
+def test_a_socket_that_lingers_does_not_hold_up_who_closes_it(loop: Loop) -> None:
+    """Its sender has closed it already: ours is the last close, and would wait ten minutes."""
+    notify, heard = listen(loop)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        lingering = socket.create_connection(listener.getsockname())
+        lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
+        lingering.setblocking(False)
+        while select.select([], [lingering], [], 0)[1]:
+            lingering.send(bytes(65536))
+        with sender_to(notify.name) as sender:
+            socket.send_fds(sender, [b"FDSTORE=1"], [lingering.fileno()])
+        lingering.close()
+        run_until(loop, lambda: bool(heard))
     notify.close()
 
 

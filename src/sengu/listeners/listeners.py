@@ -4,6 +4,7 @@ Workers find them the way systemd passes sockets (sd_listen_fds(3)) and the way 
 does (SERVER_STARTER_PORT), always both.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,9 @@ class Listener:
     def close(self) -> None:
         """Close our copy, and remove the socket file if it is still ours."""
         if self.path is not None and not self.has_lost_its_file():
-            os.unlink(self.path)
+            # Its directory may have become another's; the next start finds it stale.
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
         self.socket.close()
 
 

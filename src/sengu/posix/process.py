@@ -80,11 +80,16 @@ class Children:
         try:
             process = Process(pid, os.pidfd_open(pid))
         except OSError:
-            os.kill(pid, signal.SIGKILL)  # unseen is worse than not started; still unreaped
-            os.waitpid(pid, 0)
+            _end_unseen(pid)
             raise
         self._statuses[pid] = None
         return process
+
+    def discard(self, process: Process) -> None:
+        """End a child that was just started and can not be looked after."""
+        _end_unseen(process.pid)
+        del self._statuses[process.pid]
+        process.close()
 
     def kill_group(self, process: Process) -> None:
         """KILL the whole of the process group, with its leader if that still lives.
@@ -139,6 +144,12 @@ class Children:
             return None
         del self._statuses[process.pid]
         return describe_status(status)
+
+
+def _end_unseen(pid: int) -> None:
+    """An unseen child is worse than none. It is not reaped yet, so the number is still its own."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _is_inhabited(group: int) -> bool:

@@ -3,6 +3,7 @@
 Starts them, signals them, and turns what they say, and their death, into facts.
 """
 
+import contextlib
 import select
 import signal
 from collections.abc import Callable, Mapping
@@ -62,28 +63,30 @@ class Crew:
 
     def start(self, spec: ServiceSpec, action: StartWorker, base: dict[str, str]) -> int:
         """Start the worker's process and return its pid. Raises OSError; nothing is left then."""
-        relays: dict[int, Relay] = {}
-        notify = NotifySocket(self._loop, str(action.worker))
-        try:
+        with contextlib.ExitStack() as undo:
+            notify = NotifySocket(self._loop, str(action.worker))
+            undo.callback(notify.close)
+            relays: dict[int, Relay] = {}
             for fd in self._stage.captured:
                 relays[fd] = Relay(self._loop, self._stage.sink)
+                undo.callback(relays[fd].abandon)
             process = self._children.spawn(self._order(spec, action, base, notify, relays))
-        except OSError:
-            notify.close()
-            for relay in relays.values():
-                relay.abandon()
-            raise
-        for relay in relays.values():
-            relay.start()
-        member = Member(process, notify, relays)
-        self._members[action.worker] = member
-        self._loop.watch(
-            process.pidfd, select.EPOLLIN, lambda: self._on_exit(action.worker, spec.stop)
-        )
-        notify.start(process.pid, lambda message: self._hear(spec, action.worker, message))
+            undo.callback(self._children.discard, process)
+            self._watch(spec, action.worker, Member(process, notify, relays))
+            undo.pop_all()
+        member = self._members[action.worker]
         if isinstance(spec.boot.readiness, ReadyByProbe):
             self._probe(spec.boot.readiness, action.worker, member)
         return process.pid
+
+    def _watch(self, spec: ServiceSpec, worker: int, member: Member) -> None:
+        """Take the new process in. Raises OSError when the kernel will not watch any more."""
+        process = member.process
+        member.notify.start(process.pid, lambda message: self._hear(spec, worker, message))
+        for relay in member.relays.values():
+            relay.start()
+        self._loop.watch(process.pidfd, select.EPOLLIN, lambda: self._on_exit(worker, spec.stop))
+        self._members[worker] = member
 
     def signal(self, worker: int, number: int) -> None:
         """Ask the worker to stop; whether it gets ready does not matter any more."""

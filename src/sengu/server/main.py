@@ -164,6 +164,7 @@ class _Instance:
 def _fail(boot: Boot, exit_code: int, error: str) -> None:
     """Say why nothing was started, to whoever waits for it and on stderr."""
     if boot.report_fd is not None:
-        os.write(boot.report_fd, msgspec.json.encode(Report(exit_code, error)))
+        with contextlib.suppress(BrokenPipeError):  # it has not waited
+            os.write(boot.report_fd, msgspec.json.encode(Report(exit_code, error)))
         return
     print(f"sengu: error: {error}", file=sys.stderr)

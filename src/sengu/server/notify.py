@@ -14,6 +14,7 @@ from sengu.posix import clock
 from sengu.posix.loop import Loop
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
+_NO_LINGER = struct.pack("ii", 0, 0)  # struct linger: on or off, seconds
 _MESSAGE_BYTES = 4096
 _MAX_DESCRIPTORS = 16
 _MESSAGES_AT_ONCE = 1024  # more than wait at a time: net.unix.max_dgram_qlen is 10, or 512
@@ -55,7 +56,7 @@ class NotifySocket:
                 return
             sender, descriptors = _unpack(control)
             for fd in descriptors:  # closing it is also the answer to BARRIER=1
-                os.close(fd)
+                _close_at_once(fd)
             if sender is not None and self._is_trusted(*sender):
                 self._hear(parse(data))
 
@@ -81,7 +82,7 @@ class Manager:
         if not self._address:
             return
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        if watchdog_usec.isdecimal() and watchdog_pid == str(os.getpid()):
+        if watchdog_usec.strip("0").isdecimal() and watchdog_pid == str(os.getpid()):
             self._beat(int(watchdog_usec) / 2e6)  # half of it, as sd_watchdog_enabled(3) advises
 
     def say(self, *lines: str) -> None:
@@ -113,6 +114,17 @@ def parse(data: bytes) -> dict[str, str]:
     """The KEY=VALUE lines of a message; lines of another form are left out."""
     lines = (line.partition("=") for line in data.decode(errors="replace").splitlines())
     return {key: value for key, equals, value in lines if equals}
+
+
+def _close_at_once(fd: int) -> None:
+    """Close what somebody sent us: a socket set to linger (socket(7)) would hold us up."""
+    try:
+        stranger = socket.socket(fileno=fd)
+    except OSError:  # no socket
+        os.close(fd)
+        return
+    with stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
 def _unpack(control: list[tuple[int, int, bytes]]) -> tuple[tuple[int, int] | None, list[int]]:

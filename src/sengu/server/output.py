@@ -18,7 +18,7 @@ _QUEUE_BYTES = 1 << 20
 _PIECE_BYTES = 4096  # PIPE_BUF: a pipe that polls writable takes that much at once (pipe(7))
 _READ_BYTES = 1 << 16
 _TAIL_BYTES = 8192
-_FINISH_MILLISECONDS = 500
+_FINISH_SECONDS = 1.0
 _TAIL_LINES = 40
 _LAST_READS = 16  # a pipe holds a million bytes at most (pipe-max-size in proc(5))
 
@@ -83,7 +83,10 @@ class Sink:
 
     def finish(self) -> None:
         """At the end of the process: give what is left a last, bounded chance."""
-        while self._queue and (self._never_blocks or self._poll.poll(_FINISH_MILLISECONDS)):
+        end = self._loop.now() + _FINISH_SECONDS
+        while self._queue and (left := end - self._loop.now()) > 0:
+            if not self._never_blocks and not self._poll.poll(left * 1000):
+                return
             self.flush()
 
     def _write_piece(self, piece: bytearray) -> int:
@@ -139,12 +142,15 @@ class Relay:
 
     def start(self) -> None:
         """The worker has its end now: give up ours, so that its death is an EOF."""
-        os.close(self.write_end)
         self._loop.watch(self._fd, select.EPOLLIN, self._on_readable)
+        os.close(self.write_end)
+        self.write_end = -1
 
     def abandon(self) -> None:
         """There will be no worker."""
-        os.close(self.write_end)
+        if self.write_end >= 0:
+            os.close(self.write_end)
+        self._loop.unwatch(self._fd)
         os.close(self._fd)
 
     def last_words(self) -> str:

@@ -224,7 +224,7 @@ class Prober:
         if ours:
             return self._worker_pid, ours
         if now >= self._members_until:
-            self._members = session_members(self._worker_pid)
+            self._members = self._session()
             self._members_until = now + _MEMBERS_SECONDS
         for pid in self._members:
             if ours := self._held(pid, inodes):
@@ -234,9 +234,16 @@ class Prober:
     def _held(self, pid: int, inodes: Set[int]) -> set[int]:
         try:
             return held_sockets(pid, inodes)
-        except PermissionError as error:
+        except OSError as error:  # not permitted, or the machine is out of files or memory
             self._blind = f"cannot look into /proc/{pid}/fd: {_text(error)}"
             return set()
+
+    def _session(self) -> list[int]:
+        try:
+            return session_members(self._worker_pid)
+        except OSError as error:  # out of files or memory
+            self._blind = f"cannot look into /proc: {_text(error)}"
+            return []
 
     def _accepted(self, connection: ProbeConnection, holder: int) -> None:
         if connection.phase is not Phase.WAITING:
