@@ -43,7 +43,7 @@ class FakeService:
     def stop(self, immediate: bool, by: str) -> None: ...
 
     def events_since(self, number: int) -> Iterable[api.Record]:
-        return [RECORD] * 100
+        return [RECORD] * 400
 
     def follow_events(self, reader: Callable[[api.Record], None]) -> Callable[[], None]:
         self.readers.append(reader)

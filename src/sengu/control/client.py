@@ -1,7 +1,7 @@
 """The control API's client: HTTP+JSON over a UNIX socket, blocking, typed answers.
 
 One connection for each call, so nothing is left over when an instance is replaced. The caller
-says how long to wait. Imported by cli only, never by the long-lived processes.
+says how long to wait. Imported by cli and demo, never by the long-lived processes.
 """
 
 import http.client

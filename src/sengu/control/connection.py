@@ -2,6 +2,7 @@
 
 import select
 import socket
+import traceback
 from collections.abc import Callable
 
 import h11
@@ -21,7 +22,7 @@ from sengu.posix.loop import Loop
 _READ_BYTES = 1 << 16
 _MAX_BODY_BYTES = 1 << 16
 _MAX_WAITING_BYTES = 1 << 18  # requests that a client sends while an answer is under way
-_MAX_UNSENT_BYTES = 4 << 20  # a reader of events that is so far behind is let go
+_MAX_UNSENT_BYTES = 16 << 20  # above all that is kept of events; who is further behind is let go
 
 
 class Connection:
@@ -49,6 +50,13 @@ class Connection:
         self._socket.close()
 
     def _on_ready(self) -> None:
+        try:
+            self._exchange()
+        except Exception:  # a mistake in serving one client must not end all workers
+            traceback.print_exc()
+            self.close()
+
+    def _exchange(self) -> None:
         self._send_unsent()
         if not self._is_open:
             return

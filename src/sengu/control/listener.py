@@ -107,6 +107,12 @@ class ControlListener:
 def _locked(directory: str) -> Iterator[None]:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        owner = os.fstat(fd).st_uid
+        if owner not in (0, os.geteuid()):  # who owns the directory can replace what is in it
+            raise UsageError(
+                f"{directory} belongs to another user (uid {owner}); "
+                "name another place for the control socket with --control"
+            )
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
