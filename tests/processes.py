@@ -14,6 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 # How long what a test started may take to follow the main process into its end.
+# glibc's posix_spawn ignores the two that it keeps for itself, 32 and 33, and gives no way back.
+INTERNAL_SIGNALS = 0b11 << 31
+
 SETTLE_SECONDS = 3.0
 KILL_SECONDS = 10.0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import descendants, wait_gone
+from tests.processes import INTERNAL_SIGNALS, descendants, wait_gone
 from tests.support import WAIT_SECONDS, Instance, Sengu
 from tests.system.puppets import (
     Clients,
@@ -32,9 +32,6 @@ from tests.system.puppets import (
     wait_until,
     workers,
 )
-
-# glibc's posix_spawn ignores the two that it keeps for itself, 32 and 33, and gives no way back.
-INTERNAL_SIGNALS = 0b11 << 31
 
 # Makes the terminal that is its first argument the controlling one, then becomes the rest.
 TAKE_TERMINAL = """

@@ -20,7 +20,7 @@ from sengu.model.address import UnixAddress
 from sengu.posix.loop import Loop
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
-_BACKLOG = 64
+_BACKLOG = 1024  # connect(2) on a UNIX socket does not wait for room if it has a timeout
 _MODE = 0o600
 _OTHERS = 0o077
 _PAUSE_SECONDS = 0.5
