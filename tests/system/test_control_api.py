@@ -315,6 +315,7 @@ def test_ls_names_the_instances_and_forgets_those_that_end(
 ) -> None:
     name = f"ls-{os.getpid()}"
     place = Path("/run/sengu" if os.geteuid() == 0 else f"/tmp/sengu-{os.geteuid()}")
+    place.mkdir(mode=0o700, exist_ok=True)
     monkeypatch.setattr(
         "tests.support.Instance.control_path", place / f"{name}.sock", raising=False
     )

@@ -40,11 +40,10 @@ class Outside:
             # place of another, and who has sent HUP waits to hear of his own.
             self._manager.say_reloading()
             self._state = ServiceState.DEPLOYING
-        if not isinstance(fact, ev.DeployConcluded):
-            return
-        # Before anybody is told of the outcome: who is may look into the file next.
-        self._write_status_file(after)
-        if before.current == 0:
+        if isinstance(fact, ev.DeployConcluded | ev.GenerationRetired):
+            # Before anybody is told of it: who is may look into the file next.
+            self._write_status_file(after)
+        if isinstance(fact, ev.DeployConcluded) and before.current == 0:
             self._conclude_first(fact, after)
 
     def _conclude_first(self, fact: ev.DeployConcluded, after: Observed) -> None:
