@@ -16,12 +16,11 @@ import pytest
 from sengu.posix import descriptors, prctl
 from sengu.posix.process import Children, Exec, Process, describe_status, signal_name
 from tests.kernel.children import in_child, nothing_left_open
+from tests.processes import INTERNAL_SIGNALS
 from tests.support import short_directory
 
 PATIENCE_SECONDS = 20
 TRUE = ("true",)
-# glibc's posix_spawn ignores the two that it keeps for itself, 32 and 33, and gives no way back.
-INTERNAL_SIGNALS = 0b11 << 31
 
 
 @pytest.fixture(autouse=True)
@@ -213,17 +212,25 @@ def test_no_more_descriptors_is_an_oserror_and_leaves_no_child() -> None:
     in_child(body)
 
 
-def test_killing_reaches_the_whole_group(children: Children) -> None:
-    read_end, write_end = os.pipe()
-    process = children.spawn(
-        order("sh", "-c", "sleep 60 & sleep 60 & echo ready; wait", placed={1: write_end})
-    )
-    os.close(write_end)
-    with open(read_end) as stream:
-        assert stream.readline() == "ready\n"
-        children.kill_group(process)
-        assert stream.read() == "", "all who had the pipe are gone"
-    assert wait_for_exit(children, process) == "signal KILL"
+def test_killing_reaches_the_whole_group() -> None:
+    def body() -> None:
+        prctl.become_subreaper()
+        children = Children()
+        read_end, write_end = os.pipe()
+        process = children.spawn(
+            order("sh", "-c", "sleep 60 & sleep 60 & echo ready; wait", placed={1: write_end})
+        )
+        os.close(write_end)
+        with open(read_end) as stream:
+            assert stream.readline() == "ready\n"
+            children.kill_group(process)
+            assert stream.read() == "", "all who had the pipe are gone"
+        assert wait_for_exit(children, process) == "signal KILL"
+        while children.has_group(process):
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            children.reap()
+
+    in_child(body)
 
 
 def test_what_is_left_of_a_group_is_known_signalled_and_awaited() -> None:

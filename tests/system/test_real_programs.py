@@ -296,6 +296,8 @@ def test_an_old_workers_answers_do_not_make_a_new_one_ready(
     outcome = instance.control("POST", "/v1/reload", {"wait": True})
     assert (outcome.status, outcome.body["outcome"]) == (409, "aborted")
     assert problem in outcome.body["reason"]
+    # The refused one shares the listener until it is gone, and drops what it has accepted.
+    instance.wait_event(lambda event: event["type"] == "generation_retired")
     assert next_answer(port) == "notifies"
     answer.write_text("204 notifies" if ready == "notify" else "302 well-again")
     reload(instance)
