@@ -247,6 +247,12 @@ def test_status_is_a_table_with_what_is_wrong(web: FakeInstance, capfd: Capture)
     assert out.endswith("again in 4.0 s; \\x1b[31m; last failure: exit status 1\n")
 
 
+def test_status_says_how_long_a_worker_has_left_to_stop(web: FakeInstance, capfd: Capture) -> None:
+    web.statuses = [make_status(workers=(worker(0, 4, "stopping", kill_in_seconds=12.0),))]
+    assert run(["status"]) == 0
+    assert capfd.readouterr().out.endswith("killed in 12 s if it is still there\n")
+
+
 def test_status_does_not_call_an_aborted_generation_deployed(
     web: FakeInstance, capfd: Capture
 ) -> None:

@@ -93,6 +93,8 @@ def _note(worker: WorkerStatus) -> str:
     notes = []
     if worker.retry_in_seconds is not None:
         notes.append(f"again in {duration(worker.retry_in_seconds)}")
+    if worker.kill_in_seconds is not None:
+        notes.append(f"killed in {duration(worker.kill_in_seconds)} if it is still there")
     if worker.status:
         notes.append(printable(worker.status))
     if worker.last_failure:

@@ -81,6 +81,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     status: str = ""
     last_failure: str = ""
     retry_in_seconds: float | None = None
+    kill_in_seconds: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -136,6 +136,7 @@ def _worker_status(observed: Observed, worker: Worker, now: float) -> api.Worker
         restarts=account.restarts,
         status=worker.status,
         last_failure=account.last_failure,
+        kill_in_seconds=None if worker.kill_at is None else max(0.0, worker.kill_at - now),
     )
 
 
