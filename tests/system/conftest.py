@@ -8,6 +8,7 @@ import pytest
 
 from tests import support
 from tests.system.peers import Peer, Witnesses
+from tests.system.puppets import Script
 
 StartPeer = Callable[..., Peer]
 
@@ -18,6 +19,12 @@ def witnesses(free_path: Path) -> Iterator[Witnesses]:
     witnesses = Witnesses(free_path)
     yield witnesses
     witnesses.close()
+
+
+@pytest.fixture
+def script(free_path: Path) -> Script:
+    """What the workers of a test shall do."""
+    return Script(free_path)
 
 
 @pytest.fixture

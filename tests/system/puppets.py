@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 
-from tests.support import WAIT_SECONDS, Instance, requires
+from tests.support import WAIT_SECONDS, Instance, Sengu, requires
 
 PROGRAMS = Path(__file__).with_name("programs")
 _FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
@@ -57,6 +57,14 @@ class Script:
     @property
     def command(self) -> tuple[str, ...]:
         return "--", build("puppet"), str(self._path)
+
+
+def start(sengu: Sengu, port: int, script: Script, *options: str) -> Instance:
+    """An instance of puppets on `port`, when it is ready."""
+    instance = sengu.start(
+        *("--port", f"127.0.0.1:{port}", "--ready", "notify", *options, *script.command)
+    )
+    return instance.wait_ready()
 
 
 class Gate:

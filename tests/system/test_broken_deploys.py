@@ -25,11 +25,6 @@ FAILED = 1
 SUPERSEDED = 4
 
 
-@pytest.fixture
-def script(free_path: Path) -> Script:
-    return Script(free_path)
-
-
 def start(sengu: Sengu, port: int, script: Script, *options: str) -> Instance:
     instance = sengu.start(
         *("--port", f"127.0.0.1:{port}", "--workers", "2", "--interval", "0.1"),

@@ -2,7 +2,6 @@
 
 import itertools
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -15,21 +14,10 @@ from tests.system.puppets import (
     last_event,
     of_type,
     pids,
+    start,
     wait_until,
     workers,
 )
-
-
-@pytest.fixture
-def script(free_path: Path) -> Script:
-    return Script(free_path)
-
-
-def start(sengu: Sengu, port: int, script: Script, *options: str) -> Instance:
-    instance = sengu.start(
-        *("--port", f"127.0.0.1:{port}", "--ready", "notify", *options, *script.command)
-    )
-    return instance.wait_ready()
 
 
 def kill_slot(instance: Instance, slot: int) -> int:

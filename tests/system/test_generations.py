@@ -17,21 +17,10 @@ from tests.system.puppets import (
     last_event,
     of_type,
     pids,
+    start,
     wait_until,
     workers,
 )
-
-
-@pytest.fixture
-def script(free_path: Path) -> Script:
-    return Script(free_path)
-
-
-def start(sengu: Sengu, port: int, script: Script, *options: str) -> Instance:
-    instance = sengu.start(
-        *("--port", f"127.0.0.1:{port}", "--ready", "notify", *options, *script.command)
-    )
-    return instance.wait_ready()
 
 
 def test_several_generations_drain_at_once_and_a_deploy_waits_for_none(

@@ -4,27 +4,13 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from tests.support import Instance, Sengu, requires
-from tests.system.puppets import Script, children, descriptors, pids, wait_until
+from tests.support import Sengu, requires
+from tests.system.puppets import Script, children, descriptors, pids, start, wait_until
 
 STRACE_SECONDS = 3
 WARM_UP_DEPLOYS = 150  # then the history that status and events show is full
 DEPLOYS = 300
 UNIQUE_KIB = 16 * 1024
-
-
-@pytest.fixture
-def script(free_path: Path) -> Script:
-    return Script(free_path)
-
-
-def start(sengu: Sengu, port: int, script: Script, *options: str) -> Instance:
-    instance = sengu.start(
-        *("--port", f"127.0.0.1:{port}", "--ready", "notify", *options, *script.command)
-    )
-    return instance.wait_ready()
 
 
 def unique_kib(pid: int) -> int:

@@ -45,11 +45,6 @@ def hammer(instance: Instance, address: str, count: int) -> None:
     assert re.fullmatch(rf"{count} 0 \d+\.\d\n", output), output
 
 
-@pytest.fixture
-def script(free_path: Path) -> Script:
-    return Script(free_path)
-
-
 @pytest.mark.parametrize("workers", ["1", "4"])
 def test_100_000_requests_over_tcp_and_a_deploy_every_second_lose_none(
     sengu: Sengu, port: int, script: Script, workers: str

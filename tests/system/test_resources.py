@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from tests.processes import descendants
 from tests.support import WAIT_SECONDS, Instance, Sengu, requires
 from tests.system.peers import needs_root
@@ -36,11 +34,6 @@ from tests.system.puppets import (
 STRANGER = 65534
 FLOOD_BYTES = 50_000_000
 FLOOD_LINE_BYTES = 100
-
-
-@pytest.fixture
-def script(free_path: Path) -> Script:
-    return Script(free_path)
 
 
 def start(

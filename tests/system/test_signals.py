@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import INTERNAL_SIGNALS, descendants, wait_gone
-from tests.support import WAIT_SECONDS, Instance, Sengu
+from tests.support import WAIT_SECONDS, Sengu
 from tests.system.puppets import (
     Clients,
     Gate,
@@ -29,6 +29,7 @@ from tests.system.puppets import (
     of_type,
     pids,
     read_answer,
+    start,
     wait_until,
     workers,
 )
@@ -41,18 +42,6 @@ fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
 os.tcsetpgrp(fd, os.getpid())
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-
-
-@pytest.fixture
-def script(free_path: Path) -> Script:
-    return Script(free_path)
-
-
-def start(sengu: Sengu, port: int, script: Script, *options: str) -> Instance:
-    instance = sengu.start(
-        *("--port", f"127.0.0.1:{port}", "--ready", "notify", *options, *script.command)
-    )
-    return instance.wait_ready()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
