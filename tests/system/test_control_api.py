@@ -29,7 +29,7 @@ from tests.support import (
 from tests.system.openapi import DOCUMENT, answer_schema, problems
 from tests.system.peers import Witnesses, concluded, kept_events, kill, needs_root
 
-QUICK = ("--interval", "0.1")
+QUICK = ("--interval", "0.25")  # ample for a shell to fail, even on a busy machine
 NOTIFY = ("--ready", "notify")
 
 Call = Callable[..., Reply]

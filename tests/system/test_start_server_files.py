@@ -195,7 +195,7 @@ def test_daemonize_comes_back_when_the_service_serves(
 def test_daemonize_tells_in_the_terminal_why_the_first_start_failed(
     sengu: Sengu, control: str, pid_file: Path
 ) -> None:
-    options = ("--attempts", "2", "--interval", "0.1", "--", "sh", "-c", "echo boom >&2; exit 3")
+    options = ("--attempts", "2", "--interval", "0.3", "--", "sh", "-c", "echo boom >&2; exit 3")
     started = run_daemonized(sengu, control, pid_file, *options)
     assert started.returncode == 1
     assert started.stdout == ""

@@ -291,7 +291,7 @@ def test_a_manager_hears_of_each_change(
 def test_a_manager_hears_ready_after_a_failed_deploy_too(sengu: Sengu, free_path: Path) -> None:
     script = f"test ! -e {free_path}/broken || exit 3; exec sleep 600"
     with closing(Manager(f"{free_path}/manager")) as manager:
-        args = ("--interval", "0.1", "--attempts", "1", "--", "sh", "-c", script)
+        args = ("--interval", "0.3", "--attempts", "1", "--", "sh", "-c", script)
         instance = start_under(sengu, manager, *args)
         manager.wait("READY=1")
         (free_path / "broken").touch()
@@ -330,7 +330,7 @@ def test_a_manager_hears_nothing_of_ready_when_the_first_start_fails(
     sengu: Sengu, free_path: Path
 ) -> None:
     with closing(Manager(f"{free_path}/manager")) as manager:
-        args = ("--interval", "0.1", "--attempts", "1", "--", "sh", "-c", "exit 3")
+        args = ("--interval", "0.3", "--attempts", "1", "--", "sh", "-c", "exit 3")
         instance = start_under(sengu, manager, *args)
         assert instance.wait() == 1
         manager.wait("STOPPING=1")

@@ -16,7 +16,7 @@ from tests.support import PROGRAM, WAIT_SECONDS, Instance, Sengu, free_port
 from tests.system.peers import Witnesses, concluded, kill, wait_gone
 
 NOTIFY = ("--ready", "notify")
-QUICK = ("--interval", "0.1")
+QUICK = ("--interval", "0.25")  # ample for an exec, even on a busy machine
 
 # Leaves behind in our process what a careless parent might: run as `-c LEAK COMMAND...`.
 CARELESS_PARENT = """
@@ -301,8 +301,9 @@ def test_the_title_says_what_the_server_does(sengu: Sengu) -> None:
 def test_what_a_worker_leaves_in_its_group_goes_with_an_immediate_stop(
     sengu: Sengu, free_path: Path
 ) -> None:
-    script = f"sleep 600 & echo $! > {free_path}/child; trap '' TERM; wait; wait"
+    script = f"sleep 600 & echo $! > {free_path}/child; trap '' TERM; echo begun; wait; wait"
     instance = sengu.start(*QUICK, "--", "sh", "-c", script).wait_ready()
+    instance.wait_for_line("^begun$")
     instance.signal(signal.SIGQUIT)
     assert instance.wait() == 0
     wait_gone(int((free_path / "child").read_text()))
@@ -310,9 +311,10 @@ def test_what_a_worker_leaves_in_its_group_goes_with_an_immediate_stop(
 
 def test_a_program_that_vanishes_is_told_by_name(sengu: Sengu, free_path: Path) -> None:
     program = free_path / "program"
-    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.write_text("#!/bin/sh\necho begun; exec sleep 600\n")
     program.chmod(0o755)
     instance = sengu.start(*QUICK, "--attempts", "1", "--", str(program)).wait_ready()
+    instance.wait_for_line("^begun$")
     program.unlink()
     reload = instance.cli("reload")
     assert reload.returncode == 1
@@ -323,8 +325,9 @@ def test_a_program_that_vanishes_is_told_by_name(sengu: Sengu, free_path: Path) 
 def test_orphans_are_reaped_when_we_are_their_init(sengu: Sengu, free_path: Path) -> None:
     """A worker's child that outlives its parent and dies later is not left as a zombie."""
     orphan = "import os; os.fork() or (os.setsid(), os.execvp('sleep', ['sleep', '600']))"
-    script = f'{sys.executable} -c "{orphan}"; exec sleep 600'
+    script = f'{sys.executable} -c "{orphan}"; echo orphaned; exec sleep 600'
     instance = sengu.start(*QUICK, "--", "sh", "-c", script).wait_ready()
+    instance.wait_for_line("^orphaned$")
     worker = only_worker(instance)
     pidfds = {}
     for name in os.listdir("/proc"):
