@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, NoReturn, Self
 
 import pytest
 
@@ -39,15 +39,25 @@ _FOREIGN_VARIABLES = re.compile(
 Event = dict[str, Any]
 
 
+def give_up(reason: str) -> NoReturn:
+    """The machine lacks what the test needs: a failure in CI, a skip on a desk."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def requires(program: str) -> str:
-    """The path of a program that a test runs. CI must have it; on a desk the test is skipped."""
+    """The path of a program that a test runs."""
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if path is None:
-        reason = f"{program} is not installed; tools/apt-packages-test.txt lists what tests run"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        give_up(f"{program} is not installed; tools/apt-packages-test.txt lists what tests run")
     return path
+
+
+def needs_root() -> None:
+    """For a test that changes users."""
+    if os.geteuid() != 0:
+        give_up("needs root, to be another user")
 
 
 def free_port() -> int:

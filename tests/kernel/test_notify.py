@@ -13,6 +13,7 @@ import pytest
 from sengu.posix.loop import Loop
 from sengu.server.notify import Manager, NotifySocket, parse
 from tests.kernel.children import Child, nothing_left_open, run_until
+from tests.support import needs_root
 
 STRANGER = 65534
 
@@ -125,8 +126,8 @@ def say_as_a_stranger(name: str) -> Child:
     return Child(say)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
 def test_another_user_counts_only_in_the_workers_session(loop: Loop) -> None:
+    needs_root()
     stranger_socket, stranger_heard = listen(loop)
     with say_as_a_stranger(stranger_socket.name) as child:
         child.wait_to_hear("ready")

@@ -151,12 +151,3 @@ def wait_gone(pid: int, timeout: float = WAIT_SECONDS) -> None:
         assert select.select([pidfd], [], [], timeout)[0], f"{pid} still runs after {timeout} s"
     finally:
         os.close(pidfd)
-
-
-def needs_root() -> None:
-    """CI runs as root; on a desk a test that changes users is skipped."""
-    if os.geteuid() == 0:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail("this test changes users, and CI does not run as root")
-    pytest.skip("needs root, to change users")

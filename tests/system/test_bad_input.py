@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PROGRAM, WAIT_SECONDS, Instance, Sengu, environment, requires
-from tests.system.peers import Witnesses, needs_root
+from tests.support import PROGRAM, WAIT_SECONDS, Instance, Sengu, environment, needs_root, requires
+from tests.system.peers import Witnesses
 
 
 class Place:

@@ -24,10 +24,11 @@ from tests.support import (
     Sengu,
     UnixConnection,
     environment,
+    needs_root,
     requires,
 )
 from tests.system.openapi import DOCUMENT, answer_schema, problems
-from tests.system.peers import Witnesses, concluded, kept_events, kill, needs_root
+from tests.system.peers import Witnesses, concluded, kept_events, kill
 
 QUICK = ("--interval", "0.25")  # ample for a shell to fail, even on a busy machine
 NOTIFY = ("--ready", "notify")

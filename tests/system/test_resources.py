@@ -13,8 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.processes import descendants
-from tests.support import WAIT_SECONDS, Instance, Sengu, requires
-from tests.system.peers import needs_root
+from tests.support import WAIT_SECONDS, Instance, Sengu, needs_root, requires
 from tests.system.puppets import (
     Clients,
     Script,
