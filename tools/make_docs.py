@@ -3,27 +3,47 @@
 Run by `make docs`; `tests/unit/test_reference.py` sees that the committed page is current.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from sengu.cli.exits import Exit
-from sengu.config.setting import Effect, Group, Setting
-from sengu.config.settings import SETTINGS
+from sengu.config.setting import Effect, Setting
+from sengu.config.settings import common, serve, start
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 
 _HEAD = """\
 # Reference
 
-This page is written by `make docs` from `src/sengu/config/settings.py`; change it there.
+This page is written by `make docs` from `src/sengu/config/settings`; change it there.
 
-## Settings of `sengu start`
-
-A duration is in seconds: `5`, `0.5`; or has a unit: `500ms`, `2m`, `1h`. A signal is a name,
-`TERM` or `SIGTERM`, or a number. An option beats its environment variable, and a file of that name
-in `--envdir` beats both.
+A duration is in seconds: `5`, `0.5`; or has a unit: `500ms`, `2m`, `1h`. A size is in bytes:
+`8190`; or has a unit: `64k`, `10m`, `1g`. A signal is a name, `TERM` or `SIGTERM`, or a number. An
+option beats its environment variable, and a file of that name in `--envdir` beats both.
 """
+
+
+def _without_shared(settings: Iterable[Setting[Any]]) -> list[Setting[Any]]:
+    shared = {setting.name for setting in common.SETTINGS}
+    return [setting for setting in settings if setting.name not in shared]
+
+
+# Heading, what comes under it, and the settings: a reader of one verb's needs two chapters.
+_CHAPTERS = (
+    (
+        "Settings of `sengu serve`",
+        "For Python web applications. Those that it shares with `sengu start` are below.",
+        _without_shared(serve.SETTINGS),
+    ),
+    (
+        "Settings of `sengu start`",
+        "For any program. Those that it shares with `sengu serve` are below.",
+        _without_shared(start.SETTINGS),
+    ),
+    ("Settings of both", "For any service.", common.SETTINGS),
+)
 
 _EFFECTS = {
     Effect.LIVE: "at once, without replacing a worker",
@@ -43,19 +63,19 @@ The same for all verbs.
 
 def page() -> str:
     """The whole page, as it is to be in the file."""
-    return "\n".join([_HEAD, *_settings(), _exits()])
+    return "\n".join([_HEAD, *_chapters(), _exits()])
 
 
-def _settings() -> Iterator[str]:
-    for group in Group:
-        yield f"### {group.value}\n"
-        for setting in SETTINGS:
-            if setting.group is group:
-                yield _entry(setting)
+def _chapters() -> Iterator[str]:
+    for heading, introduction, settings in _CHAPTERS:
+        yield f"## {heading}\n\n{introduction}\n"
+        for group, members in groupby(settings, key=lambda setting: setting.group):
+            yield f"### {group.value}\n"
+            yield from map(_entry, members)
 
 
 def _entry(setting: Setting[Any]) -> str:
-    spelling = setting.flag if setting.is_switch else f"{setting.flag} {setting.placeholder}"
+    spelling = f"{', '.join(setting.spellings)} {setting.placeholder}".rstrip()
     facts = [f"takes effect {_EFFECTS[setting.effect]}"]
     if setting.describe_default():
         facts.insert(0, f"default: {_escape(setting.describe_default())}")

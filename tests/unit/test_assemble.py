@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from sengu.config.assemble import Launch, assemble
+from sengu.config.assemble import assemble
 from sengu.config.boot import seal, unseal
 from sengu.config.envdir import read_envdir
+from sengu.config.launch import Launch
 from sengu.config.pacing import pacing_from
 from sengu.config.setting import parse_values
-from sengu.config.settings import SETTINGS
+from sengu.config.settings.start import SETTINGS
 from sengu.errors import UsageError
 from sengu.model.address import Inherited
 from sengu.model.service import (

@@ -404,7 +404,9 @@ def test_an_instance_that_died_is_told_from_one_that_never_was(
 
 BAD_INPUT = [
     (["strat"], "did you mean start?"),
+    (["xyzzy"], "there is no verb 'xyzzy'; see sengu --help"),
     (["./server"], "to run a program: sengu start -- ./server"),
+    (["myapp:app"], "to serve an application: sengu serve myapp:app"),
     (["--prot"], "there is no option --prot"),
     (["reload", "--nowait"], "did you mean --no-wait?"),
     (["reload", "a", "b"], "unexpected extra argument"),
@@ -441,7 +443,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert out == ""
 
 
-VERBS = ["start", "reload", "status", "scale", "stop", "events", "ls", "demo", "completion"]
+VERBS = ["serve", "start", "reload", "status", "scale", "stop", "events", "ls", "demo", "completion"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -122,7 +122,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(
 
 
 def test_help_has_every_option_with_its_group(capfd: Capture) -> None:
-    from sengu.config.settings import SETTINGS
+    from sengu.config.settings.start import SETTINGS
 
     assert run(["start", "--help"]) == 0
     out = capfd.readouterr().out

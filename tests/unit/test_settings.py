@@ -9,7 +9,8 @@ from sengu.config import kinds
 from sengu.config.envdir import read_envdir
 from sengu.config.pacing import pacing_from
 from sengu.config.setting import parse_values
-from sengu.config.settings import INTERVAL, PORT, SETTINGS
+from sengu.config.settings.common import INTERVAL
+from sengu.config.settings.start import PORT, SETTINGS
 from sengu.errors import UsageError
 from sengu.model.service import Pacing, ReadyAfterDelay, ReadyByNotify, ReadyByProbe
 

@@ -1,6 +1,6 @@
-"""`sengu start --daemonize`: the server goes into the background, its first outcome comes back.
+"""`--daemonize`: the server goes into the background, its first outcome comes back.
 
-Imported by `cli.start`.
+Imported by `cli.become`.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from sengu.cli.become import become_server
 from sengu.cli.exits import Exit
 from sengu.cli.text import quote_last_words, say
 from sengu.cli.waiting import Deadline, waiting_for
-from sengu.config.assemble import Launch
 from sengu.config.boot import Report
+from sengu.config.launch import Launch
 from sengu.errors import SenguError
 
 _PATIENCE_SECONDS = 3.0

@@ -20,6 +20,7 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports a reader that went away
 
 # Each verb is `command` in the module of its name. The words are the overview's.
 _VERBS = {
+    "serve": "Serve a Python web application.",
     "start": "Run a command with its listeners, and keep it running.",
     "reload": "Deploy a new generation and wait for the outcome.",
     "status": "Show generations, workers and listeners of an instance.",
@@ -83,12 +84,14 @@ def sengu(ctx: click.Context) -> None:
     """Run a server as one or many processes, and replace them without anyone noticing.
 
     \b
+      sengu serve myapp:app
       sengu start --port 8080 --workers 4 -- ./my-server
       sengu reload
 
-    The first line listens on port 8080 and runs four workers that inherit the socket. The second
-    one, given later in the same directory, starts four new ones beside them, and stops the old
-    ones when the new ones are ready. If they do not become ready, the old ones go on.
+    The first line serves a Python web application. The second one listens on port 8080 and runs
+    four workers of any program, which inherit the socket. The third one, given later in the same
+    directory, starts new workers beside the old ones, and stops the old ones when the new ones
+    are ready. If they do not become ready, the old ones go on.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -137,8 +140,13 @@ def _usage_problem(problem: click.UsageError, args: Sequence[str]) -> str:
 def _unknown_verb(word: str) -> str:
     from difflib import get_close_matches  # slow to import, and needed for an error only
 
-    guess = _guess(get_close_matches(word, _VERBS, n=1))
-    return f"there is no verb {word!r}; {guess or f'to run a program: sengu start -- {word}'}"
+    if ":" in word:
+        advice = f"to serve an application: sengu serve {word}"
+    elif "/" in word:
+        advice = f"to run a program: sengu start -- {word}"
+    else:
+        advice = _guess(get_close_matches(word, _VERBS, n=1)) or "see sengu --help"
+    return f"there is no verb {word!r}; {advice}"
 
 
 def _guess(close: Sequence[str]) -> str:

@@ -69,9 +69,9 @@ def setting_option(setting: Setting[Any]) -> GroupedOption:
     place that knows how values are spelled."""
     group = setting.group.value
     if setting.is_switch:
-        return GroupedOption([setting.flag], is_flag=True, group=group, help=_help(setting))
+        return GroupedOption(setting.spellings, is_flag=True, group=group, help=_help(setting))
     return GroupedOption(
-        [setting.flag],
+        setting.spellings,
         metavar=setting.placeholder,
         multiple=setting.repeatable,
         group=group,

@@ -13,13 +13,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from sengu import __version__
-from sengu.cli.become import become_server
+from sengu.cli.become import launch_server
 from sengu.cli.exits import Exit
 from sengu.cli.options import GroupedOption, Verb, given_texts, setting_option
-from sengu.config import settings as known
 from sengu.config.assemble import assemble
 from sengu.config.kinds import parse_positive_duration
 from sengu.config.setting import Values, parse_values
+from sengu.config.settings import common
+from sengu.config.settings import start as known
 from sengu.errors import UsageError
 
 _ACTIONS = "Acting on an instance that runs, as start_server does"
@@ -64,21 +65,17 @@ def start(command: tuple[str, ...], restart: bool, stop: bool, **given: Any) -> 
     if timeout is not None:
         raise UsageError("--timeout is for --restart and --stop; did you mean --ready-timeout?")
     launch = assemble(values, command, os.environ)
-    if values[known.DAEMONIZE]:
-        from sengu.cli.daemonize import run_in_background
-
-        return run_in_background(launch)
-    become_server(launch)
+    return launch_server(launch, in_background=values[common.DAEMONIZE])
 
 
 def _act(values: Values, restart: bool, timeout_seconds: float | None) -> int:
     from sengu.cli import pidfile  # the client's libraries are not needed to start a server
 
-    place = pidfile.Place(values[known.PID_FILE], values[known.NAME], values[known.CONTROL])
+    place = pidfile.Place(values[common.PID_FILE], values[common.NAME], values[common.CONTROL])
     if not restart:
         return pidfile.stop(place, timeout_seconds)
     return pidfile.restart(
-        place, values[known.STATUS_FILE], timeout_seconds or _DEFAULT_RESTART_SECONDS
+        place, values[common.STATUS_FILE], timeout_seconds or _DEFAULT_RESTART_SECONDS
     )
 
 

@@ -1,142 +1,51 @@
-"""From values to the boot document, with every check that needs more than one of them.
+"""From values to the boot document of `sengu start`, with every check that needs more than one.
 
-Everything wrong is found here, before anything is bound, written or started: each mistake raises
-UsageError with one line. Reads the system, changes nothing. Imported by `cli.start`.
+What any service needs is in `config.launch`. Imported by `cli.start`.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
-from sengu.config import settings as known
-from sengu.config.boot import Boot, Files
-from sengu.config.envdir import read_envdir
-from sengu.config.files import check_directory, check_replaceable, check_writable
-from sengu.config.inherit import STARTER_VARIABLES, distinct_sockets, is_stream, named_descriptors
-from sengu.config.instance import (
-    RunPlaces,
-    check_control_path,
-    check_name,
-    check_run_directory,
-    control_path,
-    default_name,
-    run_places,
-)
-from sengu.config.pacing import pacing_from
-from sengu.config.policies import service_spec
-from sengu.config.programs import check_log_command, check_program, split_log_command
+from sengu.config.inherit import is_stream
+from sengu.config.launch import Launch, look_around, make_launch, sockets_for
+from sengu.config.policies import boot_policy, restart_policy, strategy
+from sengu.config.programs import check_program
 from sengu.config.setting import Values
-from sengu.config.sockets import check_listeners, default_backlog
+from sengu.config.settings import common
+from sengu.config.settings import start as known
+from sengu.config.sockets import check_listeners
 from sengu.errors import UsageError
 from sengu.model.address import InetAddress, Sockets
-from sengu.model.service import ReadyByProbe, ServiceSpec
-
-
-class Launch(msgspec.Struct, frozen=True):
-    """What the server is started with: its document, and its environment."""
-
-    boot: Boot
-    environment: Mapping[str, str]
+from sengu.model.service import ReadyAfterDelay, ReadyByProbe, ServiceSpec, StopPolicy
 
 
 def assemble(values: Values, command: Sequence[str], environ: Mapping[str, str]) -> Launch:
     """Check everything and put it together. Raises UsageError."""
     if not command:
         raise UsageError("no command to run was given; add it: sengu start [OPTIONS] -- COMMAND")
-    environment = {**environ, **exported(values)}
-    env_dir = _env_dir(values, environment)
-    workers_environment = {**environment, **(_read(env_dir) if env_dir else {})}
-    places = run_places(environ)
-    name, control = _instance(values, places)
-    directory = _directory(values)
-    check_program(command[0], workers_environment.get("PATH"), directory or places.cwd)
-    pacing_from(workers_environment)  # the server asks per generation; a bad number ends it here
-    service = service_spec(values, name, command)
-    sockets = _sockets(values, environ)
+    around = look_around(values, environ)
+    search_path = around.workers_environment.get("PATH")
+    check_program(command[0], search_path, around.workers_directory)
+    service = _service_spec(values, around.name, command)
+    ports, paths = values[known.PORT], values[known.PATH]
+    check_listeners({known.PORT.flag: ports, known.PATH.flag: paths})
+    sockets = sockets_for(values, ports + paths, environ)
     _check_probe(service, sockets)
-    boot = Boot(
-        service=service,
-        control=control,
-        sockets=sockets,
-        files=_files(values, environment.get("PATH")),
-        directory=directory,
-        env_dir=env_dir,
-    )
-    _check_text(boot)
-    return Launch(boot, {k: v for k, v in environment.items() if k not in STARTER_VARIABLES})
+    return make_launch(values, around, service, sockets)
 
 
-def exported(values: Values) -> dict[str, str]:
-    """Options that are variables too, as variables.
-
-    Server::Starter puts them into the environment, and so they reach its children; the server
-    then has only one place to look at.
-    """
-    variables = {}
-    for setting in known.SETTINGS:
-        if setting.env is None or not values.has(setting):
-            continue
-        value = values[setting]
-        if setting.is_switch:
-            variables[setting.env] = "1" if value else ""
-        else:
-            variables[setting.env] = _plain(value) if isinstance(value, float) else value
-    return variables
-
-
-def _plain(number: float) -> str:
-    """Without an exponent, which no reader of these variables expects."""
-    return f"{number:.6f}".rstrip("0").rstrip(".")
-
-
-def _directory(values: Values) -> str | None:
-    given = values[known.DIR]
-    if given is None:
-        return None
-    path = os.path.abspath(given)
-    check_directory("--dir", path)
-    return path
-
-
-def _env_dir(values: Values, environment: Mapping[str, str]) -> str | None:
-    given = environment.get("ENVDIR")
-    if not given:
-        return None
-    path = os.path.abspath(given)
-    check_directory("--envdir" if values.has(known.ENVDIR) else "ENVDIR", path)
-    return path
-
-
-def _read(env_dir: str) -> dict[str, str]:
-    try:
-        return read_envdir(env_dir)
-    except OSError as problem:
-        raise UsageError(
-            f"--envdir {env_dir!r} cannot be read: {problem.strerror}; check its permissions"
-        ) from problem
-
-
-def _instance(values: Values, places: RunPlaces) -> tuple[str, str]:
-    """Name and control socket."""
-    name = check_name(values[known.NAME] or default_name(places.cwd))
-    given = values[known.CONTROL]
-    if given is None:
-        check_run_directory(places.directories[0], places.uid)
-        return name, check_control_path(control_path(name, places.directories[0]))
-    path = check_control_path(os.path.abspath(given))
-    check_replaceable("--control", path)
-    return name, path
-
-
-def _sockets(values: Values, environ: Mapping[str, str]) -> Sockets:
-    listeners = values[known.PORT] + values[known.PATH]
-    check_listeners(listeners)
-    return Sockets(
-        listeners=listeners,
-        inherited=distinct_sockets(named_descriptors(environ, os.getpid())),
-        backlog=values[known.BACKLOG] or default_backlog(),
-        path_mode=values[known.PATH_MODE],
+def _service_spec(values: Values, name: str, command: Sequence[str]) -> ServiceSpec:
+    grace_seconds = values[common.GRACE]
+    readiness = values[known.READY] or ReadyAfterDelay(values[common.INTERVAL])
+    return ServiceSpec(
+        name=name,
+        command=tuple(command),
+        workers=values[known.WORKERS],
+        boot=boot_policy(values, readiness),
+        retire=StopPolicy(values[known.SIGNAL_ON_HUP], grace_seconds),
+        stop=StopPolicy(values[known.SIGNAL_ON_TERM], grace_seconds),
+        restart=restart_policy(values),
+        strategy=strategy(values),
+        watchdog_seconds=values[known.WATCHDOG],
     )
 
 
@@ -153,43 +62,3 @@ def _check_probe(service: ServiceSpec, sockets: Sockets) -> None:
             "--ready tcp and --ready http:PATH connect to a listener, and there is none that "
             "takes connections; add --port or --path, or use --ready notify or delay:SECONDS"
         )
-
-
-def _files(values: Values, search_path: str | None) -> Files:
-    pid, status = _absolute(values[known.PID_FILE]), _absolute(values[known.STATUS_FILE])
-    if pid is not None:
-        check_writable("--pid-file", pid)
-    if status is not None:
-        check_replaceable("--status-file", status)
-    if pid is not None and pid == status:
-        raise UsageError(f"--pid-file and --status-file are both {pid!r}; give each its own file")
-    return Files(pid, status, _log(values, search_path))
-
-
-def _log(values: Values, search_path: str | None) -> str | None:
-    given = values[known.LOG_FILE]
-    if given is None:
-        if values[known.DAEMONIZE]:
-            raise UsageError("--daemonize leaves the terminal; add --log-file FILE for the output")
-        return None
-    words = split_log_command(given)
-    if words is not None:
-        check_log_command(words, search_path, os.getcwd())
-        return given.strip()
-    path = os.path.abspath(given)
-    check_writable("--log-file", path)
-    return path
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else os.path.abspath(path)
-
-
-def _check_text(boot: Boot) -> None:
-    """Refuse names that are not UTF-8: neither the document nor the control API can carry them."""
-    try:
-        msgspec.json.encode(boot)
-    except UnicodeEncodeError as problem:
-        raise UsageError(
-            f"{problem.object!r} is not UTF-8; rename it, or leave it to a script to name it"
-        ) from None

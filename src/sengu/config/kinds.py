@@ -7,12 +7,13 @@ Imported by config and cli, and by the server through `config.pacing`.
 
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from sengu.errors import UsageError
+from sengu.model.address import parse_listen as read_listen
 from sengu.model.address import parse_path as read_path
 from sengu.model.address import parse_port as read_port
 from sengu.model.service import MAX_WORKERS, Readiness, ReadyAfterDelay, ReadyByNotify, ReadyByProbe
@@ -54,17 +55,17 @@ def parse_positive_duration(label: str, text: str) -> float:
 
 def parse_count(label: str, text: str) -> int:
     """A whole number from 0 on."""
-    return _count(label, text, 0, _MAX_COUNT)
+    return count_between(label, text, 0, _MAX_COUNT)
 
 
 def parse_positive_count(label: str, text: str) -> int:
     """A whole number from 1 on."""
-    return _count(label, text, 1, _MAX_COUNT)
+    return count_between(label, text, 1, _MAX_COUNT)
 
 
 def parse_workers(label: str, text: str) -> int:
     """How many workers there shall be, from 1 on."""
-    return _count(label, text, 1, MAX_WORKERS)
+    return count_between(label, text, 1, MAX_WORKERS)
 
 
 def parse_signal(label: str, text: str) -> int:
@@ -111,13 +112,6 @@ def parse_readiness(label: str, text: str) -> Readiness:
     )
 
 
-def parse_strategy(label: str, text: str) -> str:
-    """`surge` or `rolling`."""
-    if text not in ("surge", "rolling"):
-        raise UsageError(f"{label} {text!r} is not a strategy; write surge or rolling")
-    return text
-
-
 def parse_text(label: str, text: str) -> str:
     """Any text but none, such as a file's name."""
     if not text:
@@ -132,10 +126,23 @@ def parse_flag(label: str, text: str) -> bool:
     return text not in ("", "0")
 
 
-def _count(label: str, text: str, least: int, most: int) -> int:
+def count_between(label: str, text: str, least: int, most: int) -> int:
+    """A whole number within bounds."""
     if not re.fullmatch(r"[0-9]{1,7}", text.strip()) or not least <= int(text) <= most:
         raise UsageError(f"{label} {text!r} is not a whole number from {least} to {most}; give one")
     return int(text)
+
+
+def choice(name: str, words: Sequence[str], metavar: str = "") -> Kind:
+    """The kind of a setting that is one of a few words."""
+
+    def parse(label: str, text: str) -> str:
+        if text not in words:
+            known = f"{', '.join(words[:-1])} or {words[-1]}"
+            raise UsageError(f"{label} {text!r} is no {name}; write {known}")
+        return text
+
+    return Kind(name, metavar or "|".join(words), parse, tuple(words))
 
 
 def _is_unicode(text: str) -> bool:
@@ -162,9 +169,10 @@ WORKERS = Kind("number of workers", "N", parse_workers)
 SIGNAL = Kind("signal", "SIGNAL", parse_signal, ("TERM", "QUIT", "INT", "HUP", "USR1", "USR2"))
 MODE = Kind("octal mode", "MODE", parse_mode)
 READINESS = Kind("readiness", "HOW", parse_readiness, ("notify", "tcp", "http:/", "delay:"))
-STRATEGY = Kind("strategy", "HOW", parse_strategy, ("surge", "rolling"))
+STRATEGY = choice("strategy", ("surge", "rolling"), "HOW")
 PORT = Kind("port", "[HOST:]PORT[=FD]", lambda _label, text: read_port(text))
 SOCKET_PATH = Kind("socket path", "PATH", lambda _label, text: read_path(text))
+LISTEN = Kind("address to listen on", "ADDRESS", lambda _label, text: read_listen(text))
 FILE = Kind("file", "FILE", parse_text)
 DIRECTORY = Kind("directory", "DIR", parse_text)
 TEXT = Kind("text", "TEXT", parse_text)

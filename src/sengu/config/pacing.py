@@ -7,7 +7,7 @@ the command line asks once, to refuse a bad number before anything is started.
 from collections.abc import Mapping
 
 from sengu.config.kinds import parse_duration, parse_flag
-from sengu.config.settings import AUTO_RESTART_INTERVAL
+from sengu.config.settings.common import AUTO_RESTART_INTERVAL
 from sengu.model.service import Pacing
 
 _KILL_OLD_DELAY_WITH_AUTO_RESTART_SECONDS = 5.0

@@ -1,20 +1,17 @@
-"""From values to the spec: which settings make which policy, and what they must not contradict.
+"""Which settings of any service make which policy, and what they must not contradict.
 
-Pure. Imported by `config.assemble`.
+Pure. Imported by `config.assemble` and `config.web`.
 """
 
-from collections.abc import Sequence
-
-from sengu.config import settings as known
 from sengu.config.setting import Values
+from sengu.config.settings import common
 from sengu.errors import UsageError
 from sengu.model.service import (
     BootPolicy,
+    Readiness,
     ReadyAfterDelay,
     RestartPolicy,
     Rolling,
-    ServiceSpec,
-    StopPolicy,
     Strategy,
     Surge,
 )
@@ -23,26 +20,10 @@ _READY_TIMEOUT_SECONDS = 60.0
 _MIN_BACKOFF_SECONDS = 0.1
 
 
-def service_spec(values: Values, name: str, command: Sequence[str]) -> ServiceSpec:
-    """The spec of the service. Raises UsageError."""
-    grace_seconds = values[known.GRACE]
-    return ServiceSpec(
-        name=name,
-        command=tuple(command),
-        workers=values[known.WORKERS],
-        boot=_boot_policy(values),
-        retire=StopPolicy(values[known.SIGNAL_ON_HUP], grace_seconds),
-        stop=StopPolicy(values[known.SIGNAL_ON_TERM], grace_seconds),
-        restart=_restart_policy(values),
-        strategy=_strategy(values),
-        watchdog_seconds=values[known.WATCHDOG],
-    )
-
-
-def _boot_policy(values: Values) -> BootPolicy:
-    readiness = values[known.READY] or ReadyAfterDelay(values[known.INTERVAL])
+def boot_policy(values: Values, readiness: Readiness) -> BootPolicy:
+    """How a worker comes to be ready. Raises UsageError."""
     delay = readiness.seconds if isinstance(readiness, ReadyAfterDelay) else 0.0
-    timeout = values[known.READY_TIMEOUT]
+    timeout = values[common.READY_TIMEOUT]
     if timeout is None:
         timeout = _READY_TIMEOUT_SECONDS + delay
     if timeout <= delay:
@@ -50,23 +31,25 @@ def _boot_policy(values: Values) -> BootPolicy:
             f"--ready-timeout {timeout:g} s ends before a worker can be ready: that takes "
             f"{delay:g} s; give a longer timeout, or a shorter --ready delay or --interval"
         )
-    return BootPolicy(readiness, timeout, values[known.ATTEMPTS])
+    return BootPolicy(readiness, timeout, values[common.ATTEMPTS])
 
 
-def _restart_policy(values: Values) -> RestartPolicy:
+def restart_policy(values: Values) -> RestartPolicy:
+    """The back-off of workers that keep dying."""
     # Without a floor `--interval 0` would have a broken program started as fast as it can die.
-    backoff = max(values[known.INTERVAL], _MIN_BACKOFF_SECONDS)
+    backoff = max(values[common.INTERVAL], _MIN_BACKOFF_SECONDS)
     longest = max(backoff, RestartPolicy(backoff).backoff_max_seconds)
     return RestartPolicy(backoff_seconds=backoff, backoff_max_seconds=longest)
 
 
-def _strategy(values: Values) -> Strategy:
-    if values[known.STRATEGY] != "rolling":
-        for setting in (known.MAX_SURGE, known.MAX_UNAVAILABLE):
+def strategy(values: Values) -> Strategy:
+    """How a new generation takes over. Raises UsageError."""
+    if values[common.STRATEGY] != "rolling":
+        for setting in (common.MAX_SURGE, common.MAX_UNAVAILABLE):
             if values.has(setting):
                 raise UsageError(f"{setting.flag} is for --strategy rolling; add that or leave it")
         return Surge()
-    surge, unavailable = values[known.MAX_SURGE], values[known.MAX_UNAVAILABLE]
+    surge, unavailable = values[common.MAX_SURGE], values[common.MAX_UNAVAILABLE]
     if surge == 0 and unavailable == 0:
         raise UsageError(
             "--max-surge 0 with --max-unavailable 0 leaves no room to replace a worker; "

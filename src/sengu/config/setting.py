@@ -27,7 +27,13 @@ class Group(enum.StrEnum):
     """Headings, in the order in which help and docs show them."""
 
     LISTENERS = "Listeners"
+    APPLICATION = "Application"
+    DEVELOPMENT = "Development"
     WORKERS = "Workers"
+    REQUESTS = "Requests"
+    LIMITS = "Limits"
+    RECYCLING = "Recycling"
+    PROXIES = "Proxies and TLS"
     READINESS = "Readiness"
     DEPLOYS = "Deploys"
     STOPPING = "Stopping"
@@ -39,7 +45,8 @@ class Setting(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """One setting. `T` is the type of its value.
 
     `default_text` says in words what the default depends on. `env` is the environment variable
-    that sets it when the option is not given. The value of a repeatable one is a tuple.
+    that sets it when the option is not given, `short` the option's second spelling, such as `-w`.
+    The value of a repeatable one is a tuple.
     """
 
     name: str
@@ -50,12 +57,18 @@ class Setting(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     effect: Effect = Effect.RESTART
     default_text: str = ""
     env: str | None = None
+    short: str | None = None
     metavar: str = ""
     repeatable: bool = False
 
     @property
     def flag(self) -> str:
         return f"--{self.name}"
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """What the option can be called on the command line."""
+        return (self.flag,) if self.short is None else (self.short, self.flag)
 
     @property
     def is_switch(self) -> bool:
@@ -85,6 +98,18 @@ class Values:
     def has(self, setting: Setting[Any]) -> bool:
         """Whether a value was given, be it the default."""
         return setting.name in self._given
+
+
+def collect(*namespaces: Mapping[str, object]) -> tuple[Setting[Any], ...]:
+    """All settings that are declared there, by group, and within one in their order."""
+    declared = [
+        value
+        for namespace in namespaces
+        for value in namespace.values()
+        if isinstance(value, Setting)
+    ]
+    groups = list(Group)
+    return tuple(sorted(declared, key=lambda setting: groups.index(setting.group)))
 
 
 def parse_values(settings: Iterable[Setting[Any]], texts: Mapping[str, Sequence[str]]) -> Values:

@@ -1,14 +1,14 @@
 """Checks of the listeners as a set: none twice, descriptors that can be had, the backlog.
 
-Imported by `config.assemble`. Whether an address can be bound is found out by binding it.
+Imported by config. Whether an address can be bound is found out by binding it.
 """
 
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sengu.errors import UsageError
-from sengu.model.address import InetAddress, ListenerSpec, UnixAddress
+from sengu.model.address import InetAddress, ListenerSpec
 
 _SOMAXCONN = "/proc/sys/net/core/somaxconn"
 _SOMAXCONN_SINCE_5_4 = 4096
@@ -25,17 +25,17 @@ def default_backlog() -> int:
         return _SOMAXCONN_SINCE_5_4
 
 
-def check_listeners(listeners: Sequence[ListenerSpec]) -> None:
-    """Refuse what cannot be had together. Raises UsageError."""
-    seen: dict[object, ListenerSpec] = {}
-    for spec in listeners:
-        identity = _identity(spec)
-        if identity in seen:
-            option = "--path" if isinstance(spec.address, UnixAddress) else "--port"
-            raise UsageError(f"{option} {spec.address} is given twice; drop one of them")
-        if identity is not None:
-            seen[identity] = spec
-    _check_descriptors([spec for spec in listeners if spec.fixed_fd is not None])
+def check_listeners(given: Mapping[str, Sequence[ListenerSpec]]) -> None:
+    """Refuse what cannot be had together; `given` is by option. Raises UsageError."""
+    seen = set[object]()
+    for option, listeners in given.items():
+        for spec in listeners:
+            identity = _identity(spec)
+            if identity in seen:
+                raise UsageError(f"{option} {spec.address} is given twice; drop one of them")
+            if identity is not None:
+                seen.add(identity)
+        _check_descriptors([spec for spec in listeners if spec.fixed_fd is not None])
 
 
 def _identity(spec: ListenerSpec) -> object:

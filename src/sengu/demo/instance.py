@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from sengu.config.settings import SETTINGS
+from sengu.config.settings.start import SETTINGS
 from sengu.control import api
 from sengu.control.client import ControlClient
 from sengu.demo.child import Child, Command

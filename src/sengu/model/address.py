@@ -1,11 +1,13 @@
 """Addresses that a listener can be bound to, and their spelling on the command line.
 
-The spelling is Server::Starter's: `8080`, `host:8080`, `[::1]:8080`, each with `u` before the
-port for UDP and `=FD` after it to ask for a descriptor number.
+That of `--port` and `--path` is Server::Starter's: `8080`, `host:8080`, `[::1]:8080`, each with `u`
+before the port for UDP and `=FD` after it to ask for a descriptor number. That of `--listen` has
+streams only, and `unix:` before a path.
 """
 
 import ipaddress
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -17,6 +19,7 @@ _HOST_PORT = re.compile(
     r"(?P<udp>u?)(?P<port>\d{1,9})(?:\s*=\s*(?P<fd>\d{1,9}))?\s*"
 )
 _PORT_FORMS = "8080, host:8080, [::1]:8080, u8080 (UDP), host:u8080; each may end in =FD"
+_LISTEN_FORMS = "8000, HOST:8000, [::1]:8000, unix:/run/app.sock, unix:@name"
 _MAX_PORT = 65535
 _MAX_UNIX_PATH_BYTES = 107  # sun_path holds 108, the last one is NUL (unix(7))
 
@@ -84,23 +87,7 @@ def parse_port(text: str) -> ListenerSpec:
     match = _PORT.fullmatch(text) or _HOST_PORT.fullmatch(text)
     if match is None:
         raise UsageError(f"--port {text!r} is not a port; write one of: {_PORT_FORMS}")
-    port = int(match["port"])
-    if port > _MAX_PORT:
-        raise UsageError(f"--port {text!r}: {port} is above {_MAX_PORT}, the highest port")
-    groups = match.groupdict()
-    host = groups.get("bracketed") or groups.get("bare")
-    is_ipv6 = host is not None and ":" in host
-    if is_ipv6 and not _is_ipv6(str(host)):
-        raise UsageError(f"--port {text!r}: {host} is no IPv6 address; write one of: {_PORT_FORMS}")
-    address = InetAddress(
-        host=host or "0.0.0.0",  # the peer binds IPv4 only when no host is given
-        port=port,
-        udp=bool(match["udp"]),
-        ipv6=is_ipv6,
-    )
-    key = str(port) if host is None else f"{f'[{host}]' if is_ipv6 else host}:{port}"
-    fixed_fd = None if match["fd"] is None else int(match["fd"])
-    return ListenerSpec(key, _listener_name(address), address, fixed_fd)
+    return _inet_listener(f"--port {text!r}", match.groupdict(), _PORT_FORMS)
 
 
 def _is_ipv6(text: str) -> bool:
@@ -113,18 +100,59 @@ def _is_ipv6(text: str) -> bool:
 
 def parse_path(text: str) -> ListenerSpec:
     """Read a `--path` value. Raises UsageError."""
-    if not text or text == "@":
-        raise UsageError("--path is empty; name the socket file, or @NAME for an abstract one")
-    if "\0" in text:
-        raise UsageError(f"--path {text!r} has a NUL in it; take it out")
-    length = len(text.encode(errors="surrogateescape"))
+    return _unix_listener("--path", text)
+
+
+def parse_listen(text: str) -> ListenerSpec:
+    """Read a `--listen` value. Raises UsageError."""
+    scheme, colon, path = text.partition(":")
+    if scheme == "unix" and colon:
+        return _unix_listener("--listen unix:", path)
+    if text.startswith(("/", "./", "@")):
+        raise UsageError(f"--listen {text!r} is no address; for a UNIX socket write unix:{text}")
+    match = _PORT.fullmatch(text.removeprefix(":")) or _HOST_PORT.fullmatch(text)
+    if match is None or "/" in text:
+        raise UsageError(f"--listen {text!r} is no address; write one of: {_LISTEN_FORMS}")
+    if match["udp"] or match["fd"]:
+        raise UsageError(
+            f"--listen {text!r} asks for UDP or for a descriptor, which are for sengu start; "
+            f"write one of: {_LISTEN_FORMS}"
+        )
+    return _inet_listener(f"--listen {text!r}", match.groupdict(), _LISTEN_FORMS)
+
+
+def _inet_listener(label: str, parts: Mapping[str, str | None], forms: str) -> ListenerSpec:
+    port = int(parts["port"] or 0)
+    if port > _MAX_PORT:
+        raise UsageError(f"{label}: {port} is above {_MAX_PORT}, the highest port")
+    host = parts.get("bracketed") or parts.get("bare")
+    is_ipv6 = host is not None and ":" in host
+    if is_ipv6 and not _is_ipv6(str(host)):
+        raise UsageError(f"{label}: {host} is no IPv6 address; write one of: {forms}")
+    address = InetAddress(
+        host=host or "0.0.0.0",  # the peer binds IPv4 only when no host is given
+        port=port,
+        udp=bool(parts["udp"]),
+        ipv6=is_ipv6,
+    )
+    key = str(port) if host is None else f"{f'[{host}]' if is_ipv6 else host}:{port}"
+    fixed_fd = None if parts["fd"] is None else int(parts["fd"])
+    return ListenerSpec(key, _listener_name(address), address, fixed_fd)
+
+
+def _unix_listener(label: str, path: str) -> ListenerSpec:
+    if not path or path == "@":
+        raise UsageError(f"{label} is empty; name the socket file, or @NAME for an abstract one")
+    if "\0" in path:
+        raise UsageError(f"{label} {path!r} has a NUL in it; take it out")
+    length = len(path.encode(errors="surrogateescape"))
     if length > _MAX_UNIX_PATH_BYTES:
         raise UsageError(
-            f"--path {text!r} is {length} bytes long; a socket's path has at most "
+            f"{label} {path!r} is {length} bytes long; a socket's path has at most "
             f"{_MAX_UNIX_PATH_BYTES}: use a shorter one"
         )
-    address = UnixAddress(text)
-    return ListenerSpec(text, _listener_name(address), address)
+    address = UnixAddress(path)
+    return ListenerSpec(path, _listener_name(address), address)
 
 
 def _listener_name(address: Address) -> str:

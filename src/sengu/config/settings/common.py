@@ -1,35 +1,15 @@
-"""Every setting of `sengu start`, declared once. No logic lives here.
+"""The settings that `sengu start` and `sengu serve` share. No logic lives here.
 
-Flags, environment names, help and the reference in docs follow from this table. Those that
-Server::Starter has too carry its names and its meaning. Imported by config and cli.
+Those that Server::Starter has too carry its names and its meaning. Imported by config and cli, and
+by the server through `config.pacing`.
 """
 
 from typing import Any
 
 from sengu.config import kinds
-from sengu.config.setting import Effect, Group, Setting
-from sengu.model.address import ListenerSpec
-from sengu.model.service import Readiness
+from sengu.config.setting import Effect, Group, Setting, collect
+from sengu.model.service import SignalProfile
 
-PORT: Setting[tuple[ListenerSpec, ...]] = Setting(
-    name="port",
-    kind=kinds.PORT,
-    default=(),
-    repeatable=True,
-    group=Group.LISTENERS,
-    help="Listen on this TCP port, of all IPv4 addresses or of HOST: 8080, 127.0.0.1:8080, "
-    "[::1]:8080. With a u before the port, UDP: u8080. With =FD after it, workers find the "
-    "socket at that descriptor too. May be given several times.",
-)
-PATH: Setting[tuple[ListenerSpec, ...]] = Setting(
-    name="path",
-    kind=kinds.SOCKET_PATH,
-    default=(),
-    repeatable=True,
-    group=Group.LISTENERS,
-    help="Listen on this UNIX socket; @NAME is one in the abstract namespace. A socket file that "
-    "nobody listens on any more is replaced. May be given several times.",
-)
 PATH_MODE: Setting[int] = Setting(
     name="path-mode",
     kind=kinds.MODE,
@@ -45,15 +25,6 @@ BACKLOG: Setting[int | None] = Setting(
     default_text="the kernel's net.core.somaxconn",
     group=Group.LISTENERS,
     help="How many connections may wait to be accepted on each listener.",
-)
-
-WORKERS: Setting[int] = Setting(
-    name="workers",
-    kind=kinds.WORKERS,
-    default=1,
-    effect=Effect.LIVE,
-    group=Group.WORKERS,
-    help="How many workers to run. `sengu scale` changes it.",
 )
 DIR: Setting[str | None] = Setting(
     name="dir",
@@ -77,32 +48,13 @@ INTERVAL: Setting[float] = Setting(
     kind=kinds.DURATION,
     default=1.0,
     group=Group.WORKERS,
-    help="Least time between two starts of a worker that keeps dying; it doubles with each death. "
-    "Without --ready it is also how long a new worker must live to be taken for ready.",
-)
-WATCHDOG: Setting[float | None] = Setting(
-    name="watchdog",
-    kind=kinds.POSITIVE_DURATION,
-    default=None,
-    group=Group.WORKERS,
-    help="Replace a worker that has not said WATCHDOG=1 to its NOTIFY_SOCKET for so long.",
-)
-
-READY: Setting[Readiness | None] = Setting(
-    name="ready",
-    kind=kinds.READINESS,
-    default=None,
-    default_text="delay:INTERVAL",
-    group=Group.READINESS,
-    help="When a new worker is ready to serve. notify: it says READY=1 to its NOTIFY_SOCKET; tcp: "
-    "it accepts a connection; http:PATH: it answers GET PATH with 2xx or 3xx; delay:SECONDS: it "
-    "is still alive then.",
+    help="Least time between two starts of a worker that keeps dying; it doubles with each death.",
 )
 READY_TIMEOUT: Setting[float | None] = Setting(
     name="ready-timeout",
     kind=kinds.POSITIVE_DURATION,
     default=None,
-    default_text="60, on top of a delay",
+    default_text="60",
     group=Group.READINESS,
     help="A new worker that is not ready by then has failed.",
 )
@@ -114,7 +66,6 @@ ATTEMPTS: Setting[int] = Setting(
     help="How often workers of a new generation may fail before the deploy is given up and the "
     "old generation goes on.",
 )
-
 STRATEGY: Setting[str] = Setting(
     name="strategy",
     kind=kinds.STRATEGY,
@@ -165,24 +116,6 @@ AUTO_RESTART_INTERVAL: Setting[float] = Setting(
     group=Group.DEPLOYS,
     help="Time between two automatic deploys.",
 )
-
-SIGNAL_ON_HUP: Setting[int] = Setting(
-    name="signal-on-hup",
-    kind=kinds.SIGNAL,
-    default=15,
-    default_text="TERM",
-    group=Group.STOPPING,
-    help="Signal that asks workers to stop when a new generation has taken over. HUP to the "
-    "server is a deploy, hence the name.",
-)
-SIGNAL_ON_TERM: Setting[int] = Setting(
-    name="signal-on-term",
-    kind=kinds.SIGNAL,
-    default=15,
-    default_text="TERM",
-    group=Group.STOPPING,
-    help="Signal that asks workers to stop when the server is stopped with TERM.",
-)
 GRACE: Setting[float] = Setting(
     name="grace",
     kind=kinds.DURATION,
@@ -190,7 +123,14 @@ GRACE: Setting[float] = Setting(
     group=Group.STOPPING,
     help="How long a worker may take to stop; then it is killed.",
 )
-
+SIGNALS: Setting[str] = Setting(
+    name="signals",
+    kind=kinds.choice("signal profile", [profile.value for profile in SignalProfile]),
+    default=SignalProfile.DEFAULT.value,
+    group=Group.STOPPING,
+    help="What signals to the server mean. default: TERM lets the workers finish, QUIT does not; "
+    "unicorn: the other way round, as Unicorn's users have it.",
+)
 PID_FILE: Setting[str | None] = Setting(
     name="pid-file",
     kind=kinds.FILE,
@@ -223,7 +163,6 @@ DAEMONIZE: Setting[bool] = Setting(
     help="Run in the background. The command returns once the first generation is ready, or with "
     "the reason why it is not. Needs --log-file.",
 )
-
 NAME: Setting[str | None] = Setting(
     name="name",
     kind=kinds.NAME,
@@ -242,6 +181,4 @@ CONTROL: Setting[str | None] = Setting(
     help="Socket of the control API.",
 )
 
-SETTINGS: tuple[Setting[Any], ...] = tuple(
-    value for value in tuple(globals().values()) if isinstance(value, Setting)
-)
+SETTINGS: tuple[Setting[Any], ...] = collect(globals())

@@ -1,0 +1,77 @@
+"""The settings of `sengu start`: its own here, and those of `settings.common`. No logic lives here.
+
+Those that Server::Starter has too carry its names and its meaning. Imported by config and cli.
+"""
+
+from typing import Any
+
+from sengu.config import kinds
+from sengu.config.setting import Effect, Group, Setting, collect
+from sengu.config.settings import common
+from sengu.model.address import ListenerSpec
+from sengu.model.service import Readiness
+
+PORT: Setting[tuple[ListenerSpec, ...]] = Setting(
+    name="port",
+    kind=kinds.PORT,
+    default=(),
+    repeatable=True,
+    group=Group.LISTENERS,
+    help="Listen on this TCP port, of all IPv4 addresses or of HOST: 8080, 127.0.0.1:8080, "
+    "[::1]:8080. With a u before the port, UDP: u8080. With =FD after it, workers find the "
+    "socket at that descriptor too. May be given several times.",
+)
+PATH: Setting[tuple[ListenerSpec, ...]] = Setting(
+    name="path",
+    kind=kinds.SOCKET_PATH,
+    default=(),
+    repeatable=True,
+    group=Group.LISTENERS,
+    help="Listen on this UNIX socket; @NAME is one in the abstract namespace. A socket file that "
+    "nobody listens on any more is replaced. May be given several times.",
+)
+WORKERS: Setting[int] = Setting(
+    name="workers",
+    short="-w",
+    kind=kinds.WORKERS,
+    default=1,
+    effect=Effect.LIVE,
+    group=Group.WORKERS,
+    help="How many workers to run. `sengu scale` changes it.",
+)
+WATCHDOG: Setting[float | None] = Setting(
+    name="watchdog",
+    kind=kinds.POSITIVE_DURATION,
+    default=None,
+    group=Group.WORKERS,
+    help="Replace a worker that has not said WATCHDOG=1 to its NOTIFY_SOCKET for so long.",
+)
+READY: Setting[Readiness | None] = Setting(
+    name="ready",
+    kind=kinds.READINESS,
+    default=None,
+    default_text="delay:INTERVAL, of --interval",
+    group=Group.READINESS,
+    help="When a new worker is ready to serve. notify: it says READY=1 to its NOTIFY_SOCKET; tcp: "
+    "it accepts a connection; http:PATH: it answers GET PATH with 2xx or 3xx; delay:SECONDS: it "
+    "is still alive then, and the default of --ready-timeout is so much longer.",
+)
+SIGNAL_ON_HUP: Setting[int] = Setting(
+    name="signal-on-hup",
+    kind=kinds.SIGNAL,
+    default=15,
+    default_text="TERM",
+    group=Group.STOPPING,
+    help="Signal that asks workers to stop when a new generation has taken over. HUP to the "
+    "server is a deploy, hence the name.",
+)
+SIGNAL_ON_TERM: Setting[int] = Setting(
+    name="signal-on-term",
+    kind=kinds.SIGNAL,
+    default=15,
+    default_text="TERM",
+    group=Group.STOPPING,
+    help="Signal that asks workers to stop when the server is stopped with TERM.",
+)
+
+SETTINGS: tuple[Setting[Any], ...] = collect(globals(), vars(common))
