@@ -30,9 +30,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"config", "control", "errors", "listeners", "model", "planner", "posix", "wire"}
     ),
     "supervisor": frozenset(),
-    "forkserver": frozenset({"errors", "posix", "wire"}),
-    "worker": frozenset({"errors", "posix", "wire"}),
-    "http": frozenset({"errors", "worker"}),
+    "forkserver": frozenset({"errors", "model", "posix", "wire", "worker"}),
+    "worker": frozenset({"errors", "model", "posix", "wire"}),
+    "http": frozenset({"errors", "model", "posix", "wire", "worker"}),
     "consumers": frozenset({"errors", "worker"}),
     "cli": ANYTHING,
     "demo": ANYTHING,

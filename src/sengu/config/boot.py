@@ -10,7 +10,7 @@ import os
 import msgspec
 
 from sengu.model.address import Sockets
-from sengu.model.service import ServiceSpec
+from sengu.model.service import ServiceSpec, SignalProfile
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Boot(msgspec.Struct, frozen=True):
     """One instance.
 
     `report_fd` is a pipe on which somebody waits for the first deploy's outcome (`--daemonize`):
-    one JSON `Report`, then it is closed.
+    one JSON `Report`, then it is closed. A change of a file below one of `watched` is a deploy.
     """
 
     service: ServiceSpec
@@ -35,6 +35,8 @@ class Boot(msgspec.Struct, frozen=True):
     directory: str | None = None
     env_dir: str | None = None
     report_fd: int | None = None
+    signals: SignalProfile = SignalProfile.DEFAULT
+    watched: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True):

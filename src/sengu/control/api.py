@@ -70,7 +70,11 @@ class PastDeploy(msgspec.Struct, frozen=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """One worker, or one slot that waits to start the next (`pid` is null then)."""
+    """One worker, or one slot that waits to start the next (`pid` is null then).
+
+    Workers of an application tell of their `requests` since they were started, of those in hand
+    (`busy`; `doing` is the one that takes longest), and of their `connections`.
+    """
 
     slot: int
     generation: int
@@ -82,6 +86,10 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     last_failure: str = ""
     retry_in_seconds: float | None = None
     kill_in_seconds: float | None = None
+    requests: int | None = None
+    busy: int | None = None
+    connections: int | None = None
+    doing: str = ""
 
 
 class Status(msgspec.Struct, frozen=True):

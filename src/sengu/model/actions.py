@@ -21,6 +21,13 @@ class PrepareGeneration(Action, frozen=True):
     reason: str
 
 
+class AbandonPreparation(Action, frozen=True):
+    """What is being prepared takes too long, and is not waited for any more."""
+
+    generation: int
+    reason: str
+
+
 class RetireGeneration(Action, frozen=True):
     generation: int
     reason: str
@@ -68,6 +75,7 @@ class FinishService(Action, frozen=True):
 AnyAction = (
     RequestDeploy
     | PrepareGeneration
+    | AbandonPreparation
     | RetireGeneration
     | StartWorker
     | DeclareReady

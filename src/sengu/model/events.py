@@ -25,8 +25,15 @@ class DeployRequested(Event, frozen=True):
     by: str
 
 
+class GenerationPreparing(Event, frozen=True):
+    """What workers of the generation share is being made: a fork server loads its application."""
+
+    generation: int
+    pacing: Pacing
+
+
 class GenerationPrepared(Event, frozen=True):
-    """What workers of the generation share is there: its environment was read."""
+    """What workers of the generation share is there: environment, and application if it has one."""
 
     generation: int
     pacing: Pacing
@@ -37,6 +44,23 @@ class GenerationFailed(Event, frozen=True):
 
     generation: int
     problem: str
+    last_words: str = ""
+
+
+class GenerationLost(Event, frozen=True):
+    """What new workers of the generation would need is gone; those that live need nothing of it."""
+
+    generation: int
+    how: str
+
+
+class WorkerRequested(Event, frozen=True):
+    """The generation's fork server was asked for a worker. WorkerStarted tells that it lives."""
+
+    worker: int
+    generation: int
+    slot: int
+    reason: str
 
 
 class WorkerStarted(Event, frozen=True):
@@ -71,6 +95,20 @@ class WorkerSaid(Event, frozen=True):
 
     worker: int
     status: str
+
+
+class WorkerOverdue(Event, frozen=True):
+    """A request has been in the worker's hands without progress for too long."""
+
+    worker: int
+    problem: str
+
+
+class WorkerWorn(Event, frozen=True):
+    """The worker has served enough; it goes on until another has taken its place."""
+
+    worker: int
+    reason: str
 
 
 class WorkerStopping(Event, frozen=True):

@@ -30,7 +30,11 @@ class Outcome(enum.StrEnum):
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """The process in a slot. Times are monotonic seconds."""
+    """The process in a slot. Times are monotonic seconds.
+
+    `pid` is 0 until the fork server has told it. `overdue` says what the worker is stuck in, `worn`
+    why it is to be replaced.
+    """
 
     id: int
     generation: int
@@ -43,6 +47,8 @@ class Worker(msgspec.Struct, frozen=True):
     kill_at: float | None = None
     stop_signal: int = 0
     status: str = ""
+    overdue: str = ""
+    worn: str = ""
 
     @property
     def is_wanted(self) -> bool:
@@ -63,10 +69,17 @@ class Slot(msgspec.Struct, frozen=True):
 
 
 class Generation(msgspec.Struct, frozen=True):
-    """All workers of one deploy. `retire_at` is set once another generation serves instead."""
+    """All workers of one deploy. `retire_at` is set once another generation serves instead.
+
+    No worker can be started before it is `prepared`. `failures` to prepare it are those in a row;
+    the next try comes at `retry_at`.
+    """
 
     number: int
     prepared: bool = False
+    preparing_since: float | None = None
+    failures: int = 0
+    retry_at: float = 0.0
     pacing: Pacing = Pacing()
     retire_at: float | None = None
 

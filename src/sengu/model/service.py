@@ -1,6 +1,10 @@
 """The spec: what is to run, and by which rules it is started, checked, replaced and stopped."""
 
+import enum
+
 import msgspec
+
+from sengu.model.application import Application
 
 # Beyond what one machine can run. A slip of the keyboard must not fork until nothing else can.
 MAX_WORKERS = 10_000
@@ -76,8 +80,19 @@ class RestartPolicy(msgspec.Struct, frozen=True):
         return min(self.backoff_max_seconds, self.backoff_seconds * float(2**doublings))
 
 
+class SignalProfile(enum.StrEnum):
+    """What signals to the main pid mean: each peer's users keep their habits (docs/signals.md)."""
+
+    DEFAULT = "default"
+    UNICORN = "unicorn"
+
+
 class ServiceSpec(msgspec.Struct, frozen=True):
-    """One service. `retire` stops the workers of an old generation, `stop` those of the last."""
+    """One service. `retire` stops the workers of an old generation, `stop` those of the last.
+
+    With an `application`, workers are forked by a fork server that has loaded it, and `command` is
+    only what people are shown.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -88,6 +103,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     restart: RestartPolicy
     strategy: Strategy = Surge()
     watchdog_seconds: float | None = None
+    application: Application | None = None
 
 
 class Pacing(msgspec.Struct, frozen=True):

@@ -4,22 +4,25 @@ Nothing of the old generation is touched before the verdict, but for a rolling d
 (`retire`). A deploy asked for while another is starting supersedes it.
 """
 
-from sengu.model.actions import ConcludeDeploy, PrepareGeneration, RequestDeploy
-from sengu.model.observed import Deploy, Observed, Outcome, Phase
+from sengu.model.actions import ConcludeDeploy, RequestDeploy
+from sengu.model.observed import Deploy, Generation, Observed, Outcome, Phase
 from sengu.model.service import ServiceSpec
 from sengu.planner.agenda import Agenda
 from sengu.planner.populate import start_slots
+from sengu.planner.prepare import prepare
 from sengu.planner.quorum import room
 
 
 def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
-    for generation in observed.superseded:
+    for number in observed.superseded:
         newest = f"generation {observed.last_generation} was asked for meanwhile"
-        agenda.do(ConcludeDeploy(generation, Outcome.SUPERSEDED, newest))
+        agenda.do(ConcludeDeploy(number, Outcome.SUPERSEDED, newest))
     if observed.deploy is None:
         _auto_restart(observed, agenda)
-    elif not observed.generations[observed.deploy.generation].prepared:
-        _prepare(observed.deploy, agenda)
+        return
+    generation = observed.generations[observed.deploy.generation]
+    if not generation.prepared:
+        _prepare(spec, observed.deploy, generation, agenda)
     elif observed.deploy.failures >= spec.boot.attempts:
         _give_up(observed.deploy, agenda)
     elif _is_complete(observed, observed.deploy.generation):
@@ -38,11 +41,14 @@ def _is_complete(observed: Observed, generation: int) -> bool:
     return len(ready) == observed.wanted
 
 
-def _prepare(deploy: Deploy, agenda: Agenda) -> None:
-    if deploy.failures:  # what it shares could not be made; trying again would not help
-        agenda.do(_verdict(deploy, Outcome.ABORTED, deploy.last_failure))
+def _prepare(spec: ServiceSpec, deploy: Deploy, generation: Generation, agenda: Agenda) -> None:
+    if generation.failures:  # what it shares could not be made; trying again would not help
+        outcome = Outcome.ROLLED_BACK if deploy.has_stopped_old else Outcome.ABORTED
+        agenda.do(_verdict(deploy, outcome, deploy.last_failure))
+    elif deploy.failures >= spec.boot.attempts:
+        _give_up(deploy, agenda)
     else:
-        agenda.do(PrepareGeneration(deploy.generation, f"asked for by {deploy.requested_by}"))
+        prepare(spec, generation, agenda, f"asked for by {deploy.requested_by}")
 
 
 def _give_up(deploy: Deploy, agenda: Agenda) -> None:

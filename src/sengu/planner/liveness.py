@@ -5,8 +5,8 @@ from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.service import ReadyAfterDelay, ServiceSpec
 from sengu.planner.agenda import Agenda
 
-# systemd's habit for a missed watchdog: ABRT leaves a core or a stack dump; a hung process gets
-# little time for it, because nobody is served meanwhile.
+# systemd's habit for a missed watchdog: ABRT leaves a core or, from our own workers, a dump of all
+# stacks; a hung process gets little time for it, because nobody is served meanwhile.
 _WATCHDOG_SIGNAL = 6  # SIGABRT
 _WATCHDOG_GRACE_SECONDS = 2.0
 
@@ -17,6 +17,7 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
             _boot(spec, worker, agenda)
         elif worker.phase is Phase.READY:
             _watchdog(spec, worker, agenda)
+            _request(worker, agenda)
         elif worker.phase is Phase.STOPPING:
             _escalation(worker, agenda)
 
@@ -51,6 +52,13 @@ def _watchdog(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> None:
                 failed=True,
             )
         )
+
+
+def _request(worker: Worker, agenda: Agenda) -> None:
+    """A worker that is stuck in a request serves nobody else either."""
+    if worker.overdue:
+        kill_at = agenda.now + _WATCHDOG_GRACE_SECONDS
+        agenda.do(StopWorker(worker.id, _WATCHDOG_SIGNAL, kill_at, worker.overdue, failed=True))
 
 
 def _escalation(worker: Worker, agenda: Agenda) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from sengu.model.observed import Observed
 from sengu.model.service import ServiceSpec
 from sengu.planner.agenda import Agenda
+from sengu.planner.prepare import prepare
 from sengu.planner.quorum import quorum
 
 
@@ -23,6 +24,10 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
         lacking = max(quorum(spec, observed) - observed.live_count(), 0)
         missing = missing[::-1][:lacking]
     reason = f"{observed.wanted} workers are wanted"
+    generation = observed.generations[observed.current]
+    if missing and not generation.prepared:  # its fork server is gone
+        prepare(spec, generation, agenda, reason)
+        return
     start_slots(observed, observed.current, missing, agenda, reason)
 
 

@@ -24,15 +24,20 @@ replace = msgspec.structs.replace
 
 Fact = (
     ev.DeployRequested
+    | ev.GenerationPreparing
     | ev.GenerationPrepared
     | ev.GenerationFailed
+    | ev.GenerationLost
     | ev.GenerationRetired
     | ev.DeployConcluded
+    | ev.WorkerRequested
     | ev.WorkerStarted
     | ev.StartFailed
     | ev.WorkerReady
     | ev.WorkerBeat
     | ev.WorkerSaid
+    | ev.WorkerOverdue
+    | ev.WorkerWorn
     | ev.WorkerStopping
     | ev.WorkerKilled
     | ev.WorkerExited
@@ -54,17 +59,23 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
     match event:
         case ev.DeployRequested():
             return _deploy_requested(observed, event)
-        case ev.GenerationPrepared():
+        case ev.GenerationPreparing():
             return _change_generation(
-                observed, event.generation, prepared=True, pacing=event.pacing
+                observed, event.generation, preparing_since=now, pacing=event.pacing
             )
+        case ev.GenerationPrepared():
+            return _generation_prepared(observed, event)
         case ev.GenerationFailed():
-            return charge_deploy(observed, event.generation, Failure(event.problem, now))
+            return _generation_failed(spec, observed, event, now)
+        case ev.GenerationLost():
+            return _change_generation(
+                observed, event.generation, prepared=False, preparing_since=None
+            )
         case ev.GenerationRetired():
             return _forget_generation(observed, event.generation)
         case ev.DeployConcluded():
             return _deploy_concluded(spec, observed, event, now)
-        case ev.WorkerStarted():
+        case ev.WorkerRequested() | ev.WorkerStarted():
             return _worker_started(observed, event, now)
         case ev.StartFailed():
             failure = Failure(event.problem, now)
@@ -75,6 +86,10 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
             return _change_worker(observed, event.worker, beat_at=now)
         case ev.WorkerSaid():
             return _change_worker(observed, event.worker, status=event.status)
+        case ev.WorkerOverdue():
+            return _change_worker(observed, event.worker, overdue=event.problem)
+        case ev.WorkerWorn():
+            return _change_worker(observed, event.worker, worn=event.reason)
         case ev.WorkerStopping():
             return _worker_stopping(spec, observed, event, now)
         case ev.WorkerKilled():
@@ -116,6 +131,34 @@ def _deploy_requested(observed: Observed, event: ev.DeployRequested) -> Observed
         wanted=observed.wanted if observed.rested_from is None else observed.rested_from,
         rested_from=None,
     )
+
+
+def _generation_prepared(observed: Observed, event: ev.GenerationPrepared) -> Observed:
+    return _change_generation(
+        observed,
+        event.generation,
+        prepared=True,
+        preparing_since=None,
+        failures=0,
+        pacing=event.pacing,
+    )
+
+
+def _generation_failed(
+    spec: ServiceSpec, observed: Observed, event: ev.GenerationFailed, now: float
+) -> Observed:
+    generation = observed.generations.get(event.generation)
+    if generation is None:
+        return observed
+    failures = generation.failures + 1
+    observed = _change_generation(
+        observed,
+        event.generation,
+        preparing_since=None,
+        failures=failures,
+        retry_at=now + spec.restart.delay_seconds(failures + 1),
+    )
+    return charge_deploy(observed, event.generation, Failure(event.problem, now, event.last_words))
 
 
 def _scaled(observed: Observed, wanted: int) -> Observed:
@@ -167,10 +210,14 @@ def _now_serves(observed: Observed, number: int, now: float) -> Observed:
     return replace(observed, current=number)
 
 
-def _worker_started(observed: Observed, event: ev.WorkerStarted, now: float) -> Observed:
-    worker = Worker(
-        event.worker, event.generation, event.slot, event.pid, Phase.STARTING, started_at=now
-    )
+def _worker_started(
+    observed: Observed, event: ev.WorkerRequested | ev.WorkerStarted, now: float
+) -> Observed:
+    """It was asked for, or it lives; of one that was asked for, only the pid is news then."""
+    pid = event.pid if isinstance(event, ev.WorkerStarted) else 0
+    if event.worker in observed.workers:
+        return _change_worker(observed, event.worker, pid=pid)
+    worker = Worker(event.worker, event.generation, event.slot, pid, Phase.STARTING, started_at=now)
     return replace(
         observed,
         next_worker_id=max(observed.next_worker_id, event.worker + 1),

@@ -1,4 +1,5 @@
-"""Stops workers that are not wanted any more: old generations, failed ones, slots scaled away.
+"""Stops workers that are not wanted any more: old generations, failed ones, slots scaled away,
+worn ones whose successor is ready.
 
 One rule for all of them keeps the service whole: a ready worker is asked to stop only if enough
 ready ones stay.
@@ -11,6 +12,7 @@ from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.service import Rolling, ServiceSpec
 from sengu.planner.agenda import Agenda
 from sengu.planner.quorum import quorum
+from sengu.planner.recycle import wear
 
 
 def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
@@ -48,8 +50,18 @@ def _surplus(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> Iterator[
         elif worker.slot >= observed.wanted:
             is_resting = observed.rested_from is not None
             yield worker, "to rest" if is_resting else f"scaled to {observed.wanted}"
+        elif (why := wear(spec, worker, agenda)) and _has_successor(observed, worker):
+            yield worker, f"another has taken its place: {why}"
     if isinstance(spec.strategy, Rolling) and observed.deploy is not None:
         yield from _rolled(spec.strategy, observed, agenda)
+
+
+def _has_successor(observed: Observed, worker: Worker) -> bool:
+    """Whether a later worker of the same slot and generation is ready."""
+    return any(
+        other.slot == worker.slot and other.id > worker.id and other.phase is Phase.READY
+        for other in observed.workers_of(worker.generation)
+    )
 
 
 def _rolled(strategy: Rolling, observed: Observed, agenda: Agenda) -> Iterator[tuple[Worker, str]]:

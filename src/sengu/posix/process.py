@@ -60,6 +60,9 @@ class Children:
         )
         self._statuses: dict[int, int | None] = {}
         self._awaited_groups: dict[int, Callable[[], None]] = {}
+        # Called before any status is taken: whoever forks children for us (a fork server) has told
+        # of each before it can be ours to reap, so this is the time to hear of it and `adopt`.
+        self.before_reaping: Callable[[], None] = lambda: None
 
     def spawn(self, order: Exec) -> Process:
         """Fork and exec. Raises OSError when the system refuses another process.
@@ -85,10 +88,20 @@ class Children:
         self._statuses[pid] = None
         return process
 
+    def adopt(self, process: Process) -> None:
+        """Take in a process that another has forked and left to us, its subreaper."""
+        self._statuses[process.pid] = None
+
     def discard(self, process: Process) -> None:
         """End a child that was just started and can not be looked after."""
         _end_unseen(process.pid)
         del self._statuses[process.pid]
+        process.close()
+
+    def end(self, process: Process) -> None:
+        """KILL its group and look away: it is reaped as a stranger, and nobody is told."""
+        self.kill_group(process)
+        self._statuses.pop(process.pid, None)
         process.close()
 
     def kill_group(self, process: Process) -> None:
@@ -121,6 +134,7 @@ class Children:
 
     def reap(self) -> None:
         """Take every exit status there is, strangers' too: orphans whose subreaper we are."""
+        self.before_reaping()
         with contextlib.suppress(ChildProcessError):  # no children at all
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -7,6 +7,8 @@ caller reads it, so a pid from here is for telling and never for killing. Import
 import os
 from collections.abc import Set
 
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
 
 def session_members(session: int) -> list[int]:
     """The pids of all processes in that session, zombies included.
@@ -70,3 +72,9 @@ def _is_zombie(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):  # reaped meanwhile
         return True
     return state in {b"Z", b"X"}
+
+
+def resident_bytes() -> int:
+    """Our own resident memory, what is shared included (proc_pid_statm(5))."""
+    with open("/proc/self/statm", encoding="ascii") as stream:
+        return int(stream.read().split()[1]) * _PAGE_BYTES

@@ -26,6 +26,13 @@ class Hands(Protocol):
     def execute(self, action: AnyAction) -> Fact: ...
 
 
+class Reporter(Protocol):
+    """Who is told what happens: facts for the planner, lines for people."""
+
+    def post(self, fact: Fact) -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
 class Core:
     """The state of the service and its machinery. `wake_at` is when to settle next (monotonic)."""
 

@@ -1,13 +1,15 @@
 """The signal desk: what each signal to the main pid asks for (docs/signals.md)."""
 
 import signal
-from collections.abc import Callable
+from typing import Protocol
 
 from sengu.model import events as ev
+from sengu.model.service import SignalProfile
 from sengu.planner.reduce import Fact
 from sengu.posix.descriptors import has_terminal
 from sengu.posix.process import Children, signal_name
 from sengu.posix.signals import SignalPipe
+from sengu.server.core import Reporter
 
 CAUGHT = (
     signal.SIGCHLD,
@@ -23,20 +25,22 @@ CAUGHT = (
 )
 
 
+class LogKeeper(Reporter, Protocol):
+    """Who has log files, and is told what happens."""
+
+    def reopen_logs(self) -> None: ...
+
+
 class SignalDesk:
-    """Turns caught signals into facts. The default profile of docs/signals.md."""
+    """Turns caught signals into facts, by the profile that the user has chosen."""
 
     def __init__(
-        self,
-        pipe: SignalPipe,
-        children: Children,
-        reopen_logs: Callable[[], None],
-        warn: Callable[[str], None],
+        self, pipe: SignalPipe, children: Children, profile: SignalProfile, keeper: LogKeeper
     ) -> None:
         self._pipe = pipe
         self._children = children
-        self._reopen_logs = reopen_logs
-        self._warn = warn
+        self._profile = profile
+        self._keeper = keeper
 
     def read(self, *, is_stopping: bool) -> list[Fact]:
         """The facts that the signals since the last call amount to.
@@ -53,14 +57,8 @@ class SignalDesk:
     def _fact(self, number: int, is_stopping: bool) -> Fact | None:
         by = signal_name(number)
         match number:
-            case signal.SIGCHLD:
-                self._children.reap()  # ours are told by their pidfds; this is for orphans
-            case signal.SIGTERM:
-                return ev.StopRequested(by)
-            case signal.SIGINT:
-                return ev.StopRequested(by, immediate=is_stopping)
-            case signal.SIGQUIT:
-                return ev.StopRequested(by, immediate=True)
+            case signal.SIGTERM | signal.SIGINT | signal.SIGQUIT:
+                return ev.StopRequested(by, self._is_immediate(number, is_stopping))
             case signal.SIGHUP:
                 return ev.DeployRequested(by)
             case signal.SIGTTIN:
@@ -69,10 +67,19 @@ class SignalDesk:
                 return ev.ScaleAdjusted(-1, by)
             case signal.SIGWINCH if not has_terminal():  # a terminal sends it when it is resized
                 return ev.RestRequested(by)
+            case signal.SIGCHLD:
+                self._children.reap()  # ours are told by their pidfds; this is for orphans
             case signal.SIGUSR1:
-                self._reopen_logs()
+                self._keeper.reopen_logs()
             case signal.SIGUSR2:
-                self._warn("USR2 is ignored: this version can not upgrade itself in place yet")
+                self._keeper.warn(
+                    "USR2 is ignored: this version can not upgrade itself in place yet"
+                )
             case _:  # WINCH from a terminal
                 pass
         return None
+
+    def _is_immediate(self, number: int, is_stopping: bool) -> bool:
+        if self._profile is SignalProfile.UNICORN:
+            return number != signal.SIGQUIT
+        return number == signal.SIGQUIT or (number == signal.SIGINT and is_stopping)

@@ -1,7 +1,6 @@
 """Carries the planner's actions out, each by a few lines, and answers with the fact it made."""
 
 import os
-from collections.abc import Callable
 from typing import assert_never
 
 from sengu.config.envdir import read_envdir
@@ -13,25 +12,26 @@ from sengu.model.actions import AnyAction
 from sengu.model.service import ServiceSpec
 from sengu.planner.reduce import Fact
 from sengu.server.crew import Crew
+from sengu.server.forkservers import ForkServers, Plan
 from sengu.server.stage import Stage
 
 
 class Executor:
-    """Turns actions into system calls. `warn` takes a line for people."""
+    """Turns actions into system calls."""
 
     def __init__(
         self,
         spec: ServiceSpec,
         crew: Crew,
+        fork_servers: ForkServers,
         stage: Stage,
         env_dir: str | None,
-        warn: Callable[[str], None],
     ) -> None:
         self._spec = spec
         self._crew = crew
+        self._fork_servers = fork_servers
         self._stage = stage
         self._env_dir = env_dir
-        self._warn = warn
         self._environments: dict[int, dict[str, str]] = {}
 
     def execute(self, action: AnyAction) -> Fact:
@@ -40,8 +40,12 @@ class Executor:
                 return ev.DeployRequested(action.by)
             case do.PrepareGeneration():
                 return self._prepare(action.generation)
+            case do.AbandonPreparation():
+                words = self._fork_servers.end(action.generation)
+                return ev.GenerationFailed(action.generation, action.reason, words)
             case do.RetireGeneration():
                 self._environments.pop(action.generation, None)
+                self._fork_servers.end(action.generation)
                 return ev.GenerationRetired(action.generation)
             case do.StartWorker():
                 return self._start(action)
@@ -62,9 +66,12 @@ class Executor:
                 assert_never(action)
 
     def _prepare(self, generation: int) -> Fact:
-        """Read the environment anew, and bind anew what has lost its socket file."""
+        """Read the environment anew, and bind anew what has lost its socket file.
+
+        An application is then loaded by the generation's fork server, which takes its time.
+        """
         for line in self._stage.listeners.heal():
-            self._warn(line)
+            self._crew.warn(line)
         environment = dict(os.environ)
         try:
             if self._env_dir is not None:
@@ -75,12 +82,25 @@ class Executor:
         except UsageError as error:
             return ev.GenerationFailed(generation, str(error))
         self._environments[generation] = environment
-        return ev.GenerationPrepared(generation, pacing)
+        application = self._spec.application
+        if application is None:
+            return ev.GenerationPrepared(generation, pacing)
+        try:
+            plan = Plan(self._spec.name, generation, application, environment, pacing)
+            self._fork_servers.start(plan)
+        except OSError as error:
+            problem = f"cannot start a fork server: {error.strerror}"
+            return ev.GenerationFailed(generation, problem)
+        return ev.GenerationPreparing(generation, pacing)
 
     def _start(self, action: do.StartWorker) -> Fact:
-        base = self._environments[action.generation]
         try:
-            pid = self._crew.start(self._spec, action, base)
+            if self._spec.application is not None:
+                self._crew.request(action, self._fork_servers)
+                return ev.WorkerRequested(
+                    action.worker, action.generation, action.slot, action.reason
+                )
+            pid = self._crew.start(action, self._environments[action.generation])
         except OSError as error:
             problem = f"cannot start a process: {error.strerror}"
             return ev.StartFailed(action.generation, action.slot, problem)

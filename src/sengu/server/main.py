@@ -6,6 +6,7 @@ What is acquired here is released in reverse order, whatever happens.
 import contextlib
 import os
 import select
+import signal
 import sys
 import time
 
@@ -30,13 +31,17 @@ from sengu.server.crew import Crew
 from sengu.server.desk import CAUGHT, SignalDesk
 from sengu.server.execute import Executor
 from sengu.server.files import PidFile, StatusFile
+from sengu.server.forkservers import ForkServers
 from sengu.server.log_command import LogCommand
 from sengu.server.narrate import narrate
 from sengu.server.notify import Manager
 from sengu.server.output import Sink
 from sengu.server.outside import Outside
+from sengu.server.requests import RequestWatch
+from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import RunningService
 from sengu.server.stage import Stage
+from sengu.server.watcher import Watcher
 
 
 def run(boot_fd: int) -> int:
@@ -79,21 +84,26 @@ class _Instance:
         stack.callback(self._sink.finish)
         status_file = None
         if boot.files.status is not None:
-            status_file = StatusFile(boot.files.status, self._warn)
+            status_file = StatusFile(boot.files.status, self.warn)
             stack.callback(status_file.remove)
         name = boot.service.name
         self._outside = Outside(name, self._manager, status_file, boot.report_fd)
-        crew = Crew(self._loop, self._children, self._stage, self._core.post)
-        stack.callback(crew.close)
-        self._hands = Executor(boot.service, crew, self._stage, boot.env_dir, self._warn)
-        self._desk = SignalDesk(pipe, self._children, self._reopen_log, self._warn)
+        if boot.service.application is not None:
+            self._stage.scoreboard = Scoreboard(boot.service.application.lanes)
+        self._crew = Crew(boot.service, self._loop, self._children, self._stage, self)
+        stack.callback(self._crew.close)
+        fork_servers = ForkServers(self._loop, self._children, self._stage, self._crew)
+        stack.callback(fork_servers.close)
+        self._hands = Executor(boot.service, self._crew, fork_servers, self._stage, boot.env_dir)
+        self._desk = SignalDesk(pipe, self._children, boot.signals, self)
         self._ended = False
 
     def run(self) -> int:
         self._core.on_fact(self._outside.on_fact)
         self._core.on_fact(self._tell)
-        service = RunningService(self._core, self._stage, self._chronicle, self._loop)
+        service = RunningService(self._core, self._crew, self._stage, self._chronicle, self._loop)
         self._control.serve(service)
+        self._look_after_application()
         self._loop.watch(self._pipe.fd, select.EPOLLIN, self._on_signal)
         self._log(f"sengu {sengu.__version__}, pid {os.getpid()}, control {self._boot.control}")
         for listener in self._stage.listeners:
@@ -118,8 +128,32 @@ class _Instance:
         if isinstance(fact, ev.DeployRequested):
             healed = self._control.heal()
             if healed is not None:
-                self._warn(healed)
+                self.warn(healed)
         self._ended = self._ended or isinstance(fact, ev.ServiceStopped)
+
+    def post(self, fact: Fact) -> None:
+        """Take a fact in with the next round."""
+        self._core.post(fact)
+
+    def warn(self, text: str) -> None:
+        """Tell people, in the log."""
+        self._log(f"warning: {text}")
+
+    def reopen_logs(self) -> None:
+        """Let all who write to files open them anew."""
+        self._reopen_log()
+        if self._boot.service.application is not None:
+            self._crew.signal_all(signal.SIGUSR1)
+
+    def _look_after_application(self) -> None:
+        application = self._boot.service.application
+        if application is None:
+            return
+        if application.request_timeout_seconds is not None:
+            RequestWatch(self._loop, self._crew, application.request_timeout_seconds, self.post)
+        if self._boot.watched:
+            watcher = Watcher(self._loop, self._children, self.warn)
+            watcher.start(self._boot.control, self._boot.watched)
 
     def _on_signal(self) -> None:
         for fact in self._desk.read(is_stopping=self._core.observed.stop is not None):
@@ -131,9 +165,6 @@ class _Instance:
         line = f"{moment}.{int(now * 1000) % 1000:03d} sengu[{self._boot.service.name}] {text}\n"
         self._sink.write(line.encode(errors="replace"))
 
-    def _warn(self, text: str) -> None:
-        self._log(f"warning: {text}")
-
     def _open_log(self) -> None:
         log = self._boot.files.log
         if log is None:
@@ -141,7 +172,7 @@ class _Instance:
         self._stage.captured = (1, 2)
         words = split_log_command(log)
         if words is not None:
-            command = LogCommand(self._loop, self._children, tuple(words), self._warn)
+            command = LogCommand(self._loop, self._children, tuple(words), self.warn)
             self._sink.redirect(command.fd)
             return
         try:
@@ -158,7 +189,7 @@ class _Instance:
         try:
             self._sink.reopen(log)
         except OSError as error:
-            self._warn(f"cannot reopen {log}: {error.strerror}; the old file is kept")
+            self.warn(f"cannot reopen {log}: {error.strerror}; the old file is kept")
 
 
 def _fail(boot: Boot, exit_code: int, error: str) -> None:

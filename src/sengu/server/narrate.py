@@ -18,10 +18,6 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
             return f"deploy of generation {after.last_generation} asked for by {fact.by}"
         case ev.DeployConcluded():
             return _concluded(fact, keeps_serving=before.current > 0 and before.stop is None)
-        case ev.GenerationFailed():
-            return f"generation {fact.generation} cannot be prepared: {fact.problem}"
-        case ev.GenerationRetired():
-            return f"generation {fact.generation} is gone"
         case ev.WorkerStarted():
             return (
                 f"worker {fact.slot} of generation {fact.generation} started "
@@ -31,6 +27,8 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
             return _start_failed(fact, after)
         case ev.WorkerReady() if _was_starting(fact.worker, before):  # it may say so again later
             return f"{_worker(fact.worker, after)} is ready: {fact.reason}"
+        case ev.WorkerWorn() if fact.worker in before.workers:
+            return f"{_worker(fact.worker, before)} is worn out: {fact.reason}"
         case ev.WorkerStopping() if fact.worker in before.workers:
             name = signal_name(fact.signal)
             return f"{_worker(fact.worker, before)} is asked to stop by {name}: {fact.reason}"
@@ -39,7 +37,22 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
         case ev.WorkerExited() if fact.worker in before.workers:
             return _exited(fact, before, after)
         case _:
-            return _asked(fact, after)
+            return _generation(fact) or _asked(fact, after)
+
+
+def _generation(fact: Fact) -> str | None:
+    match fact:
+        case ev.GenerationFailed():
+            return f"generation {fact.generation} cannot be prepared: {fact.problem}"
+        case ev.GenerationLost():
+            return (
+                f"the fork server of generation {fact.generation} ended with {fact.how}; "
+                "its workers live on, and another is started when one is needed"
+            )
+        case ev.GenerationRetired():
+            return f"generation {fact.generation} is gone"
+        case _:
+            return None
 
 
 def _asked(fact: Fact, after: Observed) -> str | None:

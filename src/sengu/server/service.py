@@ -6,6 +6,8 @@ Requests become facts; answers are read off what is observed.
 import os
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 import sengu
 from sengu.control import api
 from sengu.control.routes import Refused
@@ -16,7 +18,9 @@ from sengu.posix import clock
 from sengu.posix.loop import Loop
 from sengu.server.chronicle import Chronicle
 from sengu.server.core import Core
+from sengu.server.crew import Crew
 from sengu.server.stage import Stage
+from sengu.wire.scoreboard import Line
 
 Tell = Callable[[api.ReloadOutcome], None]
 
@@ -24,8 +28,11 @@ Tell = Callable[[api.ReloadOutcome], None]
 class RunningService:
     """Implements `control.routes.Service`."""
 
-    def __init__(self, core: Core, stage: Stage, chronicle: Chronicle, loop: Loop) -> None:
+    def __init__(
+        self, core: Core, crew: Crew, stage: Stage, chronicle: Chronicle, loop: Loop
+    ) -> None:
         self._core = core
+        self._crew = crew
         self._stage = stage
         self._chronicle = chronicle
         self._loop = loop
@@ -77,9 +84,18 @@ class RunningService:
             ),
             deploy=_deploy_status(observed),
             last_deploy=self._last_deploy,
-            workers=tuple(worker_statuses(observed, now)),
+            workers=self._workers(now),
             last_event=self._chronicle.last_id,
             resting_from=observed.rested_from,
+        )
+
+    def _workers(self, now: float) -> tuple[api.WorkerStatus, ...]:
+        """All rows, with what the workers themselves tell of their requests."""
+        observed = self._core.observed
+        ids = {worker.pid: worker.id for worker in observed.workers.values() if worker.pid}
+        return tuple(
+            _with_requests(row, self._crew.lines(ids[row.pid]), now) if row.pid in ids else row
+            for row in worker_statuses(observed, now)
         )
 
     def _on_fact(self, fact: Fact, _before: Observed, _after: Observed) -> None:
@@ -131,12 +147,25 @@ def _worker_status(observed: Observed, worker: Worker, now: float) -> api.Worker
         slot=worker.slot,
         generation=worker.generation,
         state=api.WorkerState(worker.phase.value),
-        pid=worker.pid,
+        pid=worker.pid or None,
         uptime_seconds=now - worker.started_at,
         restarts=account.restarts,
         status=worker.status,
         last_failure=account.last_failure,
         kill_in_seconds=None if worker.kill_at is None else max(0.0, worker.kill_at - now),
+    )
+
+
+def _with_requests(row: api.WorkerStatus, lines: list[Line], now: float) -> api.WorkerStatus:
+    if not lines:
+        return row
+    busy = sorted((line for line in lines if line.is_busy), key=lambda line: line.started_at)
+    return msgspec.structs.replace(
+        row,
+        requests=sum(line.requests for line in lines),
+        busy=len(busy),
+        connections=sum(line.connections for line in lines),
+        doing=f"{busy[0].request} for {now - busy[0].started_at:.1f} s" if busy else "",
     )
 
 

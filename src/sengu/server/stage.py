@@ -6,10 +6,11 @@ import socket
 from sengu.listeners.listeners import Listeners
 from sengu.server.output import Sink
 from sengu.server.probe import Target, probe_target
+from sengu.server.scoreboard import Scoreboard
 
 
 class Stage:
-    """Listeners, lifeline, output and working directory.
+    """Listeners, lifeline, output and working directory; the scoreboard of an application.
 
     `captured` are the descriptors of a worker that go through us: always stderr, for a failed
     deploy's last words; stdout only when it goes to a log file, which may be reopened.
@@ -20,6 +21,7 @@ class Stage:
         self.sink = sink
         self.directory = directory
         self.captured: tuple[int, ...] = (2,)
+        self.scoreboard: Scoreboard | None = None
         self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         # Workers get the read end; nobody writes. When all holders of the write end are gone,
         # which is us alone, they see EOF.

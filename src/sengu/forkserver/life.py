@@ -1,0 +1,92 @@
+"""A worker's life, from its birth to its last word. Imported by `forkserver.births`.
+
+What the worker's contract promises (docs/worker-contract.md) is made true here for a forked worker,
+as `posix.process` does for an executed one.
+"""
+
+import atexit
+import faulthandler
+import os
+import socket
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from sengu.forkserver.load import Everything, load
+from sengu.posix.descriptors import FIRST_PASSED_FD
+from sengu.worker.board import Board
+from sengu.worker.engine import LoadError
+from sengu.worker.identity import Identity
+from sengu.worker.runtime import Runtime
+from sengu.worker.ticker import Ticker
+
+if TYPE_CHECKING:
+    from sengu.forkserver.births import Order, Ward
+
+_FAILED = 1
+
+
+def live(ward: "Ward", order: "Order", everything: Everything | None) -> int:
+    """Live the whole life, and return the exit status."""
+    os.setsid()
+    _take_descriptors(order)
+    identity = _take_identity(ward, order)
+    # On ABRT all stacks go to stderr, even when no Python code runs any more.
+    faulthandler.enable(all_threads=True)
+    try:
+        _run(ward, order, identity, everything)
+        status = 0
+    except LoadError as error:
+        print(f"{error.details}sengu: error: {error}", file=sys.stderr)
+        status = _FAILED
+    except SystemExit as ending:  # what an application does to its process is its own affair
+        status = ending.code if isinstance(ending.code, int) else _FAILED
+    except BaseException:  # the last frame: nobody else would tell
+        traceback.print_exc()
+        status = _FAILED
+    # The rest of what an interpreter does at its end would tear down what the fork server shares.
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads any more
+            continue
+    return status
+
+
+def _run(ward: "Ward", order: "Order", identity: Identity, everything: Everything | None) -> None:
+    application = ward.load.application
+    board = Board(ward.memory, order.fork.line, application.lanes)
+    runtime = Runtime(identity, application, _listeners(), board)
+    runtime.handle_signals()
+    loaded, hooks = everything or load(application)
+    Ticker(runtime, hooks, int(os.environ["SENGU_LIFELINE_FD"])).start()
+    hooks.after_fork(identity)
+    runtime.on_ready.append(lambda: hooks.worker_ready(identity))
+    loaded.run(runtime)
+    hooks.worker_exit(identity)
+
+
+def _take_descriptors(order: "Order") -> None:
+    for target, source in zip(order.fork.targets, order.descriptors, strict=True):
+        os.dup2(source, target)
+        os.close(source)
+    for stream in (sys.stdout, sys.stderr):
+        # Into a pipe or a file, whole lines at a time: what a worker says is seen when it says it.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+
+
+def _take_identity(ward: "Ward", order: "Order") -> Identity:
+    pid = os.getpid()
+    os.environ["SENGU_SLOT"] = str(order.fork.slot)
+    os.environ["NOTIFY_SOCKET"] = order.fork.notify_socket
+    if "LISTEN_FDS" in os.environ:
+        os.environ["LISTEN_PID"] = str(pid)
+    return Identity(ward.load.service, ward.load.generation, order.fork.slot, pid)
+
+
+def _listeners() -> list[socket.socket]:
+    """The listeners, by the numbers that they were passed at (sd_listen_fds(3))."""
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    return [socket.socket(fileno=FIRST_PASSED_FD + number) for number in range(count)]

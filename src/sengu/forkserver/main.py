@@ -1,0 +1,101 @@
+"""The fork server's life: become who it is to be, load the application, fork until told to end.
+
+Imported by `sengu.forkserver.__main__` only.
+"""
+
+import gc
+import mmap
+import os
+import socket
+import sys
+import traceback
+import warnings
+
+from sengu.forkserver import privileges
+from sengu.forkserver.births import Order, Ward
+from sengu.forkserver.load import Everything, load, thread_warnings
+from sengu.posix import descriptors, packets
+from sengu.posix.title import Title
+from sengu.wire import forkserver as wire
+from sengu.wire import scoreboard
+from sengu.worker.engine import LoadError
+
+_MAX_DETAILS = 32_000  # characters; with its framing the message stays below a packet's size
+
+
+def run(sock: socket.socket) -> int:
+    """Serve the server at the other end of `sock`; returns the exit code."""
+    descriptors.seal()  # programs that the application runs get none of ours
+    data, passed = packets.receive(sock)
+    order = wire.decode_order(data)
+    assert isinstance(order, wire.Load), order
+    if order.version != wire.VERSION:
+        return _fail(sock, LoadError(f"the server speaks version {order.version}; restart it"))
+    title = f"sengu: {order.service} fork server gen {order.generation}"
+    Title().set(f"{title}: loading {order.application.target}")
+    memory = mmap.mmap(passed[0], scoreboard.SIZE_BYTES)
+    os.close(passed[0])
+    ward = Ward(order, memoryview(memory), sock)
+    try:
+        privileges.drop(order.application.privileges)
+        # The application is found where `python FILE` would find it; nothing of ours is shadowed.
+        sys.path.insert(0, os.getcwd())
+        everything = _load(order)
+    except LoadError as error:
+        return _fail(sock, error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    packets.send(sock, wire.encode(wire.Loaded(thread_warnings())))
+    Title().set(f"{title}: {order.application.target}")
+    while orders := _wait_for_orders(sock):
+        ward.deliver(orders, everything)
+    return 0
+
+
+def _load(order: wire.Load) -> Everything | None:
+    """The application, or None if each worker is to load it. Raises LoadError."""
+    # A fork with threads around is what the warnings of `thread_warnings` are about.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    if not order.application.preload:
+        return None
+    try:
+        everything = load(order.application)
+    except LoadError:
+        raise
+    except BaseException as error:  # SystemExit too: whatever it is, people have to be told
+        raise LoadError(f"{type(error).__name__}: {error}", traceback.format_exc()) from error
+    # What was imported is there for good: collections in the workers shall not touch, and so copy,
+    # its pages.
+    gc.collect()
+    gc.freeze()
+    return everything
+
+
+def _wait_for_orders(sock: socket.socket) -> list[Order]:
+    """All orders that have arrived, at least one; none when the server has closed its end."""
+    orders: list[Order] = []
+    flags = 0
+    while True:
+        try:
+            data, passed = packets.receive(sock, flags)
+        except BlockingIOError:  # that was all for now
+            return orders
+        except OSError:  # the server is gone
+            return []
+        if not data:
+            return []
+        fork = wire.decode_order(data)
+        assert isinstance(fork, wire.Fork), fork
+        orders.append(Order(fork, passed))
+        flags = socket.MSG_DONTWAIT
+
+
+def _fail(sock: socket.socket, error: LoadError) -> int:
+    details = error.details
+    if details:
+        # Also where its other output goes, so that the log has it at its place.
+        sys.stderr.write(details if details.endswith("\n") else f"{details}\n")
+        sys.stderr.flush()
+    report = wire.LoadFailed(str(error)[: _MAX_DETAILS // 8], details[-_MAX_DETAILS:])
+    packets.send(sock, wire.encode(report))
+    return 1

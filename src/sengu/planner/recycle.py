@@ -1,0 +1,51 @@
+"""Replaces workers that are worn out: too many requests, too much memory, too old.
+
+The successor comes first, into the same slot; `retire` takes the old one out when it is ready. One
+at a time, and none during a deploy, which replaces them all.
+"""
+
+from sengu.model.observed import Observed, Phase, Worker
+from sengu.model.service import ServiceSpec
+from sengu.planner.agenda import Agenda
+from sengu.planner.prepare import prepare
+
+# Workers are numbered one after the other; multiples of the golden ratio fall evenly into [0, 1).
+_GOLDEN_RATIO = 0.618033988749895
+
+
+def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
+    if spec.application is None or observed.deploy is not None or observed.current == 0:
+        return
+    crew = [
+        worker
+        for worker in observed.workers_of(observed.current)
+        if worker.is_wanted and worker.slot < observed.wanted
+    ]
+    worn = [(worker, why) for worker in crew if (why := wear(spec, worker, agenda))]
+    if not worn or any(worker.phase is Phase.STARTING for worker in crew):
+        return
+    generation = observed.generations[observed.current]
+    for worker, why in worn:
+        is_alone = sum(other.slot == worker.slot for other in crew) == 1
+        account = observed.slot(worker.generation, worker.slot)
+        if is_alone and agenda.is_due(account.retry_at):
+            reason = f"to replace pid {worker.pid}: {why}"
+            if generation.prepared:
+                agenda.start(generation.number, worker.slot, reason)
+            else:
+                prepare(spec, generation, agenda, reason)
+            return
+
+
+def wear(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> str:
+    """Why the worker is worn out; empty as long as it is not."""
+    if worker.phase is not Phase.READY or worker.ready_at is None:
+        return ""
+    if worker.worn or spec.application is None:
+        return worker.worn
+    policy = spec.application.wear
+    if policy.max_age_seconds is None:
+        return ""
+    earlier = policy.jitter * (worker.id * _GOLDEN_RATIO % 1)
+    age = policy.max_age_seconds * (1 - earlier)
+    return f"older than {age:.0f} s" if agenda.is_due(worker.ready_at + age) else ""

@@ -1,0 +1,37 @@
+"""The scoreboard's memory: made here, written by workers, read for status and deadlines."""
+
+import mmap
+import os
+
+from sengu.wire.scoreboard import LINES, SIZE_BYTES, Line, read_line
+
+
+class Scoreboard:
+    """Lines of all workers, in blocks of `lanes`. `fd` is the memory file that fork servers map."""
+
+    def __init__(self, lanes: int) -> None:
+        self.fd = os.memfd_create("sengu-scoreboard", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, SIZE_BYTES)
+        self._memory = memoryview(mmap.mmap(self.fd, SIZE_BYTES))
+        self._lanes = lanes
+        self._free: list[int] = []
+        self._next = 0
+
+    def take(self) -> int:
+        """The first line of a block for a new worker. Raises OSError when all are taken."""
+        if self._free:
+            return self._free.pop()
+        if self._next + self._lanes > LINES:
+            raise OSError(None, f"all {LINES} lines of the scoreboard are taken")
+        first = self._next
+        self._next += self._lanes
+        return first
+
+    def give_back(self, first: int) -> None:
+        """The worker is gone, and so is what it had in hand."""
+        size = SIZE_BYTES // LINES
+        self._memory[first * size : (first + self._lanes) * size] = bytes(self._lanes * size)
+        self._free.append(first)
+
+    def read(self, first: int) -> list[Line]:
+        return [read_line(self._memory, first + lane) for lane in range(self._lanes)]

@@ -1,0 +1,73 @@
+"""What server and fork server say to each other: one JSON object a packet, descriptors beside it.
+
+The socket is a SOCK_SEQPACKET pair, so each message arrives whole and in order. VERSION goes into
+the first message of each side; whoever does not know it refuses it.
+"""
+
+import msgspec
+
+from sengu.model.application import Application
+
+VERSION = 1
+MAX_MESSAGE_BYTES = 1 << 16
+MAX_DESCRIPTORS = 8
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """To the fork server, first of all. Descriptor: the scoreboard's memory."""
+
+    application: Application
+    service: str
+    generation: int
+    version: int = VERSION
+
+
+class Fork(msgspec.Struct, frozen=True, tag="fork"):
+    """To the fork server: a worker is wanted.
+
+    Descriptors: what the worker's descriptors `targets` are to be. `line` is its first line of the
+    scoreboard.
+    """
+
+    worker: int
+    slot: int
+    notify_socket: str
+    line: int
+    targets: tuple[int, ...]
+
+
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    """From the fork server: workers can be forked. `warnings` are for people, a line each."""
+
+    warnings: tuple[str, ...] = ()
+    version: int = VERSION
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
+    """From the fork server: it is of no use. `details` is the application's traceback."""
+
+    problem: str
+    details: str = ""
+    version: int = VERSION
+
+
+class Forked(msgspec.Struct, frozen=True, tag="forked"):
+    """From the fork server: the worker lives. Descriptor: its pidfd."""
+
+    worker: int
+    pid: int
+
+
+class ForkFailed(msgspec.Struct, frozen=True, tag="fork_failed"):
+    """From the fork server: no process came to be."""
+
+    worker: int
+    problem: str
+
+
+ToForkServer = Load | Fork
+FromForkServer = Loaded | LoadFailed | Forked | ForkFailed
+
+encode = msgspec.json.encode
+decode_order = msgspec.json.Decoder(ToForkServer).decode
+decode_report = msgspec.json.Decoder(FromForkServer).decode

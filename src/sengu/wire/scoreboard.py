@@ -1,0 +1,49 @@
+"""The scoreboard: shared memory in which each worker keeps one line for each request in its hands.
+
+A worker has as many lines as its application has lanes, one after the other. It alone writes them;
+the server and the title only look. A torn read shows a wrong number once, and nobody acts on one.
+"""
+
+import struct
+
+import msgspec
+
+LINE_BYTES = 128
+# Sparse: memory is taken by the lines that are written, not by those that could be.
+LINES = 1 << 18
+SIZE_BYTES = LINES * LINE_BYTES
+
+# started_at and progress_at (monotonic seconds, 0 when idle), requests, connections, the start of
+# the request's head. Little-endian, no padding but the named.
+LINE = struct.Struct("<ddQI4x96s")
+TIMES = struct.Struct("<dd")
+STARTED_AT = struct.Struct("<d")  # alone, at the line's start: 0.0 ends a request
+PROGRESS_OFFSET = 8
+COUNTS = struct.Struct("<QI")
+COUNTS_OFFSET = 16
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line, read. `request` is method and path, printable; a query may hold secrets."""
+
+    started_at: float
+    progress_at: float
+    requests: int
+    connections: int
+    request: str
+
+    @property
+    def is_busy(self) -> bool:
+        return self.started_at > 0.0
+
+
+def read_line(memory: bytes | bytearray | memoryview, number: int) -> Line:
+    """Read line `number` of a scoreboard."""
+    started_at, progress_at, requests, connections, head = LINE.unpack_from(
+        memory, number * LINE_BYTES
+    )
+    text = head.decode("latin-1")
+    for end in ("\0", "\r", "\n", " HTTP/1.", "?"):
+        text = text.partition(end)[0]
+    request = "".join(sign if sign.isprintable() else "." for sign in text)
+    return Line(started_at, progress_at, requests, connections, request)

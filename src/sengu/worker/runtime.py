@@ -1,0 +1,115 @@
+"""The runtime of one worker: who it is, whether it shall go on, and what it tells the others.
+
+Engines poll `wake_fd` beside their own descriptors, and look at `stopping` when it is readable.
+"""
+
+import enum
+import math
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+from sengu.model.application import Application
+from sengu.posix import clock
+from sengu.worker.board import Board
+from sengu.worker.identity import Identity
+from sengu.worker.notify import notify
+
+__all__ = ["Identity", "Runtime", "Stopping"]
+
+_MARGIN_PART = 0.1
+_MAX_MARGIN_SECONDS = 1.0
+
+
+class Stopping(enum.IntEnum):
+    """What was asked of the worker.
+
+    RETIRE: another generation serves instead. Take nothing new; who is connected may send one more
+    request, until `drain_until`. STOP: the service ends. Take what is in the queue already, and do
+    not wait for those who say nothing.
+    """
+
+    NO = 0
+    RETIRE = 1
+    STOP = 2
+
+
+class Runtime:
+    """Made by the fork server in the worker's process, before the engine runs.
+
+    `listeners` are all listening sockets, in order; they are shared with other processes, and are
+    not to be closed or changed but by their owner. `drain_until` (monotonic seconds) is when the
+    worker has to be done, once it is stopping: a little before it would be killed.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        application: Application,
+        listeners: Sequence[socket.socket],
+        board: Board,
+    ) -> None:
+        self.identity = identity
+        self.application = application
+        self.listeners = listeners
+        self.board = board
+        self.stopping = Stopping.NO
+        self.drain_until = math.inf
+        self.is_ready = False
+        # Set by the ticker when nothing was to be seen for a while: who begins a request while it
+        # is set calls `rouse`. So an idle worker never wakes up, and a busy one pays one look.
+        self.dozing = False
+        self.rouse: Callable[[], None] = lambda: None
+        self.on_ready: list[Callable[[], None]] = []
+        self.on_reopen: list[Callable[[], None]] = []
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def ready(self) -> None:
+        """The worker can serve."""
+        self.is_ready = True
+        for call in self.on_ready:
+            call()
+        notify("READY=1")
+        self.rouse()
+
+    def worn(self, reason: str) -> None:
+        """Ask to be replaced; go on serving until told to stop."""
+        notify(f"X_SENGU_WORN={reason}")
+
+    def stop(self, how: Stopping) -> None:
+        """Begin to drain, or drain faster. May be called from any thread and at any moment."""
+        if how > self.stopping:
+            if self.stopping is Stopping.NO:
+                grace = self.application.grace_seconds
+                margin = min(_MAX_MARGIN_SECONDS, grace * _MARGIN_PART)
+                self.drain_until = clock.monotonic() + grace - margin
+            self.stopping = how
+        self.wake()
+        self.rouse()
+
+    def wake(self) -> None:
+        """Make `wake_fd` readable."""
+        os.eventfd_write(self.wake_fd, 1)
+
+    def calm(self) -> None:
+        """Take in that `wake_fd` was readable."""
+        try:
+            os.eventfd_read(self.wake_fd)
+        except BlockingIOError:  # somebody else did
+            return
+
+    def handle_signals(self) -> None:
+        """TERM retires, QUIT stops, USR1 reopens logs. Only the main thread may call it.
+
+        A handler of Python's runs between two instructions of the main thread, which `wake_fd`
+        brings out of its poll.
+        """
+        signal.signal(signal.SIGTERM, lambda *_: self.stop(Stopping.RETIRE))
+        signal.signal(signal.SIGQUIT, lambda *_: self.stop(Stopping.STOP))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, lambda *_: self._reopen())
+
+    def _reopen(self) -> None:
+        for call in self.on_reopen:
+            call()
