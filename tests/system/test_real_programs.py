@@ -129,7 +129,9 @@ def test_nginx_is_deployed_without_a_lost_request(sengu: Sengu, free_path: Path,
     configuration.write_text(NGINX_CONFIGURATION.format(port=port, version="one"))
     args = (
         *("--ready", "http:/", "--attempts", "1", "--port", f"127.0.0.1:{port}"),
-        *("--signal-on-hup", "QUIT", "--signal-on-term", "QUIT", "--", str(wrapper)),
+        *("--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"),
+        # nginx may miss a signal that comes just before it waits; then it is killed.
+        *("--grace", "5", "--", str(wrapper)),
     )
     instance = sengu.start(*args).wait_ready()
     with Load(("127.0.0.1", port)) as load:
