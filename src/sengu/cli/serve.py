@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sengu.cli.become import launch_server
 from sengu.cli.exits import Exit
@@ -50,12 +51,23 @@ def serve(target: str | None, **given: Any) -> int:
     return launch_server(launch, in_background=values[common.DAEMONIZE])
 
 
+def _complete_target(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Applications in the directory, for shells."""
+    from sengu.cli.targets import find_targets  # no server needs it
+
+    return [CompletionItem(name) for name in find_targets(ctx.params.get("dir") or ".", incomplete)]
+
+
 command = Verb(
     "serve",
     callback=serve,
     help=serve.__doc__,
     params=[
-        click.Argument(["target"], required=False, metavar="TARGET"),
+        click.Argument(
+            ["target"], required=False, metavar="TARGET", shell_complete=_complete_target
+        ),
         *map(setting_option, known.SETTINGS),
     ],
     examples=_EXAMPLES,

@@ -14,7 +14,8 @@ from sengu.control.api import Status, WorkerStatus
 from sengu.control.client import ControlClient
 from sengu.model.observed import Outcome
 
-_HEADINGS = ("SERVICE", "GENERATION", "SLOT", "PID", "STATE", "UPTIME", "RESTARTS", "NOTE")
+_HEADINGS = ("SERVICE", "GENERATION", "SLOT", "PID", "STATE", "UPTIME", "RESTARTS")
+_HEADINGS_OF_APPLICATIONS = ("REQUESTS", "BUSY", "CONNECTIONS", "DOING")
 
 
 @click.command(
@@ -39,8 +40,15 @@ def command(client: ControlClient, as_json: bool) -> int:
     click.echo("\n".join(_summary(status, time.time())))
     if status.workers:
         click.echo()
-        click.echo(table(_HEADINGS, [_row(status.name, worker) for worker in status.workers]))
+        click.echo(_workers(status))
     return Exit.OK
+
+
+def _workers(status: Status) -> str:
+    """The table; with counts of requests when any worker tells of them."""
+    counts = any(worker.requests is not None for worker in status.workers)
+    headings = (*_HEADINGS, *(_HEADINGS_OF_APPLICATIONS if counts else ()), "NOTE")
+    return table(headings, [_row(status.name, worker, counts) for worker in status.workers])
 
 
 def _summary(status: Status, now: float) -> list[str]:
@@ -76,7 +84,7 @@ def _summary(status: Status, now: float) -> list[str]:
     return lines
 
 
-def _row(service: str, worker: WorkerStatus) -> tuple[str, ...]:
+def _row(service: str, worker: WorkerStatus, counts: bool) -> tuple[str, ...]:
     return (
         service,
         str(worker.generation),
@@ -85,8 +93,15 @@ def _row(service: str, worker: WorkerStatus) -> tuple[str, ...]:
         worker.state.value,
         "-" if worker.uptime_seconds is None else duration(worker.uptime_seconds),
         str(worker.restarts),
+        *(_counts(worker) if counts else ()),
         _note(worker),
     )
+
+
+def _counts(worker: WorkerStatus) -> tuple[str, ...]:
+    numbers = (worker.requests, worker.busy, worker.connections)
+    known = ["-" if number is None else str(number) for number in numbers]
+    return (*known, printable(worker.doing) or "-")
 
 
 def _note(worker: WorkerStatus) -> str:
