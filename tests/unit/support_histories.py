@@ -7,6 +7,7 @@ import msgspec
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from sengu.model.application import Application
 from sengu.model.service import (
     BootPolicy,
     Pacing,
@@ -33,14 +34,18 @@ from tests.unit.support_steps import (
     Die,
     Fate,
     Heal,
+    Loading,
+    LoseForkServers,
     Next,
     Pace,
     RefuseForks,
     SpoilGenerations,
     Stall,
     Step,
+    Stick,
     Wait,
     Wake,
+    WearOut,
     adjust,
     hup,
     scale,
@@ -75,6 +80,7 @@ _specs = st.builds(
     | st.builds(Rolling, max_surge=st.integers(1, 3), max_unavailable=st.just(0))
     | st.builds(Rolling, max_surge=st.integers(0, 3), max_unavailable=st.integers(1, 2)),
     watchdog_seconds=st.sampled_from([None, 10.0]),
+    application=st.sampled_from([None, Application(engine="fake", target="fake:app")]),
 )
 
 _fates = st.sampled_from(
@@ -98,6 +104,7 @@ _fault: st.SearchStrategy[Step] = st.one_of(
     st.builds(Next, _fates, st.integers(1, 20)),
     st.builds(RefuseForks, st.integers(1, 6)),
     st.builds(SpoilGenerations, st.integers(1, 2)),
+    st.builds(Loading, _maybe_seconds, st.booleans(), st.integers(1, 3)),
     st.builds(Pace, _pacings),
 )
 _wish: st.SearchStrategy[Step] = st.one_of(
@@ -106,6 +113,9 @@ _wish: st.SearchStrategy[Step] = st.one_of(
     st.builds(adjust, st.sampled_from([1, -1])),
     st.builds(Die, st.integers(0, 11)),
     st.builds(Die, st.integers(0, 11)),
+    st.builds(WearOut, st.integers(0, 11)),
+    st.builds(Stick, st.integers(0, 11)),
+    st.just(LoseForkServers()),
     st.just(winch()),
     st.just(Heal()),
 )
@@ -120,6 +130,7 @@ _episode: st.SearchStrategy[tuple[Step, ...]] = st.one_of(
     st.tuples(_fault, _wish, _time),
     st.tuples(_fault, _fault, st.builds(hup), _time, _wish, _time),
     st.tuples(st.builds(Die, st.integers(0, 11)), st.just(Wake())),
+    st.tuples(st.just(LoseForkServers()), st.builds(Die, st.integers(0, 11)), _time),
     # The candidate and some more are well, those after them are not.
     st.tuples(
         st.builds(Next, st.just(HEALTHY), st.integers(1, 3)),

@@ -3,6 +3,7 @@
 import msgspec
 
 from sengu.model import events as ev
+from sengu.model.application import Application, Wear
 from sengu.model.service import (
     BootPolicy,
     Pacing,
@@ -29,6 +30,12 @@ def make_spec(**changes: object) -> ServiceSpec:
         restart=RestartPolicy(backoff_seconds=1.0),
     )
     return msgspec.structs.replace(spec, **changes)
+
+
+def make_application_spec(wear: Wear | None = None, **changes: object) -> ServiceSpec:
+    """The same for an application, which a fork server loads."""
+    application = Application(engine="fake", target="fake:app", wear=wear or Wear())
+    return make_spec(application=application, **changes)
 
 
 class Fate(msgspec.Struct, frozen=True):
@@ -75,6 +82,30 @@ class SpoilGenerations(msgspec.Struct, frozen=True):
     count: int
 
 
+class Loading(msgspec.Struct, frozen=True):
+    """The next `count` applications take so long to load (None: for ever), and may then fail."""
+
+    seconds: float | None
+    fails: bool = False
+    count: int = 1
+
+
+class LoseForkServers(msgspec.Struct, frozen=True):
+    """Every fork server dies, in the middle of whatever it does."""
+
+
+class WearOut(msgspec.Struct, frozen=True):
+    """A worker has served enough: number `which` of the living, counted round and round."""
+
+    which: int = 0
+
+
+class Stick(msgspec.Struct, frozen=True):
+    """A worker is stuck in a request: number `which` of the living, counted round and round."""
+
+    which: int = 0
+
+
 class Heal(msgspec.Struct, frozen=True):
     """Faults cease: processes from now on are healthy, nothing is refused, nobody is in haste."""
 
@@ -107,7 +138,22 @@ class Ask(msgspec.Struct, frozen=True):
     facts: tuple[Fact, ...]
 
 
-Step = Next | Pace | RefuseForks | SpoilGenerations | Heal | Die | Wait | Stall | Wake | Ask
+Step = (
+    Next
+    | Pace
+    | RefuseForks
+    | SpoilGenerations
+    | Loading
+    | LoseForkServers
+    | WearOut
+    | Stick
+    | Heal
+    | Die
+    | Wait
+    | Stall
+    | Wake
+    | Ask
+)
 
 
 def hup(times: int = 1) -> Ask:

@@ -40,6 +40,8 @@ def _deed(action: AnyAction, before: Observed) -> str:
             return f"{action.generation} {action.outcome}"
         case do.PrepareGeneration():
             return f"prepare {action.generation}"
+        case do.AbandonPreparation():
+            return f"abandon {action.generation}"
         case do.RetireGeneration():
             return f"retire {action.generation}"
         case do.RequestDeploy():
@@ -88,6 +90,14 @@ def chosen_stops(world: World) -> Iterator[tuple[Change, do.StopWorker, Worker]]
         action = change.action
         if isinstance(action, do.StopWorker) and not action.failed and not change.before.stop:
             yield change, action, change.before.workers[action.worker]
+
+
+def has_ready_successor(observed: Observed, worker: Worker) -> bool:
+    """Whether it is worn, and a later worker of its slot and generation is ready."""
+    return bool(worker.worn) and any(
+        other.slot == worker.slot and other.id > worker.id and other.phase is Phase.READY
+        for other in observed.workers_of(worker.generation)
+    )
 
 
 def ready_slots(observed: Observed, generation: int) -> set[int]:

@@ -25,20 +25,25 @@ from tests.unit.support_steps import (
     Die,
     Fate,
     Heal,
+    Loading,
+    LoseForkServers,
     Next,
     Pace,
     RefuseForks,
     SpoilGenerations,
     Stall,
     Step,
+    Stick,
     Wait,
     Wake,
+    WearOut,
 )
 
 _START = 1000.0
 _MAX_ROUNDS = 10_000
 
-Doing = ev.WorkerReady | ev.WorkerBeat | ev.WorkerExited
+Doing = ev.WorkerStarted | ev.WorkerReady | ev.WorkerBeat | ev.WorkerExited
+Loaded = ev.GenerationPrepared | ev.GenerationFailed
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -78,7 +83,9 @@ class World:
         self._causes: dict[int, AnyAction] = {}
         self._actions = 0  # since time has passed
         self._processes: dict[int, _Process] = {}
-        self._timetable: list[tuple[float, int, Doing]] = []
+        self._timetable: list[tuple[float, int, Doing | Loaded]] = []
+        self._loads: deque[Loading] = deque()
+        self._fork_servers: set[int] = set()  # by generation, those that load included
         self._scheduled = 0
         self._pacing = Pacing()
         self._fates: deque[Fate] = deque()
@@ -102,7 +109,7 @@ class World:
             self._note(step)
             self._take(step)
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Step) -> None:  # noqa: PLR0912
         end = self.now
         facts: tuple[Fact, ...] = ()
         match step:
@@ -114,8 +121,17 @@ class World:
                 self._refusals += step.count
             case SpoilGenerations():
                 self._spoiled += step.count
+            case Loading():
+                self._loads.extend([step] * step.count)
+            case LoseForkServers():
+                facts = self._lose_fork_servers()
+            case WearOut():
+                facts = tuple(ev.WorkerWorn(w, "enough") for w in self._living(step.which))
+            case Stick():
+                facts = tuple(ev.WorkerOverdue(w, "GET /stuck") for w in self._living(step.which))
             case Heal():
                 self._fates.clear()
+                self._loads.clear()
                 self._refusals = self._spoiled = 0
                 self._pacing = Pacing()
             case Die():
@@ -135,9 +151,24 @@ class World:
         self._pass_time_to(end)
 
     def _die(self, which: int) -> None:
+        for worker in self._living(which):
+            self._will_exit(worker, 0.0, "signal KILL")
+
+    def _living(self, which: int) -> list[int]:
+        """The living worker of that number, if anybody lives."""
         living = sorted(self._processes)
-        if living:
-            self._will_exit(living[which % len(living)], 0.0, "signal KILL")
+        return [living[which % len(living)]] if living else []
+
+    def _lose_fork_servers(self) -> tuple[Fact, ...]:
+        facts: list[Fact] = []
+        for number in sorted(self._fork_servers):
+            generation = self.observed.generations.get(number)
+            if generation is not None and generation.prepared:
+                facts.append(ev.GenerationLost(number, "signal KILL"))
+            elif generation is not None:
+                facts.append(ev.GenerationFailed(number, "signal KILL while loading"))
+        self._fork_servers.clear()
+        return tuple(facts)
 
     def story(self) -> str:
         """The record, for people."""
@@ -205,7 +236,11 @@ class World:
                 return ev.DeployRequested(action.by)
             case do.PrepareGeneration():
                 return self._prepare(action.generation)
+            case do.AbandonPreparation():
+                self._fork_servers.discard(action.generation)
+                return ev.GenerationFailed(action.generation, action.reason)
             case do.RetireGeneration():
+                self._fork_servers.discard(action.generation)
                 return ev.GenerationRetired(action.generation)
             case do.StartWorker():
                 return self._start(action)
@@ -230,7 +265,16 @@ class World:
         if self._spoiled:
             self._spoiled -= 1
             return ev.GenerationFailed(generation, "cannot read env: no such directory")
-        return ev.GenerationPrepared(generation, self._pacing)
+        if self.spec.application is None:
+            return ev.GenerationPrepared(generation, self._pacing)
+        self._fork_servers.add(generation)
+        load = self._loads.popleft() if self._loads else Loading(0.0)
+        if load.seconds is not None:
+            loaded: Loaded = ev.GenerationPrepared(generation, self._pacing)
+            if load.fails:
+                loaded = ev.GenerationFailed(generation, "ImportError", "traceback")
+            self._will(load.seconds, loaded)
+        return ev.GenerationPreparing(generation, self._pacing)
 
     def _start(self, action: do.StartWorker) -> Fact:
         if self._refusals:
@@ -238,6 +282,14 @@ class World:
             return ev.StartFailed(action.generation, action.slot, "cannot start a process")
         worker = action.worker
         assert worker not in self._processes
+        started = ev.WorkerStarted(
+            worker, action.generation, action.slot, 100 + worker, action.reason
+        )
+        requested = None
+        if self.spec.application is not None:
+            assert action.generation in self._fork_servers, "nobody is there to fork"
+            requested = ev.WorkerRequested(worker, action.generation, action.slot, action.reason)
+            self._will(0.0, started)
         fate = self._fates.popleft() if self._fates else HEALTHY
         self._processes[worker] = _Process(fate, self.now)
         says_so = not isinstance(self.spec.boot.readiness, ReadyAfterDelay)
@@ -246,8 +298,7 @@ class World:
         if fate.dies_after is not None:
             self._will_exit(worker, fate.dies_after, "exit status 1")
         self._will_beat(worker)
-        pid = 100 + worker
-        return ev.WorkerStarted(worker, action.generation, action.slot, pid, action.reason)
+        return requested or started
 
     def _stop(self, action: do.StopWorker) -> Fact:
         fate = self._processes[action.worker].fate
@@ -263,6 +314,10 @@ class World:
         """What processes have done up to now, in its order."""
         while self._timetable and self._timetable[0][0] <= self.now:
             fact = heapq.heappop(self._timetable)[2]
+            if isinstance(fact, Loaded):
+                if fact.generation in self._fork_servers:
+                    yield fact
+                continue
             if fact.worker not in self._processes:
                 continue
             if isinstance(fact, ev.WorkerBeat):
@@ -271,7 +326,7 @@ class World:
                 del self._processes[fact.worker]
             yield fact
 
-    def _will(self, seconds: float, fact: Doing) -> None:
+    def _will(self, seconds: float, fact: Doing | Loaded) -> None:
         self._scheduled += 1  # keeps facts of one moment in their order
         heapq.heappush(self._timetable, (self.now + seconds, self._scheduled, fact))
 

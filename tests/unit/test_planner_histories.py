@@ -14,7 +14,13 @@ from sengu.model.service import Rolling, ServiceSpec
 from sengu.planner import plan
 from tests.unit.support_histories import in_every_history
 from tests.unit.support_steps import Heal, Wait, hup, make_spec, stop
-from tests.unit.support_views import changes, chosen_stops, quiet_moments, ready_slots
+from tests.unit.support_views import (
+    changes,
+    chosen_stops,
+    has_ready_successor,
+    quiet_moments,
+    ready_slots,
+)
 from tests.unit.support_world import Change, Quiet, World
 
 
@@ -39,6 +45,8 @@ def test_a_ready_worker_is_given_up_only_while_enough_others_are_ready(world: Wo
 def test_no_old_worker_is_stopped_for_a_deploy_before_a_new_one_is_ready(world: World) -> None:
     for change, action, worker in chosen_stops(world):
         before = change.before
+        if has_ready_successor(before, worker):
+            continue
         if worker.generation == before.current and worker.slot < before.wanted:
             assert isinstance(world.spec.strategy, Rolling), action
             assert before.deploy is not None, action
@@ -53,6 +61,8 @@ def test_rolling_without_unavailable_stops_only_old_workers_whose_successor_is_r
         return
     for change, action, worker in chosen_stops(world):
         before = change.before
+        if has_ready_successor(before, worker):
+            continue
         if worker.generation == before.current and worker.slot < before.wanted:
             assert before.deploy is not None
             assert worker.slot in ready_slots(before, before.deploy.generation), action
@@ -65,9 +75,25 @@ def test_a_ready_worker_of_the_serving_generation_is_not_stopped_for_the_crashes
     for change, action, worker in chosen_stops(world):
         before = change.before
         serves = worker.generation == before.current and worker.slot < before.wanted
-        if worker.phase is Phase.READY and serves:
+        if worker.phase is Phase.READY and serves and not has_ready_successor(before, worker):
             assert before.deploy is not None, action
             assert action.reason == f"rolling to generation {before.deploy.generation}"
+
+
+@in_every_history
+def test_worn_workers_are_replaced_one_at_a_time(world: World) -> None:
+    for line in quiet_moments(world):
+        observed = line.observed
+        live = [worker for worker in observed.workers_of(observed.current) if worker.is_wanted]
+        slots = [worker.slot for worker in live if worker.slot < observed.wanted]
+        assert len(slots) - len(set(slots)) <= 1, live
+
+
+@in_every_history
+def test_no_worker_is_started_before_its_generation_is_prepared(world: World) -> None:
+    for change in changes(world):
+        if isinstance(change.action, do.StartWorker):
+            assert change.before.generations[change.action.generation].prepared, change.action
 
 
 # --- a crash loop is throttled ---

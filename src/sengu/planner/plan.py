@@ -20,7 +20,7 @@ class Plan(msgspec.Struct, frozen=True):
     wake_at: float | None
 
 
-_RUNNING = (liveness.plan, deploy.plan, populate.plan, recycle.plan, retire.plan)
+_RUNNING = (liveness.plan, deploy.plan, populate.plan, retire.plan, recycle.plan)
 _STOPPING = (liveness.plan, shutdown.plan)
 
 

@@ -126,16 +126,14 @@ class Crew:
         """KILL the worker and everything in its process group."""
         member = self._members[worker]
         member.stop_signal = signal.SIGKILL
-        if member.process is None:
-            exited = ev.WorkerExited(worker, "no process")
-            member.notify.close()
-        else:
+        if member.process is not None:
             self._children.kill_group(member.process)
-            if member.exited is None:
-                return
-            exited = member.exited
-        # After this has been told, as it is for any other.
-        self._loop.call_at(self._loop.now(), lambda: self._forget(exited))
+        # That it is gone is told after this has been, as it is for those who die of it.
+        exited = member.exited
+        if exited is not None:
+            self._loop.call_at(self._loop.now(), lambda: self._forget(exited))
+        elif member.process is None:
+            self._loop.call_at(self._loop.now(), lambda: self._give_up(worker))
 
     def close(self) -> None:
         """The service has ended; so does what crashed workers have left behind."""
@@ -158,6 +156,14 @@ class Crew:
         for worker, member in self._members.items():
             if member.process is not None and member.exited is None and not member.stop_signal:
                 yield worker
+
+    def _give_up(self, worker: int) -> None:
+        """Do not wait for the birth of a worker any longer."""
+        member = self._members.get(worker)
+        if member is not None and member.process is not None:  # it has just come
+            self._children.kill_group(member.process)
+        else:
+            self.not_born(worker, "its fork server did not make it in time")
 
     def _watch(self, member: Member, process: Process) -> None:
         """Take the new process in. Raises OSError when the kernel will not watch any more."""
