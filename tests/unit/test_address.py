@@ -1,9 +1,9 @@
-"""How addresses are spelled, as Server::Starter spells them."""
+"""How addresses are spelled: as Server::Starter spells them, and those of web applications."""
 
 import pytest
 
 from sengu.errors import UsageError
-from sengu.model.address import InetAddress, parse_port
+from sengu.model.address import Address, InetAddress, UnixAddress, parse_listen, parse_port
 
 
 @pytest.mark.parametrize("text", ["::1:8080", "[::1]:8080", "[ ::1 ]:8080"])
@@ -23,3 +23,25 @@ def test_what_has_colons_and_is_no_ipv6_address_is_refused(text: str) -> None:
 def test_what_is_no_port_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="write one of"):
         parse_port(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("8000", InetAddress("0.0.0.0", 8000)),
+        (":8000", InetAddress("0.0.0.0", 8000)),
+        ("localhost:8000", InetAddress("localhost", 8000)),
+        ("[::]:80", InetAddress("::", 80, ipv6=True)),
+        ("unix:/run/app.sock", UnixAddress("/run/app.sock")),
+        ("unix:app.sock", UnixAddress("app.sock")),
+        ("unix:@name", UnixAddress("@name")),
+    ],
+)
+def test_an_address_to_listen_on_is_tcp_or_a_unix_socket(text: str, address: Address) -> None:
+    assert parse_listen(text).address == address
+
+
+@pytest.mark.parametrize("text", ["", ":", "::8000", "unix", "unix:@", "/run/x", "@x", "a/b:80"])
+def test_what_cannot_be_listened_on_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"write|name the socket file"):
+        parse_listen(text)

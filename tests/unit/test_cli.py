@@ -247,6 +247,26 @@ def test_status_is_a_table_with_what_is_wrong(web: FakeInstance, capfd: Capture)
     assert out.endswith("again in 4.0 s; \\x1b[31m; last failure: exit status 1\n")
 
 
+def test_status_counts_requests_when_workers_tell_of_them(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    busy = worker(0, 4, requests=12, busy=1, connections=3, doing="GET /\x1bslow for 3.1 s")
+    new = worker(1, 4, "starting", requests=None)
+    web.statuses = [make_status(workers=(busy, new))]
+    assert run(["status"]) == 0
+    *_, headings, first, second = capfd.readouterr().out.splitlines()
+    assert headings.split()[-5:] == ["REQUESTS", "BUSY", "CONNECTIONS", "DOING", "NOTE"]
+    assert first.split()[8:] == ["12", "1", "3", "GET", "/\\x1bslow", "for", "3.1", "s"]
+    assert second.split()[8:] == ["-", "-", "-", "-"]
+
+
+def test_status_of_other_programs_has_nothing_of_requests(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    assert run(["status"]) == 0
+    assert "REQUESTS" not in capfd.readouterr().out
+
+
 def test_status_says_how_long_a_worker_has_left_to_stop(web: FakeInstance, capfd: Capture) -> None:
     web.statuses = [make_status(workers=(worker(0, 4, "stopping", kill_in_seconds=12.0),))]
     assert run(["status"]) == 0
@@ -443,7 +463,18 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     assert out == ""
 
 
-VERBS = ["serve", "start", "reload", "status", "scale", "stop", "events", "ls", "demo", "completion"]
+VERBS = [
+    "serve",
+    "start",
+    "reload",
+    "status",
+    "scale",
+    "stop",
+    "events",
+    "ls",
+    "demo",
+    "completion",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -472,7 +503,7 @@ def in_a_new_process(code: str, **environ: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("verb", ["status", "reload", "ls", "start"])
+@pytest.mark.parametrize("verb", ["status", "reload", "ls", "start", "serve"])
 def test_a_verb_loads_nothing_that_it_does_not_need(verb: str) -> None:
     code = (
         "import sys; from sengu.cli.main import run; run(sys.argv[1:] or "
@@ -483,10 +514,10 @@ def test_a_verb_loads_nothing_that_it_does_not_need(verb: str) -> None:
     assert "rich" not in loaded
     assert "sengu.demo.main" not in loaded
     assert not [name for name in loaded if name.startswith("sengu.server")]
-    if verb == "start":
-        assert "http.client" not in loaded
+    if verb in ("start", "serve"):
+        assert not {"http.client", "ssl"}.intersection(loaded)
     else:
-        assert "sengu.config.assemble" not in loaded
+        assert "sengu.config.launch" not in loaded
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -506,6 +537,9 @@ def test_the_completion_script_is_for_the_shell(shell: str, capfd: Capture) -> N
         ("sengu start --port 80 -- ./x", {"file,./x"}),
         ("sengu start python3 x", {"file,x"}),
         ("sengu reload --control /x", {"file,/x"}),
+        ("sengu serve --interface a", {"plain,auto", "plain,asgi"}),
+        ("sengu serve --trusted-proxy u", {"plain,unix"}),
+        ("sengu serve --reload-dir x", {"dir,x"}),
     ],
 )
 def test_shells_complete(words: str, found: set[str]) -> None:

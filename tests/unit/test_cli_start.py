@@ -4,15 +4,15 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sengu.cli import pidfile
 from sengu.cli.main import run
-from sengu.config.boot import Boot, unseal
 from sengu.config.instance import RunPlaces
+from tests.unit.support_executed import Executed, execute
 
 Capture = pytest.CaptureFixture[str]
 
@@ -26,33 +26,10 @@ def place(free_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return free_path
 
 
-class Executed(Exception):
-    """Takes the place of the server."""
-
-    def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
-        super().__init__()
-        self.arguments = arguments
-        self.environ = environ
-
-    @property
-    def boot(self) -> Boot:
-        return unseal(int(self.arguments[4]))
-
-
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Executed]:
     """Runs `sengu start` up to where it would execute the server."""
-
-    def execve(_path: str, arguments: list[str], environ: Mapping[str, str]) -> None:
-        raise Executed(arguments, environ)
-
-    def start(*args: str) -> Executed:
-        with pytest.raises(Executed) as raised:
-            run(["start", *args])
-        return raised.value
-
-    monkeypatch.setattr(os, "execve", execve)
-    return start
+    return lambda *args: execute(monkeypatch, "start", *args)
 
 
 def test_start_executes_the_server_in_this_process(start: Callable[..., Executed]) -> None:

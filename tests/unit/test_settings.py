@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from sengu.config import kinds
+from sengu.config import kinds, web_kinds
 from sengu.config.envdir import read_envdir
 from sengu.config.pacing import pacing_from
-from sengu.config.setting import parse_values
+from sengu.config.setting import Group, Setting, parse_values
+from sengu.config.settings import common, serve
 from sengu.config.settings.common import INTERVAL
 from sengu.config.settings.start import PORT, SETTINGS
 from sengu.errors import UsageError
@@ -22,18 +23,32 @@ PEER_OPTIONS = {
 }  # fmt: skip
 
 
-def test_each_setting_is_declared_once() -> None:
-    names = [setting.name for setting in SETTINGS]
-    assert len(names) == len(set(names))
+@pytest.mark.parametrize("settings", [SETTINGS, serve.SETTINGS], ids=["start", "serve"])
+def test_each_setting_is_declared_once(settings: tuple[Setting[Any], ...]) -> None:
+    spellings = [spelling for setting in settings for spelling in setting.spellings]
+    assert len(spellings) == len(set(spellings))
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, serve.SETTINGS], ids=["start", "serve"])
+def test_settings_stand_group_by_group(settings: tuple[Setting[Any], ...]) -> None:
+    groups = [setting.group for setting in settings]
+    assert groups == sorted(groups, key=list(Group).index)
+
+
+def test_both_verbs_have_what_is_common() -> None:
+    assert set(common.SETTINGS) == set(SETTINGS) & set(serve.SETTINGS)
 
 
 def test_all_settings_of_the_peer_are_there() -> None:
     assert {setting.name for setting in SETTINGS} >= PEER_OPTIONS
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+ALL = {setting.name: setting for setting in (*SETTINGS, *serve.SETTINGS)}.values()
+
+
+@pytest.mark.parametrize("setting", ALL, ids=lambda setting: setting.name)
 def test_help_is_sentences(setting: Any) -> None:
-    assert setting.help[0].isupper() or setting.help.startswith(("surge:", "rolling:"))
+    assert setting.help[0].isupper() or setting.help.startswith(("surge:", "rolling:", "common"))
     assert setting.help.endswith(".")
 
 
@@ -83,6 +98,38 @@ def test_readiness_reads(text: str, readiness: object) -> None:
     assert kinds.parse_readiness("--ready", text) == readiness
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8190", 8190), ("64k", 65536), ("10M", 10 << 20), ("1g", 1 << 30), ("1GiB", 1 << 30),
+     ("5 mb", 5 << 20), ("7b", 7)],
+)  # fmt: skip
+def test_a_size_reads(text: str, size: int) -> None:
+    assert web_kinds.parse_size("--max-rss", text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "part"), [("0", 0.0), ("10", 0.1), ("10%", 0.1), (" 25 % ", 0.25)]
+)
+def test_a_percentage_reads(text: str, part: float) -> None:
+    assert web_kinds.parse_percent("--jitter", text) == part
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [("127.0.0.1", "127.0.0.1/32"), ("10.0.0.0/8", "10.0.0.0/8"), ("::1", "::1/128"),
+     ("0.0.0.0/0", "0.0.0.0/0"), ("unix", "unix")],
+)  # fmt: skip
+def test_a_proxy_reads(text: str, network: str) -> None:
+    assert web_kinds.parse_proxy("--trusted-proxy", text) == network
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"), [("/", ""), ("/app", "/app"), ("/app/", "/app"), ("/a/b%20c", "/a/b%20c")]
+)
+def test_a_prefix_reads(text: str, prefix: str) -> None:
+    assert web_kinds.parse_prefix("--root-path", text) == prefix
+
+
 BAD_VALUES = [
     ("interval", "", "not a duration"),
     ("interval", "soon", "write 5, 0.5, 500ms, 2m or 1h"),
@@ -122,10 +169,55 @@ BAD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "hint"), BAD_VALUES)
-def test_a_bad_value_is_named_with_a_way_out(name: str, text: str, hint: str) -> None:
+BAD_VALUES_OF_APPLICATIONS = [
+    ("listen", "8000=4", "which are for sengu start"),
+    ("listen", "u53", "which are for sengu start"),
+    ("listen", "/run/app.sock", "write unix:/run/app.sock"),
+    ("listen", "unix:", "name the socket file"),
+    ("listen", "http://localhost:8000", "write one of: 8000"),
+    ("listen", "localhost", "write one of: 8000"),
+    ("listen", "80000", "65535"),
+    ("interface", "rack", "write auto, wsgi or asgi"),
+    ("signals", "puma", "write default or unicorn"),
+    ("access-log-format", "xml", "write common, combined or json"),
+    ("threads", "0", "from 1 to 1000"),
+    ("root-path", "app", "write one as in /app"),
+    ("root-path", "/a b", "write one as in /app"),
+    ("root-path", "/a?b", "write one as in /app"),
+    ("hooks", "app/hooks.py", "write the module's: app.hooks"),
+    ("hooks", "hooks.py", "write the module's: hooks"),
+    ("hooks", "a b", "as in package.module"),
+    ("timeout", "-1", "not a duration"),
+    ("keep-alive", "x", "not a duration"),
+    ("header-timeout", "0", "more than 0"),
+    ("limit-body", "0", "1 byte or more"),
+    ("limit-body", "10x", "write 8190, 64k, 10m or 1g"),
+    ("limit-body", "9" * 400, "write 8190"),
+    ("max-rss", "999999999999g", "no size to work with"),
+    ("max-requests", "0", "from 1 to"),
+    ("jitter", "95", "from 0 to 90"),
+    ("jitter", "0.1", "from 0 to 90"),
+    ("trusted-proxy", "10.0.0.1/8", "did you mean 10.0.0.0/8?"),
+    ("trusted-proxy", "*", "write one as in 127.0.0.1"),
+    ("trusted-proxy", "proxy.local", "write one as in 127.0.0.1"),
+    ("user", "a b", "neither a name nor a number"),
+    ("user", "", "neither a name nor a number"),
+    ("group", "4294967295", "the highest there can be"),
+    ("umask", "9", "octal"),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "text", "hint"),
+    [(SETTINGS, *row) for row in BAD_VALUES]
+    + [(serve.SETTINGS, *row) for row in BAD_VALUES_OF_APPLICATIONS],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_a_bad_value_is_named_with_a_way_out(
+    settings: tuple[Setting[Any], ...], name: str, text: str, hint: str
+) -> None:
     with pytest.raises(UsageError) as raised:
-        parse_values(SETTINGS, {name: [text]})
+        parse_values(settings, {name: [text]})
     message = str(raised.value)
     assert f"--{name}" in message
     assert hint in message

@@ -14,6 +14,7 @@ _UNIT_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _MAX_SIZE_BYTES = 1 << 50
 _MAX_THREADS = 1000
 _MAX_PERCENT = 90
+_MAX_ID = (1 << 32) - 2  # the last number means none (credentials(7))
 
 
 def parse_size(label: str, text: str) -> int:
@@ -78,6 +79,8 @@ def parse_account(label: str, text: str) -> str:
     """A user's or a group's name or number; whether there is one is another question."""
     if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.@$\\-]*", text):
         raise UsageError(f"{label} {text!r} is neither a name nor a number; give one of them")
+    if text.isdecimal() and int(text[:20]) > _MAX_ID:
+        raise UsageError(f"{label} {text!r} is above {_MAX_ID}, the highest there can be")
     return text
 
 
