@@ -454,7 +454,7 @@ def test_a_slip_in_a_name_is_recognised(options: Options, hint: str) -> None:
 def test_only_root_can_become_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 33)
     monkeypatch.setattr(os, "getegid", lambda: 34)
-    assert application_of({"user": "www-data"}).privileges.uid == 33
+    assert application_of({"user": "www-data", "umask": "7"}).privileges == Privileges(umask=7)
     with pytest.raises(UsageError, match="--user needs root, this is uid 33; start sengu as root"):
         build({"user": "1000", "group": "34"})
     with pytest.raises(UsageError, match="--group needs root"):

@@ -26,7 +26,9 @@ def resolve_privileges(values: Values) -> Privileges:
         return Privileges(umask=umask)
     if gid is None:
         raise UsageError(f"--user {user}: no account has that number, and so no group; add --group")
-    _check_rights("--group" if user is None else "--user", uid, gid)
+    if os.geteuid() != 0:
+        _check_nothing_changes("--group" if user is None else "--user", uid, gid)
+        return Privileges(umask=umask)
     name = "" if account is None else account.pw_name
     groups = tuple(os.getgrouplist(name, gid)) if name else (gid,)
     return Privileges(uid, gid, groups, umask, name or user or "")
@@ -61,10 +63,10 @@ def _account(uid: int) -> pwd.struct_passwd | None:
         return None
 
 
-def _check_rights(flag: str, uid: int | None, gid: int) -> None:
-    """Refuse what only root can do."""
+def _check_nothing_changes(flag: str, uid: int | None, gid: int) -> None:
+    """Who is not root can only remain who they are."""
     ours = os.geteuid()
-    if ours and (uid not in (None, ours) or gid != os.getegid()):
+    if uid not in (None, ours) or gid != os.getegid():
         raise UsageError(
             f"{flag} needs root, this is uid {ours}; start sengu as root, or leave {flag} out"
         )
