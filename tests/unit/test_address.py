@@ -41,7 +41,9 @@ def test_an_address_to_listen_on_is_tcp_or_a_unix_socket(text: str, address: Add
     assert parse_listen(text).address == address
 
 
-@pytest.mark.parametrize("text", ["", ":", "::8000", "unix", "unix:@", "/run/x", "@x", "a/b:80"])
+@pytest.mark.parametrize(
+    "text", ["", ":", "::8000", "unix", "unix:@", "/run/x", "@x", "a/b:80", "*:80"]
+)
 def test_what_cannot_be_listened_on_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"write|name the socket file"):
         parse_listen(text)

@@ -251,13 +251,15 @@ def test_status_counts_requests_when_workers_tell_of_them(
     web: FakeInstance, capfd: Capture
 ) -> None:
     busy = worker(0, 4, requests=12, busy=1, connections=3, doing="GET /\x1bslow for 3.1 s")
-    new = worker(1, 4, "starting", requests=None)
-    web.statuses = [make_status(workers=(busy, new))]
+    idle = worker(1, 4, requests=7, busy=0, connections=0)
+    new = worker(2, 4, "starting")
+    web.statuses = [make_status(workers=(busy, idle, new))]
     assert run(["status"]) == 0
-    *_, headings, first, second = capfd.readouterr().out.splitlines()
+    *_, headings, first, second, third = capfd.readouterr().out.splitlines()
     assert headings.split()[-5:] == ["REQUESTS", "BUSY", "CONNECTIONS", "DOING", "NOTE"]
     assert first.split()[8:] == ["12", "1", "3", "GET", "/\\x1bslow", "for", "3.1", "s"]
-    assert second.split()[8:] == ["-", "-", "-", "-"]
+    assert second.split()[8:] == ["7", "0", "0", "idle"]
+    assert third.split()[8:] == ["-", "-", "-", "-"]
 
 
 def test_status_of_other_programs_has_nothing_of_requests(

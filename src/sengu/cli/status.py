@@ -101,7 +101,7 @@ def _row(service: str, worker: WorkerStatus, counts: bool) -> tuple[str, ...]:
 def _counts(worker: WorkerStatus) -> tuple[str, ...]:
     numbers = (worker.requests, worker.busy, worker.connections)
     known = ["-" if number is None else str(number) for number in numbers]
-    return (*known, printable(worker.doing) or "-")
+    return (*known, printable(worker.doing) or ("idle" if worker.busy == 0 else "-"))
 
 
 def _note(worker: WorkerStatus) -> str:

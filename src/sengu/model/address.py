@@ -111,7 +111,7 @@ def parse_listen(text: str) -> ListenerSpec:
     if text.startswith(("/", "./", "@")):
         raise UsageError(f"--listen {text!r} is no address; for a UNIX socket write unix:{text}")
     match = _PORT.fullmatch(text.removeprefix(":")) or _HOST_PORT.fullmatch(text)
-    if match is None or "/" in text:
+    if match is None or set("/*") & set(text):
         raise UsageError(f"--listen {text!r} is no address; write one of: {_LISTEN_FORMS}")
     if match["udp"] or match["fd"]:
         raise UsageError(
