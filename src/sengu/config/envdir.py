@@ -2,7 +2,7 @@
 
 Each file is a variable and its first line the value, as Server::Starter reads it: hidden files and
 files that cannot be read are passed over, and an empty file changes nothing. Imported by
-`config.assemble`, and by the server, which reads it anew for each generation.
+`config.launch`, and by the server, which reads it anew for each generation.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Whether files can be kept where they are to be: pid file, status file, log, socket files.
 
 Looks and does not write, so that a refused start has changed nothing. A full disk is found out by
-whoever writes. Imported by `config.assemble`.
+whoever writes. Imported by config.
 """
 
 import os

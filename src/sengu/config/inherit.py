@@ -2,7 +2,7 @@
 
 Both say in the environment which descriptors they are. Another sengu says it in both ways, so the
 same socket may be named twice. Looks at the descriptors, changes none. Imported by
-`config.assemble` and `cli.become`.
+config and `cli.become`.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Instances by name: what one may be called, and where its control socket is.
 
 Light, because every verb of the command line needs it. Only names and paths: nobody is called
-here. Imported by `config.assemble` and cli.
+here. Imported by `config.launch` and cli.
 """
 
 import os

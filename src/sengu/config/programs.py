@@ -1,6 +1,6 @@
 """Whether programs can be executed: the service's command and the log's.
 
-Looks at files, starts nothing. Imported by `config.assemble`; the server uses `split_log_command`.
+Looks at files, starts nothing. Imported by config; the server uses `split_log_command`.
 """
 
 import os
