@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from sengu.cli.exits import Exit
-from sengu.cli.text import plural, say
+from sengu.cli.text import plural, printable, say
 from sengu.control.client import ControlClient
 from sengu.errors import NotRunningError, SenguError
 
@@ -72,12 +72,12 @@ def _is_ours(folder: str) -> bool:
 
 
 def _describe(paths: Sequence[str]) -> str:
-    first = os.path.relpath(min(paths))
+    first = printable(os.path.relpath(paths[0]))
     return first if len(paths) == 1 else f"{first} and {plural(len(paths) - 1, 'other file')}"
 
 
 def _changes(directories: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Source files that have changed, now and then none. Never ends."""
+    """Source files that have changed, each once and in order; now and then none. Never ends."""
     try:
         yield from _told_by_kernel(directories)
     except ImportError:
@@ -98,7 +98,7 @@ def _told_by_kernel(directories: Sequence[str]) -> Iterator[Sequence[str]]:
         rust_timeout=_LOOK_MILLISECONDS,
         yield_on_timeout=True,
     ):
-        yield [path for _change, path in batch]
+        yield sorted({path for _change, path in batch})
 
 
 def poll(directories: Sequence[str], seconds: float = _POLL_SECONDS) -> Iterator[Sequence[str]]:
