@@ -13,14 +13,16 @@ import warnings
 
 from sengu.forkserver import privileges
 from sengu.forkserver.births import Order, Ward
-from sengu.forkserver.load import Everything, load, thread_warnings
+from sengu.forkserver.load import Everything, find_engine, load, thread_warnings
 from sengu.posix import descriptors, packets
 from sengu.posix.title import Title
 from sengu.wire import forkserver as wire
 from sengu.wire import scoreboard
 from sengu.worker.engine import LoadError
 
-_MAX_DETAILS = 32_000  # characters; with its framing the message stays below a packet's size
+# With all that JSON may make of them, both stay below a packet's size.
+_MAX_PROBLEM_BYTES = 1_000
+_MAX_DETAILS_BYTES = 8_000
 
 
 def run(sock: socket.socket) -> int:
@@ -31,22 +33,24 @@ def run(sock: socket.socket) -> int:
     assert isinstance(order, wire.Load), order
     if order.version != wire.VERSION:
         return _fail(sock, LoadError(f"the server speaks version {order.version}; restart it"))
-    title = f"sengu: {order.service} fork server gen {order.generation}"
-    Title().set(f"{title}: loading {order.application.target}")
+    title = Title()
+    name = f"sengu: {order.service} fork server gen {order.generation}"
+    title.set(f"{name}: loading {order.application.target}")
     memory = mmap.mmap(passed[0], scoreboard.SIZE_BYTES)
     os.close(passed[0])
     ward = Ward(order, memoryview(memory), sock)
     try:
+        # Ours first: nothing that lies about in the working directory is taken for a part of it.
+        find_engine(order.application)
         privileges.drop(order.application.privileges)
-        # The application is found where `python FILE` would find it; nothing of ours is shadowed.
         sys.path.insert(0, os.getcwd())
         everything = _load(order)
     except LoadError as error:
         return _fail(sock, error)
     sys.stdout.flush()
     sys.stderr.flush()
+    title.set(f"{name}: {order.application.target}")
     packets.send(sock, wire.encode(wire.Loaded(thread_warnings())))
-    Title().set(f"{title}: {order.application.target}")
     while orders := _wait_for_orders(sock):
         ward.deliver(orders, everything)
     return 0
@@ -96,6 +100,9 @@ def _fail(sock: socket.socket, error: LoadError) -> int:
         # Also where its other output goes, so that the log has it at its place.
         sys.stderr.write(details if details.endswith("\n") else f"{details}\n")
         sys.stderr.flush()
-    report = wire.LoadFailed(str(error)[: _MAX_DETAILS // 8], details[-_MAX_DETAILS:])
+    report = wire.LoadFailed(
+        str(error).encode()[:_MAX_PROBLEM_BYTES].decode(errors="ignore"),
+        details.encode()[-_MAX_DETAILS_BYTES:].decode(errors="ignore"),
+    )
     packets.send(sock, wire.encode(report))
     return 1

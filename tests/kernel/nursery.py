@@ -1,0 +1,198 @@
+"""A fork server under test: the real program, with the test in the server's place.
+
+Its engine is a file that the test writes (`ENGINE`): what it shall do is written into the options.
+"""
+
+import json
+import mmap
+import os
+import select
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from sengu.model.application import Application
+from sengu.posix import packets
+from sengu.posix.title import ROOM
+from sengu.wire import forkserver as wire
+from sengu.wire import scoreboard
+from tests.processes import become_subreaper, wait_gone
+from tests.support import environment
+
+PATIENCE_SECONDS = 20.0
+
+# A worker says `born` and does what its options say, until it is to stop.
+ENGINE = """
+import json, os, select, sys, threading, time
+from sengu.worker.engine import LoadError
+
+class Loaded:
+    def __init__(self, options):
+        self.options = options
+        self.module = sys.modules[__name__]
+
+    def run(self, runtime):
+        print("born", runtime.identity.slot, len(runtime.listeners), file=sys.stderr, flush=True)
+        exec(self.options.get("run", ""), {**globals(), "runtime": runtime})
+        runtime.ready()
+        poll = select.poll()
+        poll.register(runtime.wake_fd, select.POLLIN)
+        while not runtime.stopping:
+            poll.poll()
+            runtime.calm()
+        print("stopping", runtime.stopping.name, file=sys.stderr, flush=True)
+
+def load(application):
+    options = json.loads(bytes(application.options))
+    exec(options.get("load", ""), globals())
+    return Loaded(options)
+"""
+
+
+class Baby(NamedTuple):
+    """A worker and what it writes to stderr."""
+
+    pid: int
+    pidfd: int
+    stderr: int
+
+
+class Nursery:
+    """Runs `python -m sengu.forkserver`. Use it as a context manager."""
+
+    def __init__(self, directory: Path, listeners: int = 0, **changes: Any) -> None:
+        become_subreaper()
+        (directory / "fake_engine.py").write_text(ENGINE)
+        options = changes.pop("options", {})
+        self.application = msgspec.structs.replace(
+            Application(engine="fake_engine", target="fake:app"),
+            options=msgspec.Raw(json.dumps(options).encode()),
+            **changes,
+        )
+        self.socket, theirs = packets.pair()
+        self.memory_fd = os.memfd_create("scoreboard")
+        os.ftruncate(self.memory_fd, scoreboard.SIZE_BYTES)
+        self.memory = mmap.mmap(self.memory_fd, scoreboard.SIZE_BYTES)
+        self.lifeline, self._lifeline_write = os.pipe()
+        self._listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(listeners)]
+        self._babies: list[Baby] = []
+        self._next = 1
+        self.stderr = directory / "stderr"
+        self.process = self._start(directory, theirs)
+        theirs.close()
+        self.socket.settimeout(PATIENCE_SECONDS)
+
+    def _start(self, directory: Path, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        """By way of a shell-less child that places the descriptors from 3 on."""
+        sources = [*(sock.fileno() for sock in self._listeners), self.lifeline, theirs.fileno()]
+        own = 3 + len(self._listeners)
+        variables = {"SENGU_LIFELINE_FD": str(own), "PYTHONPATH": str(directory)}
+        if self._listeners:
+            variables["LISTEN_FDS"] = str(len(self._listeners))
+        code = (
+            "import os, sys\n"
+            "sources = [int(text) for text in sys.argv[1].split(',')]\n"
+            "high = [os.dup2(fd, 900 + n) for n, fd in enumerate(sources)]\n"
+            "for n, fd in enumerate(high): os.dup2(fd, 3 + n)\n"
+            "os.closerange(3 + len(high), 999)\n"
+            f"os.execv(sys.executable, [sys.executable, '-P', '-m', 'sengu.forkserver',"
+            f" '{own + 1}', {ROOM!r}])\n"
+        )
+        with self.stderr.open("wb") as stderr:
+            return subprocess.Popen(
+                [sys.executable, "-c", code, ",".join(map(str, sources))],
+                cwd=directory,
+                env=environment(variables),
+                stdin=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=sources,
+                start_new_session=True,
+            )
+
+    def load(self) -> wire.FromForkServer:
+        """Have the application loaded; the report of it."""
+        order = wire.Load(self.application, "fake", 1)
+        packets.send(self.socket, wire.encode(order), (self.memory_fd,))
+        return self.report()[0]
+
+    def report(self) -> tuple[wire.FromForkServer, list[int]]:
+        data, descriptors = packets.receive(self.socket)
+        assert data, self.stderr.read_text()
+        return wire.decode_report(data), descriptors
+
+    def order(self, slot: int = 0, notify: str = "") -> int:
+        """Ask for a worker; returns the read end of its stderr."""
+        read_end, write_end = os.pipe()
+        line = (self._next - 1) * self.application.lanes
+        fork = wire.Fork(self._next, slot, notify, line, (2,))
+        self._next += 1
+        packets.send(self.socket, wire.encode(fork), (write_end,))
+        os.close(write_end)
+        return read_end
+
+    def fork(self, slot: int = 0, notify: str = "") -> Baby:
+        """A worker, when it is born."""
+        stderr = self.order(slot, notify)
+        report, descriptors = self.report()
+        assert isinstance(report, wire.Forked), report
+        baby = Baby(report.pid, descriptors[0], stderr)
+        self._babies.append(baby)
+        return baby
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_problem: object) -> None:
+        self.socket.close()
+        self.process.kill()
+        self.process.wait()
+        os.close(self._lifeline_write)
+        os.close(self.lifeline)
+        for baby in self._babies:
+            if not exited(baby, 0):
+                os.kill(baby.pid, 9)
+        wait_gone([baby.pid for baby in self._babies], PATIENCE_SECONDS)
+        for baby in self._babies:
+            os.close(baby.pidfd)
+            os.close(baby.stderr)
+        for sock in self._listeners:
+            sock.close()
+        self.memory.close()
+        os.close(self.memory_fd)
+
+    def cut_lifeline(self) -> None:
+        os.close(self._lifeline_write)
+        self._lifeline_write = os.dup(self.memory_fd)
+
+
+def exited(baby: Baby, seconds: float = PATIENCE_SECONDS) -> bool:
+    return bool(select.select([baby.pidfd], [], [], seconds)[0])
+
+
+def status_of(baby: Baby) -> int:
+    """Its exit status, minus the signal's number if it was one. We are its parent."""
+    assert exited(baby)
+    _, status = os.waitpid(baby.pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def read_line(fd: int) -> str:
+    """The next line of a worker's stderr; empty at its end."""
+    line = b""
+    while not line.endswith(b"\n"):
+        assert select.select([fd], [], [], PATIENCE_SECONDS)[0], f"nothing after {line!r}"
+        byte = os.read(fd, 1)
+        if not byte:
+            break
+        line += byte
+    return line.decode().rstrip("\n")
+
+
+def read_all(fd: int) -> str:
+    """What is left, to its end."""
+    with open(fd, "rb", closefd=False) as stream:
+        return stream.read().decode()

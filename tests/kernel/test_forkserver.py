@@ -1,0 +1,382 @@
+"""The fork server: loads once, forks workers that are ours, and never leaves us guessing."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sengu.model.application import Privileges
+from sengu.wire import forkserver as wire
+from sengu.worker.identity import Identity
+from tests.kernel.nursery import Nursery, exited, read_all, read_line, status_of
+from tests.support import needs_root
+
+
+@pytest.fixture
+def notify() -> Iterator[socket.socket]:
+    """A notify socket in the abstract namespace; its address is `@` and the rest of its name."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(f"\0sengu-test/{os.getpid()}/{os.urandom(8).hex()}")
+        sock.settimeout(20)
+        yield sock
+
+
+def address(notify: socket.socket) -> str:
+    name = notify.getsockname()
+    assert isinstance(name, bytes)
+    return "@" + name[1:].decode()
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def title_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+
+
+# --- loading ---
+
+
+def test_an_application_is_loaded_and_said_to_be(free_path: Path) -> None:
+    with Nursery(free_path) as nursery:
+        assert nursery.load() == wire.Loaded()
+        assert title_of(nursery.process.pid) == "sengu: fake fork server gen 1: fake:app"
+
+
+def test_an_application_that_fails_is_told_with_its_traceback_and_ends_it(free_path: Path) -> None:
+    load = {"load": "raise LoadError('no such thing', 'Traceback: because')"}
+    with Nursery(free_path, options=load) as nursery:
+        assert nursery.load() == wire.LoadFailed("no such thing", "Traceback: because")
+        assert nursery.process.wait(20) == 1
+        assert "Traceback: because" in nursery.stderr.read_text()
+
+
+@pytest.mark.parametrize("code", ["sys.exit(3)", "1/0", "raise BaseException(4)"])
+def test_whatever_an_application_raises_is_told(free_path: Path, code: str) -> None:
+    with Nursery(free_path, options={"load": code}) as nursery:
+        report = nursery.load()
+        assert isinstance(report, wire.LoadFailed)
+        assert "fake_engine.py" in report.details
+        assert nursery.process.wait(20) == 1
+
+
+def test_a_traceback_of_any_length_fits(free_path: Path) -> None:
+    load = {"load": "raise LoadError('x' * 9_999_999, '\\u20ac' * 9_999_999 + 'end')"}
+    with Nursery(free_path, options=load) as nursery:
+        report = nursery.load()
+        assert isinstance(report, wire.LoadFailed)
+        assert report.details.endswith("end")
+
+
+def test_an_engine_that_is_not_there_is_told(free_path: Path) -> None:
+    with Nursery(free_path, engine="not_there") as nursery:
+        report = nursery.load()
+        assert isinstance(report, wire.LoadFailed)
+        assert "not_there" in report.problem
+
+
+def test_hooks_that_can_not_be_imported_are_told(free_path: Path) -> None:
+    with Nursery(free_path, hooks="not_there") as nursery:
+        report = nursery.load()
+        assert isinstance(report, wire.LoadFailed)
+        assert report.problem.startswith("cannot import --hooks not_there: ModuleNotFoundError")
+
+
+def test_a_thread_that_no_fork_would_have_is_warned_of(free_path: Path) -> None:
+    load = {"load": "threading.Thread(target=time.sleep, args=(9,), name='poller', daemon=True)"}
+    load["load"] += ".start()"
+    with Nursery(free_path, options=load) as nursery:
+        report = nursery.load()
+        assert isinstance(report, wire.Loaded)
+        (warning,) = report.warnings
+        assert "'poller'" in warning
+
+
+def test_a_server_of_another_version_is_refused(free_path: Path) -> None:
+    with Nursery(free_path) as nursery:
+        order = wire.Load(nursery.application, "fake", 1, version=99)
+        nursery.socket.sendmsg(
+            [wire.encode(order)],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, nursery.memory_fd.to_bytes(4, "little"))],
+        )
+        report, _ = nursery.report()
+        assert isinstance(report, wire.LoadFailed)
+        assert "version 99" in report.problem
+
+
+# --- births ---
+
+
+def test_a_worker_is_our_child_in_a_session_of_its_own(free_path: Path) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        baby = nursery.fork(slot=7)
+        assert read_line(baby.stderr) == "born 7 0"
+        nursery.fork()  # by then the process in between has gone
+        assert parent_of(baby.pid) == os.getpid()
+        assert os.getsid(baby.pid) == baby.pid
+        assert os.getpgid(baby.pid) == baby.pid
+
+
+def test_many_are_born_at_once_each_with_its_own_output(free_path: Path) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        pipes = [nursery.order(slot) for slot in range(20)]
+        pids = set()
+        for _ in pipes:
+            report, (pidfd,) = nursery.report()
+            assert isinstance(report, wire.Forked)
+            pids.add(report.pid)
+            os.close(pidfd)
+        assert len(pids) == 20
+        assert [read_line(pipe) for pipe in pipes] == [f"born {slot} 0" for slot in range(20)]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        for pipe in pipes:  # nobody else holds the other end
+            assert read_all(pipe) == ""
+            os.close(pipe)
+
+
+def test_a_worker_says_that_it_is_ready(free_path: Path, notify: socket.socket) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        nursery.fork(notify=address(notify))
+        assert notify.recv(100) == b"READY=1"
+
+
+def test_a_worker_has_what_its_contract_names_and_nothing_else(free_path: Path) -> None:
+    with Nursery(free_path, listeners=2) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        assert read_line(baby.stderr) == "born 0 2"
+        found = {
+            int(fd): os.readlink(f"/proc/{baby.pid}/fd/{fd}")
+            for fd in os.listdir(f"/proc/{baby.pid}/fd")
+        }
+        kinds = sorted(target.partition(":")[0] for fd, target in found.items() if fd > 2)
+        # Two listeners, the lifeline, the scoreboard; the eventfds are the worker's, for itself.
+        assert kinds == ["/memfd", "anon_inode", "anon_inode", "pipe", "socket", "socket"]
+        assert all("eventfd" in t for t in found.values() if t.startswith("anon_inode"))
+
+
+def test_a_worker_knows_who_it_is(free_path: Path) -> None:
+    names = ("SENGU_SLOT", "LISTEN_PID", "LISTEN_FDS", "NOTIFY_SOCKET")
+    run = f"print(*(os.environ.get(name) for name in {names!r}), os.getpid(), file=sys.stderr)"
+    with Nursery(free_path, listeners=1, options={"run": run}) as nursery:
+        nursery.load()
+        baby = nursery.fork(slot=4, notify="@nobody")
+        read_line(baby.stderr)
+        assert read_line(baby.stderr) == f"4 {baby.pid} 1 @nobody {baby.pid}"
+
+
+def test_without_preload_each_worker_loads_for_itself(free_path: Path) -> None:
+    load = {"load": "print('loaded by', os.getpid(), file=sys.stderr)"}
+    with Nursery(free_path, preload=False, options=load) as nursery:
+        assert nursery.load() == wire.Loaded()
+        for _ in range(2):
+            baby = nursery.fork()
+            assert read_line(baby.stderr) == f"loaded by {baby.pid}"
+
+
+def test_without_preload_a_failure_is_the_workers(free_path: Path) -> None:
+    load = {"load": "raise LoadError('no such thing', 'Traceback: because\\n')"}
+    with Nursery(free_path, preload=False, options=load) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        assert status_of(baby) == 1
+        assert read_all(baby.stderr).endswith("Traceback: because\nsengu: error: no such thing\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [("1/0", 1, "ZeroDivisionError"), ("sys.exit(7)", 7, ""), ("sys.exit('why')", 1, "")],
+)
+def test_what_ends_a_worker_is_its_exit_status(
+    free_path: Path, code: str, status: int, said: str
+) -> None:
+    with Nursery(free_path, options={"run": code}) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        assert status_of(baby) == status
+        assert said in read_all(baby.stderr)
+
+
+def test_an_exit_function_of_the_application_runs_in_the_worker(free_path: Path) -> None:
+    load = {"load": "import atexit; atexit.register(print, 'goodbye', file=sys.stderr)"}
+    with Nursery(free_path, options={**load, "run": "sys.exit()"}) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        assert status_of(baby) in (0, 1)
+        assert "goodbye" in read_all(baby.stderr)
+
+
+@pytest.mark.parametrize(("number", "how"), [(signal.SIGTERM, "RETIRE"), (signal.SIGQUIT, "STOP")])
+def test_a_worker_hears_how_it_is_to_stop(
+    free_path: Path, notify: socket.socket, number: int, how: str
+) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        baby = nursery.fork(notify=address(notify))
+        notify.recv(100)
+        os.kill(baby.pid, number)
+        assert status_of(baby) == 0
+        assert f"stopping {how}" in read_all(baby.stderr)
+
+
+def test_an_aborted_worker_tells_where_it_was(free_path: Path, notify: socket.socket) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        baby = nursery.fork(notify=address(notify))
+        notify.recv(100)
+        os.kill(baby.pid, signal.SIGABRT)
+        assert status_of(baby) == -signal.SIGABRT
+        assert "fake_engine.py" in read_all(baby.stderr)
+
+
+# --- who dies ---
+
+
+def test_workers_outlive_their_fork_server(free_path: Path, notify: socket.socket) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        baby = nursery.fork(notify=address(notify))
+        notify.recv(100)
+        nursery.process.kill()
+        nursery.process.wait()
+        assert nursery.socket.recv(1) == b""
+        os.kill(baby.pid, signal.SIGTERM)
+        assert status_of(baby) == 0
+
+
+def test_a_fork_server_ends_when_the_server_is_gone(free_path: Path) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        nursery.socket.shutdown(socket.SHUT_RDWR)
+        assert nursery.process.wait(20) == 0
+
+
+def test_a_worker_ends_when_its_lifeline_is_cut(free_path: Path, notify: socket.socket) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        baby = nursery.fork(notify=address(notify))
+        notify.recv(100)
+        nursery.cut_lifeline()
+        assert status_of(baby) == 0
+
+
+def test_a_worker_that_does_not_come_back_ends_when_nobody_is_left_to_end_it(
+    free_path: Path,
+) -> None:
+    options = {"run": "print('deaf', file=sys.stderr); time.sleep(60)"}
+    with Nursery(free_path, options=options, grace_seconds=0.2) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        read_line(baby.stderr)
+        assert read_line(baby.stderr) == "deaf"
+        nursery.cut_lifeline()
+        assert status_of(baby) == 1
+        assert "fake_engine.py" in read_all(baby.stderr)
+
+
+# --- hooks ---
+
+HOOKS = """
+def before_fork(worker): told("before_fork", worker)
+def after_fork(worker): told("after_fork", worker)
+def worker_ready(worker): told("worker_ready", worker)
+def worker_exit(worker): told("worker_exit", worker)
+def told(name, worker):
+    import os, sys
+    who = "me" if worker.pid == os.getpid() else worker.pid
+    print(name, worker.service, worker.generation, worker.slot, who, file=sys.stderr, flush=True)
+"""
+
+
+def test_hooks_are_told_of_a_workers_life(free_path: Path, notify: socket.socket) -> None:
+    (free_path / "my_hooks.py").write_text(HOOKS)
+    with Nursery(free_path, hooks="my_hooks") as nursery:
+        nursery.load()
+        baby = nursery.fork(slot=3, notify=address(notify))
+        notify.recv(100)
+        os.kill(baby.pid, signal.SIGTERM)
+        assert status_of(baby) == 0
+        assert read_all(baby.stderr).splitlines() == [
+            "after_fork fake 1 3 me",
+            "born 3 0",
+            "worker_ready fake 1 3 me",
+            "stopping RETIRE",
+            "worker_exit fake 1 3 me",
+        ]
+        assert nursery.stderr.read_text() == "before_fork fake 1 3 0\n"
+
+
+def test_a_hook_that_fails_before_a_worker_is_ready_ends_it(free_path: Path) -> None:
+    (free_path / "my_hooks.py").write_text("def after_fork(worker): 1/0\n")
+    with Nursery(free_path, hooks="my_hooks") as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        assert status_of(baby) == 1
+        assert "ZeroDivisionError" in read_all(baby.stderr)
+
+
+def test_a_request_without_progress_is_told_to_its_hook(free_path: Path) -> None:
+    hook = "def request_timeout(worker, request): os.write(2, f'stuck in {request}\\n'.encode())"
+    (free_path / "my_hooks.py").write_text(f"import os\n{hook}\n")
+    head = b"GET /slow?secret HTTP/1.1\r\n"
+    run = f"runtime.board.lanes[0].begin(time.monotonic(), {head!r}); runtime.rouse()"
+    options = {"run": f"{run}; time.sleep(60)"}
+    with Nursery(
+        free_path, options=options, hooks="my_hooks", request_timeout_seconds=0.1
+    ) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        read_line(baby.stderr)
+        assert read_line(baby.stderr) == "stuck in GET /slow"
+        title = title_of(baby.pid)
+        assert title.startswith("sengu: fake worker 0 gen 1: GET /slow 0.")
+
+
+# --- privileges ---
+
+
+def test_fork_server_and_workers_become_the_user_that_is_asked_for(free_path: Path) -> None:
+    needs_root()
+    free_path.chmod(0o755)
+    run = "print(os.getresuid(), os.getresgid(), os.getgroups(), os.umask(0), file=sys.stderr)"
+    privileges = Privileges(uid=65534, gid=65533, groups=(65532,), umask=0o027, user="nobody")
+    with Nursery(free_path, options={"run": run}, privileges=privileges) as nursery:
+        assert nursery.load() == wire.Loaded()
+        baby = nursery.fork()
+        read_line(baby.stderr)
+        ids = f"{(65534,) * 3} {(65533,) * 3} [65532] {0o027}"
+        assert read_line(baby.stderr) == ids
+        assert os.stat(f"/proc/{nursery.process.pid}").st_uid in (0, 65534)
+
+
+def test_an_idle_worker_does_not_wake_up(free_path: Path, notify: socket.socket) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        baby = nursery.fork(notify=address(notify))
+        notify.recv(100)
+
+        def switches() -> int:
+            total = 0
+            for task in os.listdir(f"/proc/{baby.pid}/task"):
+                text = Path(f"/proc/{baby.pid}/task/{task}/status").read_text()
+                lines = [x for x in text.splitlines() if "voluntary_ctxt_switches" in x]
+                total += sum(int(line.split()[1]) for line in lines)
+            return total
+
+        assert not exited(baby, 0.3)  # its ticker has looked once more, and dozes
+        before = switches()
+        assert not exited(baby, 2.5)
+        assert switches() - before <= 1
+
+
+def test_an_identity_is_plain_data() -> None:
+    assert Identity("web", 1, 2).pid == 0
