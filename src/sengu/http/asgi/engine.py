@@ -1,0 +1,79 @@
+"""What the web engine makes of an ASGI application. Imported by `sengu.http.engine`.
+
+Everything heavy is imported when an `AsgiApp` is made, in the fork server, so that the workers
+share the memory; loops and threads are for the workers.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from sengu.http.access_log import Log
+from sengu.http.asgi.types import App
+from sengu.http.tls import load_context
+from sengu.model.web import WebOptions
+from sengu.worker.engine import LoadError
+from sengu.worker.runtime import Runtime
+
+
+class AsgiApp:
+    """A `sengu.worker.engine.Loaded`."""
+
+    def __init__(self, app: App, module: object, options: WebOptions) -> None:
+        """Raises LoadError."""
+        try:
+            from sengu.http.asgi.lifecycle import Lifecycle
+        except ImportError as error:
+            raise LoadError(
+                f"{options.target} is an ASGI application, and what serves those is not there "
+                f"({error}): pip install 'sengu[asgi]'"
+            ) from error
+        self.module = module
+        self._new_loop = _loop_factory()
+        tls = None if options.tls is None else load_context(options.tls)
+        self._lifecycle = Lifecycle(app, options, tls, _open_log(options))
+
+    def run(self, runtime: Runtime) -> None:
+        """In the worker: serve until it has drained. Raises LoadError when startup fails."""
+        _log_to_stderr()
+        loop = self._new_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._lifecycle.run(runtime))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # it has no wheels for every platform
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _open_log(options: WebOptions) -> Log | None:
+    if options.access_log is None:
+        return None
+    try:
+        return Log(options.access_log)
+    except OSError as error:
+        path = options.access_log.path
+        raise LoadError(
+            f"cannot open the access log {path}: {(error.strerror or '').lower()};"
+            " name a file that the worker's user may write"
+        ) from error
+
+
+def _log_to_stderr() -> None:
+    """What uvicorn's protocols report, the exceptions of the application above all, whatever the
+    application makes of its own logging."""
+    logger = logging.getLogger("uvicorn.error")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("sengu: %(message)s"))
+    logger.handlers = [handler]
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.disabled = False
