@@ -104,4 +104,5 @@ def _was_starting(worker_id: int, before: Observed) -> bool:
 
 def _worker(worker_id: int, observed: Observed) -> str:
     worker = observed.workers[worker_id]
-    return f"worker {worker.slot} of generation {worker.generation} (pid {worker.pid})"
+    pid = f" (pid {worker.pid})" if worker.pid else ""  # none before its fork server tells of it
+    return f"worker {worker.slot} of generation {worker.generation}{pid}"
