@@ -164,7 +164,7 @@ class World:
         for number in sorted(self._fork_servers):
             generation = self.observed.generations.get(number)
             if generation is not None and generation.prepared:
-                facts.append(ev.GenerationLost(number, "signal KILL"))
+                facts.append(ev.GenerationLost(number, "it ended with signal KILL"))
             elif generation is not None:
                 facts.append(ev.GenerationFailed(number, "signal KILL while loading"))
         self._fork_servers.clear()

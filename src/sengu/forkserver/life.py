@@ -87,6 +87,12 @@ def _take_identity(ward: "Ward", order: "Order") -> Identity:
 
 
 def _listeners() -> list[socket.socket]:
-    """The listeners, by the numbers that they were passed at (sd_listen_fds(3))."""
+    """The listeners, by the numbers that they were passed at (sd_listen_fds(3)).
+
+    They do not block: of all workers that are woken for a connection, one gets it.
+    """
     count = int(os.environ.get("LISTEN_FDS", "0"))
-    return [socket.socket(fileno=FIRST_PASSED_FD + number) for number in range(count)]
+    listeners = [socket.socket(fileno=FIRST_PASSED_FD + number) for number in range(count)]
+    for listener in listeners:
+        listener.setblocking(False)
+    return listeners

@@ -162,7 +162,9 @@ class Crew:
         member = self._members.get(worker)
         if member is not None and member.process is not None:  # it has just come
             self._children.kill_group(member.process)
-        else:
+        elif member is not None:
+            # The next preparation of the generation ends the fork server that hangs.
+            self.post(ev.GenerationLost(member.action.generation, "it hangs"))
             self.not_born(worker, "its fork server did not make it in time")
 
     def _watch(self, member: Member, process: Process) -> None:

@@ -194,7 +194,7 @@ class ForkServer:
         self._process.close()
         number = self._plan.generation
         if self._is_loaded:
-            self._ears.post(ev.GenerationLost(number, how))
+            self._ears.post(ev.GenerationLost(number, f"it ended with {how}"))
         elif not self._has_failed:
             problem = f"the fork server ended with {how} while it loaded the application"
             self._ears.post(ev.GenerationFailed(number, problem, self.last_words()))

@@ -46,7 +46,7 @@ def _generation(fact: Fact) -> str | None:
             return f"generation {fact.generation} cannot be prepared: {fact.problem}"
         case ev.GenerationLost():
             return (
-                f"the fork server of generation {fact.generation} ended with {fact.how}; "
+                f"the fork server of generation {fact.generation} is lost: {fact.how}; "
                 "its workers live on, and another is started when one is needed"
             )
         case ev.GenerationRetired():

@@ -38,8 +38,8 @@ class Stopping(enum.IntEnum):
 class Runtime:
     """Made by the fork server in the worker's process, before the engine runs.
 
-    `listeners` are all listening sockets, in order; they are shared with other processes, and are
-    not to be closed or changed but by their owner. `drain_until` (monotonic seconds) is when the
+    `listeners` are all listening sockets, in order, non-blocking; they are shared with other
+    processes, and not to be shut down or changed. `drain_until` (monotonic seconds) is when the
     worker has to be done, once it is stopping: a little before it would be killed.
     """
 
