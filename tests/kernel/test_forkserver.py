@@ -228,6 +228,26 @@ def test_a_worker_hears_how_it_is_to_stop(
         assert f"stopping {how}" in read_all(baby.stderr)
 
 
+def test_a_child_of_a_worker_ends_by_term_as_any_other(free_path: Path) -> None:
+    run = """
+child = os.fork()
+if child == 0:
+    print("child", file=sys.stderr, flush=True)
+    time.sleep(60)
+    os._exit(0)
+print(child, file=sys.stderr, flush=True)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr, flush=True)
+"""
+    with Nursery(free_path, options={"run": run}) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        read_line(baby.stderr)
+        lines = {read_line(baby.stderr), read_line(baby.stderr)}
+        (child,) = lines - {"child"}
+        os.kill(int(child), signal.SIGTERM)
+        assert read_line(baby.stderr) == str(-signal.SIGTERM)
+
+
 def test_an_aborted_worker_tells_where_it_was(free_path: Path, notify: socket.socket) -> None:
     with Nursery(free_path) as nursery:
         nursery.load()

@@ -109,7 +109,15 @@ class Runtime:
         signal.signal(signal.SIGQUIT, lambda *_: self.stop(Stopping.STOP))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, lambda *_: self._reopen())
+        os.register_at_fork(after_in_child=_default_signals)
 
     def _reopen(self) -> None:
         for call in self.on_reopen:
             call()
+
+
+def _default_signals() -> None:
+    """In a child that the application forks: what we hear is not meant for it, and TERM ends it."""
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
