@@ -10,6 +10,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -176,8 +177,15 @@ def exited(baby: Baby, seconds: float = PATIENCE_SECONDS) -> bool:
 def status_of(baby: Baby) -> int:
     """Its exit status, minus the signal's number if it was one. We are its parent."""
     assert exited(baby)
-    _, status = os.waitpid(baby.pid, 0)
-    return os.waitstatus_to_exitcode(status)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            _, status = os.waitpid(baby.pid, 0)
+        except ChildProcessError:  # until the process in between ends, it is the parent
+            assert time.monotonic() < until, "it never became our child"
+            os.sched_yield()
+            continue
+        return os.waitstatus_to_exitcode(status)
 
 
 def read_line(fd: int) -> str:
