@@ -41,6 +41,9 @@ class Front:
             self._runtime.rouse()
         try:
             await self._app(scope, receive, request.send)
+        except Exception as error:  # whatever the application raises; uvicorn reports it
+            error.add_note(f"in answer to {request.head().decode('latin-1')}")
+            raise
         except asyncio.CancelledError:
             # The drain's time is over. Where a request without an answer hangs is worth a
             # traceback; a stream has only gone on.

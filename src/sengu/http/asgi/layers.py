@@ -139,7 +139,7 @@ def explained(app: App) -> App:
 
 
 async def _show(send: Send, trace: str) -> None:
-    page = traceback_page(trace).encode("utf-8", "backslashreplace")
+    page = traceback_page("Exception in the application", trace).encode("utf-8", "backslashreplace")
     fields = [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-length", b"%d" % len(page)),

@@ -43,7 +43,11 @@ class Lifespan:
     async def startup(self) -> None:
         """Return when the application has started, or knows no lifespan. Raises LoadError."""
         self._task = asyncio.get_running_loop().create_task(self._run())
-        await self._changed.wait()
+        try:
+            await self._changed.wait()
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
         if self._problem:
             raise LoadError("the application's lifespan startup failed", self._problem)
 
@@ -69,12 +73,14 @@ class Lifespan:
         try:
             await self._app(scope, self._receive, self._send)
         except _ForeignMessageError:
-            self._problem = ""
+            pass
         except Exception:  # whatever the application raises
             # Refusing the scope is how an application says that it knows no lifespan. One that
             # has taken the message knows it, and has failed.
-            if self._phase is not _Phase.CALLED and not self._problem:
+            if self._phase is _Phase.STARTING and not self._problem:
                 self._problem = traceback.format_exc()
+            elif self._phase in (_Phase.RUNNING, _Phase.STOPPING):
+                traceback.print_exc()
         finally:
             self._phase = _Phase.OVER
             self._changed.set()

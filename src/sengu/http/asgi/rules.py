@@ -23,6 +23,8 @@ def check_request(
     """Look at a head that has been parsed; names are in lower case. Raises Refusal."""
     version = parser.get_http_version()
     if version not in _VERSIONS:
+        if version == "0.9":  # or none at all
+            raise Refusal(400, "malformed request line")
         raise Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     if target[:1] != b"/":
         check_target(parser.get_method().decode("latin-1"), target.decode("latin-1"))
