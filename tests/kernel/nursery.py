@@ -177,10 +177,14 @@ def exited(baby: Baby, seconds: float = PATIENCE_SECONDS) -> bool:
 def status_of(baby: Baby) -> int:
     """Its exit status, minus the signal's number if it was one. We are its parent."""
     assert exited(baby)
+    return reap(baby.pid)
+
+
+def reap(pid: int) -> int:
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            _, status = os.waitpid(baby.pid, 0)
+            _, status = os.waitpid(pid, 0)
         except ChildProcessError:  # until the process in between ends, it is the parent
             assert time.monotonic() < until, "it never became our child"
             os.sched_yield()

@@ -3,6 +3,7 @@
 Engines poll `wake_fd` beside their own descriptors, and look at `stopping` when it is readable.
 """
 
+import contextlib
 import enum
 import math
 import os
@@ -11,7 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from sengu.model.application import Application
-from sengu.posix import clock
+from sengu.posix import clock, descriptors
 from sengu.worker.board import Board
 from sengu.worker.identity import Identity
 from sengu.worker.notify import notify
@@ -20,6 +21,7 @@ __all__ = ["Identity", "Runtime", "Stopping"]
 
 _MARGIN_PART = 0.1
 _MAX_MARGIN_SECONDS = 1.0
+_CALM_BYTES = 512
 
 
 class Stopping(enum.IntEnum):
@@ -63,7 +65,9 @@ class Runtime:
         self.rouse: Callable[[], None] = lambda: None
         self.on_ready: list[Callable[[], None]] = []
         self.on_reopen: list[Callable[[], None]] = []
-        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # A pipe, because the interpreter writes a byte into it for each signal.
+        self.wake_fd, self._wake_end = descriptors.pipe()
+        os.set_blocking(self._wake_end, False)
 
     def ready(self) -> None:
         """The worker can serve."""
@@ -90,21 +94,22 @@ class Runtime:
 
     def wake(self) -> None:
         """Make `wake_fd` readable."""
-        os.eventfd_write(self.wake_fd, 1)
+        with contextlib.suppress(BlockingIOError):  # full, so it is readable
+            os.write(self._wake_end, b"\0")
 
     def calm(self) -> None:
         """Take in that `wake_fd` was readable."""
-        try:
-            os.eventfd_read(self.wake_fd)
-        except BlockingIOError:  # somebody else did
-            return
+        with contextlib.suppress(BlockingIOError):  # that was all
+            while True:
+                os.read(self.wake_fd, _CALM_BYTES)
 
     def handle_signals(self) -> None:
         """TERM retires, QUIT stops, USR1 reopens logs. Only the main thread may call it.
 
-        A handler of Python's runs between two instructions of the main thread, which `wake_fd`
-        brings out of its poll.
+        A handler of Python's runs between two instructions of the main thread. A signal that comes
+        just before a poll would wait for its end, if it did not make `wake_fd` readable at once.
         """
+        signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: self.stop(Stopping.RETIRE))
         signal.signal(signal.SIGQUIT, lambda *_: self.stop(Stopping.STOP))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -118,6 +123,7 @@ class Runtime:
 
 def _default_signals() -> None:
     """In a child that the application forks: what we hear is not meant for it, and TERM ends it."""
+    signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
