@@ -50,7 +50,8 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     certificate, key = directory / "cert.pem", directory / "key.pem"
     command = (
         f"{requires('openssl')} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-        f" -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
+        " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        f" -keyout {key} -out {certificate}"
     )
     subprocess.run(command.split(), check=True, capture_output=True)
     return Tls(str(certificate), str(key))

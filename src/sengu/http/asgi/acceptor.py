@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sengu.http.asgi.preamble import read_header
+from sengu.http.asgi.state import State
 from sengu.http.proxy import ProxyHeader, Trust
 from sengu.model.web import WebOptions
 
 # Taken at a time: few, so that other workers get some too; more than one, or a crowd would wait
 # for a turn of the loop each.
 _BATCH = 8
+_FAREWELL_SECONDS = 2.0  # for a client to say its own in TLS
 _PAUSE_SECONDS = 0.5  # after an error that time may heal
 _TRANSIENT = frozenset({errno.EAGAIN, errno.ECONNABORTED, errno.EINTR})
 
@@ -33,25 +35,19 @@ class Acceptor:
         self,
         listeners: Sequence[socket.socket],
         make: MakeProtocol,
-        options: WebOptions,
+        state: State,
         tls: ssl.SSLContext | None,
     ) -> None:
         self._listeners = listeners
         self._make = make
-        self._tls = tls
-        self._limit = options.limits.connections
+        self._state = state
+        options = state.options
         self._header_seconds = options.timeouts.header_seconds
         self._trust = Trust(options.trusted_proxies if options.proxy_protocol else ())
+        self._tls = _tls_arguments(tls, options)
         self._loop = asyncio.get_running_loop()
-        self._welcomes: set[asyncio.Task[None]] = set()
         self._is_accepting = False
         self._is_over = False
-        self.count_connected: Callable[[], int] = lambda: 0
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody is between the listener and his protocol."""
-        return not self._welcomes
 
     def start(self) -> None:
         """Accept, also after a pause."""
@@ -64,7 +60,7 @@ class Acceptor:
 
     def resume(self) -> None:
         """Somebody has left."""
-        if not self._is_full():
+        if not self._state.is_full:
             self.start()
 
     def stop(self, *, take_the_rest: bool) -> None:
@@ -75,11 +71,8 @@ class Acceptor:
         self._pause()
         if take_the_rest:
             for listener in self._listeners:
-                while not self._is_full() and self._accept_one(listener):
+                while not self._state.is_full and self._accept_one(listener):
                     pass
-
-    def _is_full(self) -> bool:
-        return self.count_connected() + len(self._welcomes) >= self._limit
 
     def _pause(self) -> None:
         if self._is_accepting:
@@ -89,7 +82,7 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_BATCH):
-            if self._is_full():
+            if self._state.is_full:
                 self._pause()  # whoever waits is served by another worker, or when there is room
                 return
             if not self._accept_one(listener):
@@ -105,23 +98,27 @@ class Acceptor:
                 self._pause()
                 self._loop.call_later(_PAUSE_SECONDS, self.resume)
             return False
-        task = self._loop.create_task(self._welcome(connection, address))
-        self._welcomes.add(task)
-        task.add_done_callback(self._welcomes.discard)
+        self._state.expect(self._loop.create_task(self._welcome(connection, address)))
         return True
 
     async def _welcome(self, connection: socket.socket, address: Any) -> None:
         connection.setblocking(False)
-        handshake = None if self._tls is None else self._header_seconds
         try:
             header = None
             if self._trust.trusts(address[0] if isinstance(address, tuple) else ""):
                 header = await read_header(connection, self._header_seconds)
             await self._loop.connect_accepted_socket(
-                functools.partial(self._make, header),
-                connection,
-                ssl=self._tls,
-                ssl_handshake_timeout=handshake,
+                functools.partial(self._make, header), connection, **self._tls
             )
         except (OSError, ValueError):  # it has gone, or what it says is no PROXY header, no TLS
             connection.close()
+
+
+def _tls_arguments(tls: ssl.SSLContext | None, options: WebOptions) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    return {
+        "ssl": tls,
+        "ssl_handshake_timeout": options.timeouts.header_seconds,
+        "ssl_shutdown_timeout": _FAREWELL_SECONDS,
+    }

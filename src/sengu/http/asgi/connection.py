@@ -42,7 +42,8 @@ class HttpConnection(HttpToolsProtocol):
         self._timeouts = server_state.options.timeouts
         self.ws_protocol_class = cast(Any, functools.partial(WebSocket, self))
         self._undigested = 0  # bytes of which the parser has made neither a head nor a body
-        self._body_bytes: int | None = None  # taken in of the body that is being read
+        # Of the body that is being read; None when none is. Counted where there is a limit.
+        self._body_bytes: int | None = None
         self._refusal: Refusal | None = None
         self._is_deaf = False
         self._unsent = 0
@@ -108,7 +109,7 @@ class HttpConnection(HttpToolsProtocol):
             raise
         self._undigested = 0
         self._body_bytes = 0
-        self.deadline = math.inf
+        self._relax()
         super().on_headers_complete()
         # What comes as a trailer is not to be found among the fields of the head.
         self.headers = self.headers.copy()
@@ -128,7 +129,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._undigested = 0
         self._body_bytes = None
-        self.deadline = math.inf
+        self._relax()
         super().on_message_complete()
         if self.state.stopping is not Stopping.NO:
             self.retire()
@@ -169,13 +170,14 @@ class HttpConnection(HttpToolsProtocol):
 
     def expire(self, now: float) -> None:
         self.deadline = math.inf
+        is_begun = self._body_bytes is not None or self._undigested
         if self.flow.write_paused or self.transport.is_closing():
             self._expire_unsent(now)
         elif self._is_deaf:
             self.transport.abort()
-        elif self._body_bytes is not None and self.flow.read_paused:
+        elif is_begun and self.flow.read_paused:
             self._arm()  # it is the application that does not read
-        elif self._body_bytes is not None or self._undigested:
+        elif is_begun:
             self._refuse(Refusal(408, "the request did not come in time"))
         else:
             self.transport.close()
@@ -188,6 +190,11 @@ class HttpConnection(HttpToolsProtocol):
         self._unsent = unsent
         self.deadline = now + self._timeouts.body_seconds
 
+    def _relax(self) -> None:
+        """The client has done its part, unless it still has to read."""
+        if not self.flow.write_paused:
+            self.deadline = math.inf
+
     def _arm(self) -> None:
         """Set the deadline for what has been begun and not ended."""
         if self._body_bytes is not None:
@@ -197,7 +204,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def _upgrade(self) -> None:
         if self._should_upgrade():
-            self.handle_websocket_upgrade()
+            if self._is_answering:
+                self._refuse(Refusal(400, "an upgrade in the middle of other answers"))
+            else:
+                self.handle_websocket_upgrade()
             return
         # The parser reads no further: what comes may be in the other protocol.
         self._is_deaf = True
@@ -208,17 +218,20 @@ class HttpConnection(HttpToolsProtocol):
         self._is_deaf = True
         self._refusal = refusal
         self.deadline = math.inf
-        if self._body_bytes is not None and self.pipeline:
+        if not self._is_answering:
+            if self._body_bytes is None:
+                self._say_no(refusal)
+            else:  # it has been answered, before its body had come
+                self._linger()
+        elif self._body_bytes is not None and self.pipeline:
             self.pipeline.popleft()  # the request with the wrong body, whose turn has not come
-        elif self._body_bytes is not None and self._is_answering:
+        elif self._body_bytes is not None:
             has_begun = self.cycle.response_started
             self._disconnect()
             if has_begun:
                 self.transport.close()
             else:
                 self._say_no(refusal)
-        elif not self._is_answering:
-            self._say_no(refusal)
 
     def _disconnect(self) -> None:
         """Tell the application that nobody listens any more."""
@@ -227,8 +240,6 @@ class HttpConnection(HttpToolsProtocol):
         self.flow.resume_writing()
 
     def _say_no(self, refusal: Refusal) -> None:
-        """Answer and half-close; read for a moment, since a close with bytes unread is a reset,
-        and takes the answer with it."""
         text = f"{refusal.status} {REASONS[refusal.status]}"
         fields = [
             *self.state.default_headers,
@@ -239,6 +250,11 @@ class HttpConnection(HttpToolsProtocol):
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
         body = refusal.reason.encode("latin-1", "replace")
         self.transport.write(b"HTTP/1.1 %s\r\n%s\r\n%s\n" % (text.encode(), head, body))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Half-close and read for a moment: a close with bytes unread is a reset, and may take the
+        last answer with it."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self.flow.resume_reading()

@@ -26,6 +26,7 @@ class Drain:
         self._changed = asyncio.Event()
         self._begun_at = 0.0
         state.on_tick.append(lambda _now: self._changed.set())
+        state.on_left.append(self._changed.set)
 
     async def run(self) -> None:
         """Return when the worker has drained, or the time to is over."""
@@ -58,7 +59,7 @@ class Drain:
     def _is_over(self) -> bool:
         if self._state.stopping is Stopping.NO:
             return False
-        if self._state.is_empty and self._acceptor.is_idle:
+        if self._state.is_empty:
             return True
         left = self._left()
         whole = self._runtime.drain_until - self._begun_at
@@ -69,7 +70,7 @@ class Drain:
 
     async def _cut(self) -> None:
         """End what has not ended."""
-        tasks = tuple(self._state.tasks)
+        tasks = (*self._state.tasks, *self._state.arriving)
         for task in tasks:
             task.cancel()
         for guest in tuple(self._state.guests):

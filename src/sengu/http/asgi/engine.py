@@ -31,19 +31,23 @@ class AsgiApp:
         self.module = module
         self._new_loop = _loop_factory()
         tls = None if options.tls is None else load_context(options.tls)
-        self._lifecycle = Lifecycle(app, options, tls, _open_log(options))
+        self._options = options
+        self._lifecycle = Lifecycle(app, options, tls)
 
     def run(self, runtime: Runtime) -> None:
-        """In the worker: serve until it has drained. Raises LoadError when startup fails."""
+        """In the worker: serve until it has drained. Raises LoadError when it can not begin."""
         _log_to_stderr()
+        log = _open_log(self._options)
         loop = self._new_loop()
         asyncio.set_event_loop(loop)
         try:
-            loop.run_until_complete(self._lifecycle.run(runtime))
+            loop.run_until_complete(self._lifecycle.run(runtime, log))
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+            if log is not None:
+                log.close()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

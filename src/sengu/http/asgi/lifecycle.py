@@ -25,20 +25,18 @@ from sengu.model.web import WebOptions
 from sengu.posix import clock
 from sengu.worker.runtime import Runtime, Stopping
 
+_REST_SECONDS = 0.5  # for what the application has left behind to take its end in
+
 
 class Lifecycle:
-    """One worker's. `log` is the access log, if there is to be one."""
+    """Made in the fork server, run in each worker."""
 
-    def __init__(
-        self, app: App, options: WebOptions, tls: ssl.SSLContext | None, log: Log | None
-    ) -> None:
+    def __init__(self, app: App, options: WebOptions, tls: ssl.SSLContext | None) -> None:
         self._app = app
-        self._front = wrap(app, options, log)
         self._options = options
         self._tls = tls
-        self._log = log
 
-    async def run(self, runtime: Runtime) -> None:
+    async def run(self, runtime: Runtime, log: Log | None) -> None:
         """Serve until the runtime says stop, and return when all is drained. Raises LoadError."""
         lifespan = Lifespan(self._app)
         if not await _start(lifespan, runtime):
@@ -46,22 +44,22 @@ class Lifecycle:
         hand = Hand(runtime.board.lanes[0], runtime.application.request_timeout_seconds)
         state = State(self._options, runtime.board.lanes[0])
         state.on_tick += [hand.tick, _wear(runtime)]
-        if self._log is not None:
-            runtime.on_reopen.append(self._log.reopen)
-        config = configure(Front(self._front, hand, runtime))
+        if log is not None:
+            runtime.on_reopen.append(log.reopen)
+        config = configure(Front(wrap(self._app, self._options, log), hand, runtime))
 
         def make(header: ProxyHeader | None) -> asyncio.Protocol:
             connection = HttpConnection(config, state, lifespan.state)
             connection.proxy_header = header
             return connection
 
-        acceptor = Acceptor(runtime.listeners, make, self._options, self._tls)
-        acceptor.count_connected = lambda: len(state.connections)
+        acceptor = Acceptor(runtime.listeners, make, state, self._tls)
         state.on_left.append(acceptor.resume)
         acceptor.start()
         runtime.ready()
         await Drain(runtime, state, acceptor).run()
         await lifespan.shutdown(max(0.0, runtime.drain_until - clock.monotonic()))
+        await _cancel_the_rest()
 
 
 async def _start(lifespan: Lifespan, runtime: Runtime) -> bool:
@@ -81,6 +79,15 @@ async def _start(lifespan: Lifespan, runtime: Runtime) -> bool:
         return False
     startup.result()
     return True
+
+
+async def _cancel_the_rest() -> None:
+    """End the tasks that the application has begun and not ended, as `asyncio.run` does."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        await asyncio.wait(rest, timeout=_REST_SECONDS)
 
 
 def _wear(runtime: Runtime) -> Callable[[float], None]:

@@ -51,6 +51,7 @@ class State(ServerState):
         # A head that is shorter as a whole has no line that is too long.
         self.smallest_limit = min(self.head_limits.line_bytes, self.head_limits.field_bytes)
         self.stopping = Stopping.NO
+        self.arriving: set[asyncio.Task[None]] = set()  # accepted, before there is a protocol
         self.on_tick: list[Callable[[float], None]] = []
         self.on_left: list[Callable[[], None]] = []
         self._tick_seconds = _TICK_SECONDS
@@ -67,18 +68,28 @@ class State(ServerState):
     @property
     def is_empty(self) -> bool:
         """Whether nobody is connected, and no call of the application goes on."""
-        return not (self.connections or self.tasks)
+        return not (self.connections or self.tasks or self.arriving)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self.connections) + len(self.arriving) >= self.options.limits.connections
 
     def first_deadline(self) -> float:
         """When one who has just come must have sent a request."""
         seconds = self.options.timeouts.header_seconds
         return clock.monotonic() + min(seconds, self._quiet_seconds)
 
-    def arrived(self) -> None:
-        """Somebody has connected."""
-        self._lane.connections = len(self.connections)
+    def expect(self, arrival: asyncio.Task[None]) -> None:
+        """Somebody was accepted."""
+        self.arriving.add(arrival)
+        arrival.add_done_callback(self.arriving.discard)
         if self._timer is None:
             self._tick()
+
+    def arrived(self) -> None:
+        """Somebody has a protocol."""
+        self._lane.connections = len(self.connections)
 
     def left(self) -> None:
         """Somebody's connection has ended."""
