@@ -1,25 +1,10 @@
-"""What all measured programs have in common: they start workers, and end when they are told to."""
+"""What all managers have in common: they start workers of any program."""
 
-import os
-import re
-import subprocess
-import time
-from abc import ABC, abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 from bench import processes
-from bench.session import BenchError
-
-_END_SECONDS = 30.0
-_TERM_AGAIN_SECONDS = 3.0
-
-# What our surroundings might tell a manager or a worker.
-_FOREIGN_VARIABLES = re.compile(
-    r"LISTEN_|NOTIFY_SOCKET$|WATCHDOG_|SERVER_STARTER_|SENGU_"
-    r"|(ENVDIR|KILL_OLD_DELAY|ENABLE_AUTO_RESTART|AUTO_RESTART_INTERVAL)$"
-)
+from bench.program import Program
 
 
 class Order(NamedTuple):
@@ -31,79 +16,15 @@ class Order(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-class Manager(ABC):
-    """A running manager in a session of its own. Use it as a context manager."""
+class Manager(Program):
+    """A running manager."""
 
-    label: ClassVar[str]
     max_workers: ClassVar[int | None] = None  # None: as many as wanted
 
     def __init__(self, directory: Path, order: Order) -> None:
-        self.directory = directory
         self.order = order
-        self.output = directory / "output"
-        argv = self.prepare()
-        with self.output.open("wb") as output:
-            self.started_at = time.monotonic()
-            self._process = subprocess.Popen(
-                argv,
-                cwd=directory,
-                env={k: v for k, v in os.environ.items() if not _FOREIGN_VARIABLES.match(k)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @classmethod
-    @abstractmethod
-    def version(cls) -> str | None:
-        """None when it is not installed."""
-
-    @abstractmethod
-    def prepare(self) -> list[str]:
-        """Write configuration files into `directory`; the command line to run."""
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        super().__init__(directory)
 
     def managing(self) -> list[int]:
         """The manager's own processes: all of its tree but the workers."""
         return processes.managing(self.pid, self.order.command[0])
-
-    def check_alive(self) -> None:
-        if self._process.poll() is not None:
-            words = self.output.read_text(errors="replace")[-2000:]
-            raise BenchError(f"{self.label} ended with status {self._process.returncode}:\n{words}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        members = processes.tree(self.pid)
-        try:
-            self._end()
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            if kind is None:
-                raise BenchError(f"{self.label} did not end by TERM") from None
-        finally:
-            processes.wait_gone(members, _END_SECONDS)
-
-    def _end(self) -> None:
-        """TERM, again and again: Circus forgets one that comes while it starts."""
-        deadline = time.monotonic() + _END_SECONDS
-        while True:
-            self._process.terminate()
-            try:
-                self._process.wait(_TERM_AGAIN_SECONDS)
-                return
-            except subprocess.TimeoutExpired:
-                if time.monotonic() > deadline:
-                    raise

@@ -1,10 +1,10 @@
 """circusd with its default settings, but for its endpoints: UNIX sockets in our directory."""
 
-import importlib.util
 import shlex
 import sys
 
 from bench.managers.base import Manager
+from bench.program import distribution_version
 
 _CONFIGURATION = """\
 [circus]
@@ -23,11 +23,7 @@ class Circus(Manager):
 
     @classmethod
     def version(cls) -> str | None:
-        if importlib.util.find_spec("circus") is None:
-            return None
-        from importlib.metadata import version
-
-        return version("circus")
+        return distribution_version("circus")
 
     def prepare(self) -> list[str]:
         path = self.directory / "circus.ini"

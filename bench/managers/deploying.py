@@ -7,7 +7,6 @@ seen in the same way for both: the file names the new generation and no other.
 import time
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar
 
 from bench.managers.base import Manager, Order
 from bench.session import BenchError
@@ -17,8 +16,6 @@ _POLL_SECONDS = 0.0001
 
 class Deploying(Manager):
     """A manager that owns sockets and can deploy."""
-
-    hands_over_listen_fds: ClassVar[bool]
 
     def __init__(self, directory: Path, order: Order) -> None:
         self.status_path = directory / "status"

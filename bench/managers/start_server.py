@@ -1,11 +1,10 @@
 """start_server of Server::Starter, in Perl: a deploy is a HUP. It runs one worker."""
 
 import os
-import shutil
 import signal
-import subprocess
 
 from bench.managers.deploying import Deploying
+from bench.program import command_version
 
 
 class StartServer(Deploying):
@@ -13,17 +12,10 @@ class StartServer(Deploying):
 
     label = "start_server"
     max_workers = 1
-    hands_over_listen_fds = False
 
     @classmethod
     def version(cls) -> str | None:
-        path = shutil.which("start_server")
-        if path is None:
-            return None
-        command = (path, "--version")
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+        return command_version("start_server", "--version")
 
     def prepare(self) -> list[str]:
         order = self.order

@@ -1,10 +1,10 @@
 """supervisord, with its control socket as any installation has it."""
 
-import importlib.util
 import shlex
 import sys
 
 from bench.managers.base import Manager
+from bench.program import distribution_version
 
 _CONFIGURATION = """\
 [unix_http_server]
@@ -32,11 +32,7 @@ class Supervisor(Manager):
 
     @classmethod
     def version(cls) -> str | None:
-        if importlib.util.find_spec("supervisor") is None:
-            return None
-        from importlib.metadata import version
-
-        return version("supervisor")
+        return distribution_version("supervisor")
 
     def prepare(self) -> list[str]:
         path = self.directory / "supervisord.conf"
