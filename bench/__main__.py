@@ -64,7 +64,7 @@ def _measure(measurement: Measurement, session: Session, output: Path, order: li
         return False
     result.date = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     result.machine = machine.describe()
-    result.versions = available.versions()
+    result.versions = result.versions or available.versions()
     result.seconds = time.monotonic() - begin
     result.is_quick = session.is_quick
     for row in result.rows:

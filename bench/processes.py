@@ -5,6 +5,7 @@ A process may end while it is being read; what is gone counts as nothing.
 
 import ctypes
 import os
+import re
 import select
 import signal
 import time
@@ -76,6 +77,17 @@ def unique_bytes(pids: Iterable[int]) -> int:
                 if line.startswith(("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")):
                     total += int(line.split()[1]) * 1024
     return total
+
+
+def reset_peak(pid: int) -> None:
+    """Let the peak of a process begin at what it has now (proc_pid_clear_refs(5))."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most resident memory that a process has had since `reset_peak`."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def descriptors(pids: Iterable[int]) -> int:

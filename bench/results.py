@@ -46,7 +46,10 @@ class Chart(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct):
-    """All that one measurement found. The runner fills in when and where."""
+    """All that one measurement found. The runner fills in when and where.
+
+    `versions` is of what was measured, if that is not the managers.
+    """
 
     title: str
     how: str

@@ -2,10 +2,10 @@
 
 import statistics
 import sys
-import threading
 from typing import NamedTuple
 
-from bench.load import Load, free_port, run_ab
+from bench.deployer import Deployer
+from bench.load import Ab, Load, free_port
 from bench.managers.available import missing_notes, present
 from bench.managers.base import Order
 from bench.managers.deploying import Deploying
@@ -13,10 +13,10 @@ from bench.managers.sengu import Sengu
 from bench.managers.start_server import StartServer
 from bench.registry import Measurement
 from bench.results import Chart, Result, Row, Series, significant, spread
-from bench.session import EXAMPLES, Session, find_program
+from bench.session import EXAMPLES, Session
 
-_DEPLOY_EVERY_SECONDS = 1.0
 _MOST_P99_RATIO = 1.5
+_AB = Ab(connections=20)
 
 HOW = """\
 `ab -r -l -c 20`, a connection for each request, against one TCP listener on loopback: {requests}
@@ -71,11 +71,10 @@ def run(session: Session) -> Result:
     rounds = session.pick(5, 1)
     cases = _cases(session)
     found = {case.label: Findings() for case in cases}
-    ab = find_program("ab")
     for number in range(rounds):
         for case in cases:
             session.say(f"round {number + 1} of {rounds}, {case.label}")
-            _run_case(session, ab, case, found[case.label])
+            _run_case(session, case, found[case.label])
     return _result(cases, found, rounds)
 
 
@@ -96,51 +95,22 @@ def _cases(session: Session) -> list[Case]:
     return cases
 
 
-def _run_case(session: Session, ab: str, case: Case, found: Findings) -> None:
+def _run_case(session: Session, case: Case, found: Findings) -> None:
     directory = session.fresh_directory()
     port = free_port()
     with case.kind(directory, Order(case.command, case.workers, port)) as manager:
         manager.wait_generation(1)
-        run_ab(ab, port, 1000, directory)  # warm
+        _AB.run(port, 1000, directory)  # warm
         # Now this first, now that, so that neither gains by its place.
         turns = ("quiet", "busy") if len(found.busy) % 2 == 0 else ("busy", "quiet")
         for turn in turns:
             if turn == "quiet":
-                found.quiet.append(run_ab(ab, port, case.requests, directory))
+                found.quiet.append(_AB.run(port, case.requests, directory))
                 continue
-            with _Deployer(manager) as deployer:
-                found.busy.append(run_ab(ab, port, case.requests, directory))
+            with Deployer(manager.request_deploy) as deployer:
+                found.busy.append(_AB.run(port, case.requests, directory))
             manager.wait_generation(1 + deployer.count)
             found.deploys += deployer.count
-
-
-class _Deployer:
-    """Deploys every second, from a thread, as long as the context lasts."""
-
-    def __init__(self, manager: Deploying) -> None:
-        self.count = 0
-        self._manager = manager
-        self._is_over = threading.Event()
-        self._problem: Exception | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            while not self._is_over.wait(_DEPLOY_EVERY_SECONDS if self.count else 0.2):
-                self._manager.request_deploy()
-                self.count += 1
-        except Exception as problem:  # told in the thread that waits for us
-            self._problem = problem
-
-    def __enter__(self) -> "_Deployer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_problem: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-        if self._problem is not None:
-            raise self._problem
 
 
 def _result(cases: list[Case], found: dict[str, Findings], rounds: int) -> Result:

@@ -10,11 +10,11 @@ from tests import processes, support
 ROOT = Path(__file__).parent.parent.parent
 
 
-def run_bench(*names: str, output: Path) -> subprocess.CompletedProcess[str]:
+def run_bench(*names: str, output: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bench", "--quick", "--output", str(output), *names],
         cwd=ROOT,
-        env=support.environment(),
+        env=support.environment() | variables,
         capture_output=True,
         text=True,
         timeout=60,
@@ -50,3 +50,23 @@ def test_an_unknown_measurement_is_refused_by_name(tmp_path: Path) -> None:
     finished = run_bench("nonsense", output=tmp_path)
     assert finished.returncode == 2
     assert "nonsense" in finished.stderr
+
+
+def test_deploys_of_a_web_server_lose_nothing_in_a_quick_bench(tmp_path: Path) -> None:
+    support.requires("ab")
+    support.requires("wrk")
+    finished = run_bench("http-deploys", output=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    kept = json.loads((tmp_path / "benchmarks.json").read_text())
+    rows = kept["http-deploys"]["rows"]
+    failed = {row["what"]: row["reached"] for row in rows if row["bar"] == "0"}
+    assert len(failed) == 3
+    assert all(failed.values()), rows
+
+
+def test_a_peer_that_is_not_installed_is_a_note_on_the_page(tmp_path: Path) -> None:
+    finished = run_bench("http-start", output=tmp_path, PATH=str(tmp_path))
+    assert finished.returncode == 0, finished.stderr
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "- Unicorn is not installed here." in page
+    assert "exec → first answer" in page

@@ -1,0 +1,152 @@
+"""What a request costs: CPU time of the whole server for a hello."""
+
+import statistics
+from contextlib import ExitStack
+
+from bench.compare import bar_chart, peer_rows
+from bench.load import Ab, Generator, Wrk
+from bench.registry import Measurement
+from bench.results import Chart, Result, Row
+from bench.session import BenchError, Session
+from bench.webservers.available import missing_notes, present, versions
+from bench.webservers.base import Site, WebServer
+from bench.webservers.granian import Granian, GranianAsgi
+from bench.webservers.gunicorn import Gunicorn, GunicornThreads
+from bench.webservers.in_c import Bjoern, FastWsgi
+from bench.webservers.puma import Puma
+from bench.webservers.sengu import Sengu, SenguAsgi
+from bench.webservers.unicorn import Unicorn
+from bench.webservers.uvicorn import Uvicorn
+from bench.webservers.uwsgi import Uwsgi
+
+_KINDS: tuple[type[WebServer], ...] = (
+    *(Sengu, Bjoern, FastWsgi, Uwsgi, Gunicorn, GunicornThreads, Granian, Unicorn, Puma),
+    *(SenguAsgi, GranianAsgi, Uvicorn),
+)
+_CONNECTIONS = 16
+_LOADS: dict[str, Generator] = {
+    "keep-alive": Wrk(_CONNECTIONS),
+    "a connection per request": Ab(_CONNECTIONS),
+}
+# With one worker, ratios of CPU per request.
+_BARS = {
+    "keep-alive": {"bjoern": 1.2, "gunicorn sync": 1 / 10, "granian WSGI": 1 / 2},
+    "a connection per request": {"bjoern": 1.1},
+}
+
+HOW = """\
+The application answers `hello`; all servers run at once and are idle but for the one whose turn it
+is. CPU is the time on a processor of all its processes and threads (`/proc/PID/task/*/schedstat`)
+while `wrk -c {connections}`, or `ab -c {connections}` for a connection per request, asks for
+{seconds} s, divided by the requests answered. {rounds} rounds with one worker, {crowd_rounds} with
+two. sengu runs with all its limits, timeouts and titles, as by default. gunicorn's sync worker and
+Unicorn close each connection, also those of wrk; uWSGI's `http11-socket` serves one connection at a
+time. `/s` is the throughput, of two processors that the server shares with its clients."""
+
+
+class Contender:
+    """A running server and what its requests cost so far, by load."""
+
+    def __init__(self, server: WebServer) -> None:
+        self.server = server
+        self.microseconds: dict[str, list[float]] = {load: [] for load in _LOADS}
+        self.rates: dict[str, list[float]] = {load: [] for load in _LOADS}
+        self.failed = 0
+
+    def take_turn(self, load: str, seconds: int) -> None:
+        before = self.server.cpu_seconds()
+        try:
+            done = _LOADS[load].run_for(self.server.port, seconds, self.server.directory)
+        except BenchError as problem:
+            raise BenchError(f"{self.server.label}: {problem}") from problem
+        used = self.server.cpu_seconds() - before
+        self.microseconds[load].append(used / max(1, done.requests) * 1e6)
+        self.rates[load].append(done.requests_per_second)
+        self.failed += done.failed
+
+
+def run(session: Session) -> Result:
+    seconds = 1
+    rounds, crowd_rounds = session.pick((5, 2), (1, 0))
+    kinds = present(*session.pick(_KINDS, (Sengu, Bjoern, SenguAsgi, Uvicorn)))
+    with ExitStack() as stack:
+        contenders = [_start(session, stack, kind, workers=1) for kind in kinds]
+        crowds = [_start(session, stack, kind, workers=2) for kind in kinds if crowd_rounds]
+        for number in range(rounds):
+            session.say(f"round {number + 1} of {rounds}")
+            _take_turns(contenders, number, seconds)
+        for number in range(crowd_rounds):
+            _take_turns(crowds, number, seconds)
+    how = HOW.format(
+        connections=_CONNECTIONS, seconds=seconds, rounds=rounds, crowd_rounds=crowd_rounds
+    )
+    return _result(how, contenders, crowds)
+
+
+def _start(session: Session, stack: ExitStack, kind: type[WebServer], workers: int) -> Contender:
+    server = stack.enter_context(kind(session.fresh_directory(), Site(workers=workers)))
+    server.wait_answer()
+    Ab(_CONNECTIONS).run(server.port, 500, server.directory)  # warm
+    return Contender(server)
+
+
+def _take_turns(contenders: list[Contender], number: int, seconds: int) -> None:
+    """A round. Each begins with another one, so that none gains by its place."""
+    start = number % len(contenders)
+    for load in _LOADS:
+        for contender in contenders[start:] + contenders[:start]:
+            contender.take_turn(load, seconds)
+
+
+def _result(how: str, contenders: list[Contender], crowds: list[Contender]) -> Result:
+    rows: list[Row] = []
+    for load in _LOADS:
+        for title, group, bars in (
+            (f"{load}, 1 worker", contenders, _BARS[load]),
+            (f"{load}, 2 workers", crowds, {}),
+        ):
+            for interface in ("wsgi", "asgi"):
+                rows += _rows(title, load, _of_interface(group, interface), bars)
+    notes = missing_notes(*_KINDS)
+    notes += [
+        f"{c.server.label}, {c.server.site.workers} workers: {c.failed} requests failed."
+        for c in contenders + crowds
+        if c.failed
+    ]
+    samples = {}
+    for c in contenders + crowds:
+        for load in _LOADS:
+            name = f"{c.server.label}, {c.server.site.workers} workers, {load}"
+            samples[f"{name}, CPU µs per request"] = [round(v, 2) for v in c.microseconds[load]]
+            samples[f"{name}, requests/s"] = [round(v) for v in c.rates[load]]
+    return Result(
+        title="What a request costs",
+        how=how,
+        rows=rows,
+        charts=[_chart(load, contenders) for load in _LOADS],
+        notes=notes,
+        samples=samples,
+        versions=versions(*_KINDS),
+    )
+
+
+def _of_interface(group: list[Contender], interface: str) -> list[Contender]:
+    """Ruby's servers beside WSGI's."""
+    return [c for c in group if (c.server.interface == "asgi") == (interface == "asgi")]
+
+
+def _rows(title: str, load: str, group: list[Contender], bars: dict[str, float]) -> list[Row]:
+    if not group:
+        return []
+    found = {c.server.label: c.microseconds[load] for c in group}
+    asides = {c.server.label: f", {statistics.median(c.rates[load]):.0f}/s" for c in group}
+    return peer_rows(title, found, "µs", bars, asides)
+
+
+def _chart(load: str, contenders: list[Contender]) -> Chart:
+    found = {c.server.label: c.microseconds[load] for c in contenders}
+    name = f"http-{load.replace(' ', '-')}"
+    return bar_chart(name, f"CPU per request, {load}, 1 worker", "µs, median and range", found)
+
+
+MEASUREMENT = Measurement("http", 110, run)

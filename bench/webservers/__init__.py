@@ -1,0 +1,1 @@
+"""The web servers that are measured: ours and the peers, each behind the same few methods."""
