@@ -38,7 +38,7 @@ setup:
 	@tools/setup.sh dev
 
 setup-test:
-	@tools/setup.sh --apt dev
+	@tools/setup.sh --apt=test dev
 
 setup-bench:
-	@tools/setup.sh --apt dev bench
+	@tools/setup.sh --apt=test --apt=bench dev bench --try=bench-compiled

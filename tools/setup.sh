@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Prepares a checkout: .venv with the extras named as arguments and, as root on
-# Debian, the packages that the tests run. Quick and silent when all is there.
+# Debian, the packages that tests or benchmarks run. Quick and silent when all
+# is there.
 #
-#   tools/setup.sh dev          what `make demo` needs
-#   tools/setup.sh --apt dev    and the Debian packages
+#   tools/setup.sh dev              what `make demo` needs
+#   tools/setup.sh --apt=test dev   and the packages of tools/apt-packages-test.txt
+#   tools/setup.sh --try=EXTRA      an extra that may not install everywhere
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -66,18 +68,20 @@ is_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
+# The argument is the name of a list of packages, such as `test`.
 setup_debian() {
+    local list=tools/apt-packages-$1.txt
     command -v dpkg-query >/dev/null || {
-        say "not Debian: tests of programs that are not here are skipped"
+        say "not Debian: what needs the programs of $list is skipped where they are missing"
         return
     }
     local package missing=()
-    for package in $(grep -v '^#' tools/apt-packages-test.txt); do
+    for package in $(grep -v '^#' "$list"); do
         is_installed "$package" || missing+=("$package")
     done
     [ "${#missing[@]}" = 0 ] && return
     if ! can_install; then
-        say "not installed: ${missing[*]}; tests that need them are skipped" \
+        say "not installed: ${missing[*]}; what needs them is skipped" \
             "(as root: apt-get install ${missing[*]})"
         return
     fi
@@ -119,8 +123,12 @@ setup_extra() {
 
 for argument; do
     case $argument in
-        --apt)
-            setup_debian
+        --apt=*)
+            setup_debian "${argument#*=}"
+            ;;
+        --try=*)
+            setup_venv
+            setup_extra "${argument#*=}" || say "going on without"
             ;;
         *)
             # On lines of their own: `set -e` does not reach into `a && b`.
