@@ -1,0 +1,72 @@
+"""A worker's life: open for connections, then draining until nobody is left or time is up.
+
+What it was asked to do comes from the runtime; `loop` does the work. Made by `engine`.
+"""
+
+import math
+import random
+
+from sengu.http.loop import Loop
+from sengu.http.site import Site
+from sengu.worker.runtime import Runtime, Stopping
+
+# Who has said nothing for so long when the service ends is not about to.
+_QUIET_SECONDS = 0.5
+_MAX_QUEUED = 1 << 16  # above any backlog
+
+
+class Drain:
+    """RETIRE: nothing new; idle connections have until the end to send one more request, whose
+    answer says that the connection closes. STOP: what is in the queue already is served, and idle
+    connections are closed after a short quiet."""
+
+    def __init__(self, loop: Loop, site: Site, runtime: Runtime) -> None:
+        self._loop = loop
+        self._site = site
+        self._runtime = runtime
+        self._stopping = Stopping.NO
+        self._worn_at = _worn_at(runtime)
+
+    def run(self) -> None:
+        self._loop.watch(self._runtime.wake_fd, self._runtime.calm)
+        self._loop.acceptor.open()
+        self._runtime.ready()
+        self._loop.run(self._after_round)
+
+    def _after_round(self, now: float) -> bool:
+        """Whether the worker is done."""
+        runtime = self._runtime
+        if self._site.log is not None:
+            self._site.log.flush()
+        if self._worn_at is not None:
+            self._count(self._worn_at)
+        if runtime.stopping is Stopping.NO:
+            return False
+        if runtime.stopping is not self._stopping:
+            self._begin(runtime.stopping, now)
+        return not self._loop.connections or now >= runtime.drain_until
+
+    def _count(self, worn_at: int) -> None:
+        requests = sum(lane.requests for lane in self._runtime.board.lanes)
+        if requests >= worn_at:
+            self._worn_at = None
+            self._runtime.worn(f"max-requests {self._runtime.application.wear.max_requests}")
+
+    def _begin(self, stopping: Stopping, now: float) -> None:
+        self._stopping = stopping
+        self._site.is_draining = True
+        if stopping is Stopping.STOP and self._loop.acceptor.is_open:
+            for fd in self._loop.acceptor.fds():
+                self._loop.accept(fd, _MAX_QUEUED)
+        self._loop.acceptor.close()
+        self._loop.end_at = self._runtime.drain_until
+        if stopping is Stopping.STOP:
+            self._loop.expire_silent(now + _QUIET_SECONDS)
+
+
+def _worn_at(runtime: Runtime) -> int | None:
+    """After how many requests this worker is worn out: somewhat before the others, or after."""
+    wear = runtime.application.wear
+    if wear.max_requests is None:
+        return None
+    return math.ceil(wear.max_requests * (1.0 - random.random() * wear.jitter))

@@ -1,0 +1,78 @@
+"""The engine for web applications: what the fork server loads, and workers run.
+
+WSGI is served here; ASGI by `sengu.http.asgi`, which is imported when it is wanted: it needs
+packages that not everybody has.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from sengu.http import target, tls
+from sengu.http.access_log import Log
+from sengu.http.drain import Drain
+from sengu.http.exchange import traceback_page
+from sengu.http.loop import Loop
+from sengu.http.site import Site
+from sengu.model.application import Application
+from sengu.model.web import Interface, WebOptions
+from sengu.worker.engine import Loaded, LoadError
+from sengu.worker.runtime import Runtime
+
+
+def load(application: Application) -> Loaded:
+    """Import the web application. Raises LoadError."""
+    options = msgspec.json.decode(application.options, type=WebOptions)
+    try:
+        found = target.find(options.target)
+        interface = target.interface_of(found.application, options.interface, options.target)
+    except LoadError as error:
+        if not options.debug:
+            raise
+        return WsgiApp(broken(error), sys.modules[__name__], options)
+    if interface is Interface.ASGI:
+        from sengu.http.asgi.engine import AsgiApp
+
+        return AsgiApp(found.application, found.module, options)
+    return WsgiApp(found.application, found.module, options)
+
+
+def broken(error: LoadError) -> Callable[..., Iterable[bytes]]:
+    """For development: an application that says why the real one can not be imported."""
+    text = error.details or str(error)
+    print(text, file=sys.stderr, flush=True)
+    page = traceback_page(str(error), text).encode()
+
+    def show(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("500 Internal Server Error", [("Content-Type", "text/html; charset=utf-8")])
+        return [page]
+
+    return show
+
+
+class WsgiApp:
+    """A WSGI application, loaded."""
+
+    def __init__(
+        self, application: Callable[..., Iterable[bytes]], module: object, options: WebOptions
+    ) -> None:
+        """Raises LoadError for a certificate or networks that can not be used."""
+        self.module = module
+        self._application = application
+        self._options = options
+        self._tls = tls.load_context(options.tls) if options.tls is not None else None
+
+    def run(self, runtime: Runtime) -> None:
+        log = Log(self._options.access_log) if self._options.access_log is not None else None
+        if log is not None:
+            runtime.on_reopen.append(log.reopen)
+        site = Site(self._application, self._options, self._tls, log)
+        loop = Loop(site, runtime)
+        try:
+            Drain(loop, site, runtime).run()
+        finally:
+            loop.close()
+            if log is not None:
+                log.close()

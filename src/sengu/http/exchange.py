@@ -1,0 +1,144 @@
+"""One request and its answer: calls the application, and decides what becomes of the connection.
+
+Runs in the worker's main thread, or in one of a pool's: one `Exchange` for each.
+"""
+
+import enum
+import html
+import sys
+from collections.abc import Iterable
+
+from sengu.http.access_log import Record, user_of
+from sengu.http.body import BodyError, Input
+from sengu.http.connection import ClientGone, Connection
+from sengu.http.environ import Environ
+from sengu.http.head import REASONS, Refusal
+from sengu.http.rendering import prefixes
+from sengu.http.response import Response
+from sengu.http.site import Site
+from sengu.http.target import own_traceback
+from sengu.posix import clock
+from sengu.worker.board import Lane
+
+
+class Next(enum.Enum):
+    """What becomes of a connection after an answer."""
+
+    STAY = enum.auto()  # it waits for the next request
+    CLOSE = enum.auto()  # nothing more is on its way
+    LINGER = enum.auto()  # more may be: a close would be a reset, and cost the client the answer
+    RESET = enum.auto()  # the answer is not whole, and shall not look as if it were
+
+
+_STAY = Next.STAY
+
+
+class Exchange:
+    """Answers one request after the other. `lane` shows what is in hand."""
+
+    def __init__(self, site: Site, lane: Lane) -> None:
+        self._site = site
+        self._application = site.application
+        self._lane = lane
+        self._log = site.log
+
+    def answer(self, connection: Connection, environ: Environ) -> Next:
+        now = clock.monotonic()
+        if now >= prefixes.until:
+            prefixes.refresh(now, clock.wall())
+        lane = connection.lane = self._lane
+        lane.begin(now, connection.head)
+        response = Response(connection)
+        environ["wsgi.early_hints"] = response.early_hints
+        try:
+            chunks = self._application(environ, response.start_response)
+            if type(chunks) is list and len(chunks) == 1 and not response.is_started:
+                response.send_only(chunks[0])
+            else:
+                _send_all(response, chunks)
+        except ClientGone:
+            response.stays = False
+        except BaseException as error:  # whatever an application raises, the worker goes on
+            self._fail(environ, response, error)
+        lane.end()
+        if self._log is not None:
+            self._log.add(_record(environ, response, now))
+        if response.stays and response.is_whole and connection.decoder is None:
+            return _STAY
+        return _conclude(connection, environ, response)
+
+    def _fail(self, environ: Environ, response: Response, error: BaseException) -> None:
+        """Answer for an application that did not."""
+        body = environ["wsgi.input"]
+        failure = body.failure if isinstance(body, Input) else None
+        if isinstance(error, BodyError) and failure is not None:
+            refusal, kind = failure, "text/plain"
+        else:
+            trace = own_traceback(error)
+            _complain(environ, f"exception in the application\n{trace}")
+            refusal, kind = Refusal(500, REASONS[500]), "text/plain"
+            if self._site.options.debug:
+                refusal, kind = (
+                    Refusal(500, traceback_page("Exception in the application", trace)),
+                    "text/html",
+                )
+        if response.is_started:
+            return
+        try:
+            response.replace(refusal, kind)
+        except ClientGone:  # it does not hear it
+            return
+
+
+def _send_all(response: Response, chunks: Iterable[bytes]) -> None:
+    try:
+        response.send_all(chunks)
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+
+
+def _conclude(connection: Connection, environ: Environ, response: Response) -> Next:
+    """What `answer` has no time for: the unusual, and requests with a body."""
+    if response.is_finished and (response.left or response.is_too_long):
+        _complain(environ, "the body is not as long as its Content-Length says")
+    if not response.is_whole:
+        return Next.RESET
+    decoder = connection.decoder
+    is_read = decoder is None or decoder.done
+    if decoder is not None and is_read:
+        connection.buffer = decoder.rest
+    connection.decoder = None
+    if is_read and response.stays:
+        return Next.STAY
+    # Unless the client has said that this was its last, the end is a surprise to it.
+    is_expected = is_read and not connection.manner.stays and not connection.buffer
+    return Next.CLOSE if is_expected else Next.LINGER
+
+
+def _complain(environ: Environ, problem: str) -> None:
+    request = f"{environ['REQUEST_METHOD']} {environ['REQUEST_URI']}"
+    print(f"sengu: {request}: {problem.rstrip()}", file=sys.stderr, flush=True)
+
+
+def traceback_page(title: str, trace: str) -> str:
+    """For development: where it went wrong, to be read in the browser."""
+    title = html.escape(title)
+    return f"<!doctype html><title>{title}</title><h1>{title}</h1><pre>{html.escape(trace)}</pre>"
+
+
+def _record(environ: Environ, response: Response, begun_at: float) -> Record:
+    seconds = clock.monotonic() - begun_at
+    line = f"{environ['REQUEST_METHOD']} {environ['REQUEST_URI']} {environ['SERVER_PROTOCOL']}"
+    return Record(
+        client=environ["REMOTE_ADDR"],
+        at=clock.wall() - seconds,
+        request_line=line,
+        status=int(response.status[:3] or 0),
+        body_bytes=response.sent,
+        seconds=seconds,
+        user=user_of(environ.get("HTTP_AUTHORIZATION", "")),
+        referer=environ.get("HTTP_REFERER", ""),
+        agent=environ.get("HTTP_USER_AGENT", ""),
+    )
