@@ -18,6 +18,7 @@ from typing import Any
 
 from sengu.http.asgi.engine import AsgiApp
 from sengu.http.asgi.types import App, Message, Receive, Scope, Send
+from sengu.http.tls import load_context
 from sengu.model.application import Application
 from sengu.model.web import WebOptions
 from sengu.wire.scoreboard import LINE_BYTES, Line, read_line
@@ -115,7 +116,8 @@ def body_of(options: WebOptions, application: Application, make_app: MakeApp) ->
         # What is written to stderr is a test's business too.
         sys.stderr = _Said(child)
         try:
-            AsgiApp(make_app(child), None, options).run(runtime)
+            tls = load_context(options.tls) if options.tls is not None else None
+            AsgiApp(make_app(child), None, options, tls).run(runtime)
         except LoadError as error:
             child.tell(f"load error {error}: {' | '.join(error.details.splitlines())}")
             return

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from sengu.http.engine import WsgiApp
+from sengu.http.tls import load_context
 from sengu.model.application import Application, Wear
 from sengu.model.web import WebOptions
 from sengu.wire.scoreboard import LINE_BYTES
@@ -168,7 +169,10 @@ def serving(
         listener.listen(128)
     listener.setblocking(False)
     with listener:
-        worker = Worker(WsgiApp(app, None, options), make_runtime(application, listener), listener)
+        tls = load_context(options.tls) if options.tls is not None else None
+        worker = Worker(
+            WsgiApp(app, None, options, tls), make_runtime(application, listener), listener
+        )
         worker.start()
         with worker.clients:
             yield worker

@@ -47,10 +47,15 @@ class Loaded:
             runtime.calm()
         print("stopping", runtime.stopping.name, file=sys.stderr, flush=True)
 
-def load(application):
-    options = json.loads(bytes(application.options))
-    exec(options.get("load", ""), globals())
-    return Loaded(options)
+class Prepared:
+    def __init__(self, application):
+        self.options = json.loads(bytes(application.options))
+
+    def load(self):
+        exec(self.options.get("load", ""), globals())
+        return Loaded(self.options)
+
+prepare = Prepared
 """
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from sengu.errors import UsageError
-from sengu.server.files import PidFile, StatusFile
+from sengu.model.application import Privileges
+from sengu.server.files import PidFile, StatusFile, make_for_workers
 from tests.kernel.children import in_child, nothing_left_open
+from tests.support import needs_root
 
 
 @pytest.fixture(autouse=True)
@@ -172,3 +174,19 @@ def test_a_status_file_that_somebody_removed_is_no_trouble(
     path.unlink()
     status_file.remove()
     assert warnings == []
+
+
+def test_files_of_workers_are_made_and_given_to_their_user(free_path: Path) -> None:
+    needs_root()
+    path = free_path / "access.log"
+    make_for_workers([str(path)], Privileges(uid=65534, gid=65533))
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_size) == (65534, 65533, 0)
+
+
+def test_a_file_of_workers_that_is_there_keeps_what_is_in_it(free_path: Path) -> None:
+    path = free_path / "access.log"
+    path.write_text("line\n")
+    make_for_workers([str(path)], Privileges())
+    assert path.read_text() == "line\n"
+    assert path.stat().st_uid == os.geteuid()

@@ -72,6 +72,27 @@ def test_a_traceback_of_any_length_fits(free_path: Path) -> None:
         assert report.details.endswith("end")
 
 
+def test_what_only_root_may_read_is_opened_before_root_is_given_up(free_path: Path) -> None:
+    needs_root()
+    free_path.chmod(0o755)
+    (free_path / "key").write_text("secret")
+    (free_path / "key").chmod(0o600)
+    (free_path / "keyed_engine.py").write_text(
+        "import fake_engine\n"
+        "class Prepared(fake_engine.Prepared):\n"
+        "    def __init__(self, application):\n"
+        "        super().__init__(application)\n"
+        "        self.options['run'] = f\"print('{open('key').read()}', file=sys.stderr)\"\n"
+        "prepare = Prepared\n"
+    )
+    nobody = Privileges(uid=65534, gid=65534, user="nobody")
+    with Nursery(free_path, engine="keyed_engine", privileges=nobody) as nursery:
+        assert nursery.load() == wire.Loaded()
+        baby = nursery.fork()
+        read_line(baby.stderr)
+        assert read_line(baby.stderr) == "secret"
+
+
 def test_an_engine_that_is_not_there_is_told(free_path: Path) -> None:
     with Nursery(free_path, engine="not_there") as nursery:
         report = nursery.load()

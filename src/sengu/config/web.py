@@ -67,6 +67,7 @@ def _application(values: Values, target: str) -> Application:
         options=msgspec.Raw(msgspec.json.encode(options)),
         lanes=options.threads,
         preload=not values[known.NO_PRELOAD],
+        files=_files(options),
         hooks=values[known.HOOKS],
         privileges=resolve_privileges(values),
         request_timeout_seconds=values[requests.TIMEOUT] or None,
@@ -128,6 +129,11 @@ def _proxy_protocol(values: Values) -> bool:
             "the network of your proxies"
         )
     return values[requests.PROXY_PROTOCOL]
+
+
+def _files(options: WebOptions) -> tuple[str, ...]:
+    log = options.access_log
+    return () if log is None or log.path == "-" else (log.path,)
 
 
 def _access_log(values: Values) -> AccessLog | None:

@@ -14,6 +14,7 @@ from sengu.forkserver.life import live
 from sengu.forkserver.load import Everything
 from sengu.posix import packets
 from sengu.wire import forkserver as wire
+from sengu.worker.engine import Prepared
 from sengu.worker.identity import Identity
 
 
@@ -27,8 +28,11 @@ class Order(NamedTuple):
 class Ward:
     """Where workers are born. `memory` is the scoreboard."""
 
-    def __init__(self, load: wire.Load, memory: memoryview, sock: socket.socket) -> None:
+    def __init__(
+        self, load: wire.Load, prepared: Prepared, memory: memoryview, sock: socket.socket
+    ) -> None:
         self.load = load
+        self.prepared = prepared
         self.memory = memory
         self._socket = sock
 

@@ -59,7 +59,7 @@ def _run(ward: "Ward", order: "Order", identity: Identity, everything: Everythin
     board = Board(ward.memory, order.fork.line, application.lanes)
     runtime = Runtime(identity, application, _listeners(), board)
     runtime.handle_signals()
-    loaded, hooks = everything or load(application)
+    loaded, hooks = everything or load(application, ward.prepared)
     Ticker(runtime, hooks, int(os.environ["SENGU_LIFELINE_FD"])).start()
     hooks.after_fork(identity)
     runtime.on_ready.append(lambda: hooks.worker_ready(identity))

@@ -7,7 +7,7 @@ import traceback
 from typing import NamedTuple, cast
 
 from sengu.model.application import Application
-from sengu.worker.engine import Engine, Loaded, LoadError
+from sengu.worker.engine import Engine, Loaded, LoadError, Prepared
 from sengu.worker.hooks import Hooks
 
 
@@ -18,17 +18,21 @@ class Everything(NamedTuple):
     hooks: Hooks
 
 
-def find_engine(application: Application) -> Engine:
-    """The engine's module: part of sengu, or of a package that extends it. Raises LoadError."""
+def prepare(application: Application) -> Prepared:
+    """Import the engine, part of sengu or of a package that extends it, and let it prepare.
+
+    Raises LoadError.
+    """
     try:
-        return cast(Engine, importlib.import_module(application.engine))
+        engine = cast(Engine, importlib.import_module(application.engine))
     except ImportError as error:
         raise LoadError(f"cannot import the engine {application.engine}: {error}") from error
+    return engine.prepare(application)
 
 
-def load(application: Application) -> Everything:
+def load(application: Application, prepared: Prepared) -> Everything:
     """Import the application and its hooks. Raises LoadError."""
-    loaded = find_engine(application).load(application)
+    loaded = prepared.load()
     return Everything(loaded, find_hooks(application, loaded.module))
 
 

@@ -13,12 +13,12 @@ import warnings
 
 from sengu.forkserver import privileges
 from sengu.forkserver.births import Order, Ward
-from sengu.forkserver.load import Everything, find_engine, load, thread_warnings
+from sengu.forkserver.load import Everything, load, prepare, thread_warnings
 from sengu.posix import descriptors, packets
 from sengu.posix.title import Title
 from sengu.wire import forkserver as wire
 from sengu.wire import scoreboard
-from sengu.worker.engine import LoadError
+from sengu.worker.engine import LoadError, Prepared
 
 # With all that JSON may make of them, both stay below a packet's size.
 _MAX_PROBLEM_BYTES = 1_000
@@ -38,32 +38,32 @@ def run(sock: socket.socket) -> int:
     title.set(f"{name}: loading {order.application.target}")
     memory = mmap.mmap(passed[0], scoreboard.SIZE_BYTES)
     os.close(passed[0])
-    ward = Ward(order, memoryview(memory), sock)
     try:
         # Ours first: nothing that lies about in the working directory is taken for a part of it.
-        find_engine(order.application)
+        prepared = prepare(order.application)
         privileges.drop(order.application.privileges)
         sys.path.insert(0, os.getcwd())
-        everything = _load(order)
+        everything = _load(order, prepared)
     except LoadError as error:
         return _fail(sock, error)
     sys.stdout.flush()
     sys.stderr.flush()
     title.set(f"{name}: {order.application.target}")
+    ward = Ward(order, prepared, memoryview(memory), sock)
     packets.send(sock, wire.encode(wire.Loaded(thread_warnings())))
     while orders := _wait_for_orders(sock):
         ward.deliver(orders, everything)
     return 0
 
 
-def _load(order: wire.Load) -> Everything | None:
+def _load(order: wire.Load, prepared: Prepared) -> Everything | None:
     """The application, or None if each worker is to load it. Raises LoadError."""
     # A fork with threads around is what the warnings of `thread_warnings` are about.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     if not order.application.preload:
         return None
     try:
-        everything = load(order.application)
+        everything = load(order.application, prepared)
     except LoadError:
         raise
     except BaseException as error:  # SystemExit too: whatever it is, people have to be told

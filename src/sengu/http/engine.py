@@ -4,39 +4,54 @@ WSGI is served here; ASGI by `sengu.http.asgi`, which is imported when it is wan
 packages that not everybody has.
 """
 
+import ssl
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
-from sengu.http import target, tls
+from sengu.http import target
 from sengu.http.access_log import Log
 from sengu.http.drain import Drain
 from sengu.http.exchange import traceback_page
 from sengu.http.loop import Loop
 from sengu.http.site import Site
+from sengu.http.tls import load_context
 from sengu.model.application import Application
 from sengu.model.web import Interface, WebOptions
 from sengu.worker.engine import Loaded, LoadError
 from sengu.worker.runtime import Runtime
 
 
-def load(application: Application) -> Loaded:
-    """Import the web application. Raises LoadError."""
-    options = msgspec.json.decode(application.options, type=WebOptions)
-    try:
-        found = target.find(options.target)
-        interface = target.interface_of(found.application, options.interface, options.target)
-    except LoadError as error:
-        if not options.debug:
-            raise
-        return WsgiApp(broken(error), sys.modules[__name__], options)
-    if interface is Interface.ASGI:
-        from sengu.http.asgi.engine import AsgiApp
+class Prepared:
+    """The options, and the key, which the application's user may not be able to read."""
 
-        return AsgiApp(found.application, found.module, options)
-    return WsgiApp(found.application, found.module, options)
+    def __init__(self, application: Application) -> None:
+        """Raises LoadError."""
+        self._options = msgspec.json.decode(application.options, type=WebOptions)
+        self._tls = load_context(self._options.tls) if self._options.tls is not None else None
+
+    def load(self) -> Loaded:
+        """Import the web application. Raises LoadError."""
+        options = self._options
+        try:
+            found = target.find(options.target)
+            interface = target.interface_of(found.application, options.interface, options.target)
+        except LoadError as error:
+            if not options.debug:
+                raise
+            return WsgiApp(broken(error), sys.modules[__name__], options, self._tls)
+        if interface is Interface.ASGI:
+            from sengu.http.asgi.engine import AsgiApp
+
+            return AsgiApp(found.application, found.module, options, self._tls)
+        return WsgiApp(found.application, found.module, options, self._tls)
+
+
+def prepare(application: Application) -> Prepared:
+    """The engine's entry. Raises LoadError."""
+    return Prepared(application)
 
 
 def broken(error: LoadError) -> Callable[..., Iterable[bytes]]:
@@ -56,13 +71,16 @@ class WsgiApp:
     """A WSGI application, loaded."""
 
     def __init__(
-        self, application: Callable[..., Iterable[bytes]], module: object, options: WebOptions
+        self,
+        application: Callable[..., Iterable[bytes]],
+        module: object,
+        options: WebOptions,
+        tls: ssl.SSLContext | None,
     ) -> None:
-        """Raises LoadError for a certificate or networks that can not be used."""
         self.module = module
         self._application = application
         self._options = options
-        self._tls = tls.load_context(options.tls) if options.tls is not None else None
+        self._tls = tls
 
     def run(self, runtime: Runtime) -> None:
         log = Log(self._options.access_log) if self._options.access_log is not None else None

@@ -34,6 +34,7 @@ class Application(msgspec.Struct, frozen=True):
     """`engine` is the module that can `load` it, `target` what people call it.
 
     `lanes` is how many requests a worker may have in hand whose progress the scoreboard tells.
+    `files` are what workers append to: the server makes them, for `privileges` may not be enough.
     """
 
     engine: str
@@ -41,6 +42,7 @@ class Application(msgspec.Struct, frozen=True):
     options: msgspec.Raw = msgspec.Raw(b"{}")
     lanes: int = 1
     preload: bool = True
+    files: tuple[str, ...] = ()
     hooks: str | None = None
     privileges: Privileges = Privileges()
     request_timeout_seconds: float | None = None

@@ -1,4 +1,4 @@
-"""The files we keep for others: the pid file and the status file of Server::Starter."""
+"""The files we keep for others: pid file and status file of Server::Starter, logs of workers."""
 
 import errno
 import fcntl
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from sengu.errors import UsageError
+from sengu.model.application import Privileges
 
 
 class PidFile:
@@ -90,6 +91,21 @@ class StatusFile:
     def remove(self) -> None:
         if self._written is not None:
             _unlink(self._path)
+
+
+def make_for_workers(paths: Iterable[str], privileges: Privileges) -> None:
+    """Make the files that are not there, and give them to the workers' user. Raises OSError."""
+    for path in paths:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if privileges.uid is not None or privileges.gid is not None:
+                os.fchown(
+                    fd,
+                    -1 if privileges.uid is None else privileges.uid,
+                    -1 if privileges.gid is None else privileges.gid,
+                )
+        finally:
+            os.close(fd)
 
 
 def _create(path: str, flags: int) -> int:

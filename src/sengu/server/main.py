@@ -19,6 +19,7 @@ from sengu.control.listener import ControlListener
 from sengu.errors import SenguError, UsageError
 from sengu.listeners.listeners import Listeners
 from sengu.model import events as ev
+from sengu.model.application import Application
 from sengu.model.observed import Observed
 from sengu.planner.reduce import Fact
 from sengu.posix import clock, descriptors, prctl
@@ -30,7 +31,7 @@ from sengu.server.core import Core
 from sengu.server.crew import Crew
 from sengu.server.desk import CAUGHT, SignalDesk
 from sengu.server.execute import Executor
-from sengu.server.files import PidFile, StatusFile
+from sengu.server.files import PidFile, StatusFile, make_for_workers
 from sengu.server.forkservers import ForkServers
 from sengu.server.log_command import LogCommand
 from sengu.server.narrate import narrate
@@ -143,12 +144,20 @@ class _Instance:
         """Let all who write to files open them anew."""
         self._reopen_log()
         if self._boot.service.application is not None:
+            self._make_files(self._boot.service.application)
             self._crew.signal_all(signal.SIGUSR1)
+
+    def _make_files(self, application: Application) -> None:
+        try:
+            make_for_workers(application.files, application.privileges)
+        except OSError as error:
+            self.warn(f"cannot make {error.filename} for the workers: {error.strerror}")
 
     def _look_after_application(self) -> None:
         application = self._boot.service.application
         if application is None:
             return
+        self._make_files(application)
         if application.request_timeout_seconds is not None:
             RequestWatch(self._loop, self._crew, application.request_timeout_seconds, self.post)
         if self._boot.watched:

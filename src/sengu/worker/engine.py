@@ -1,6 +1,6 @@
 """The port between fork server and engines: what a module must offer to be one.
 
-An engine is a module with a function `load`. It is named in the application, so that the fork
+An engine is a module with a function `prepare`. It is named in the application, so that the fork
 server needs to know none of them.
 """
 
@@ -28,6 +28,13 @@ class Loaded(Protocol):
         """In the worker: say `runtime.ready()`, serve, and return when it has drained."""
 
 
+class Prepared(Protocol):
+    """Everything but the application itself."""
+
+    def load(self) -> Loaded:
+        """Import the application, as the user that it is to run as. Raises LoadError."""
+
+
 class Engine(Protocol):
-    def load(self, application: Application) -> Loaded:
-        """Import the application. Raises LoadError."""
+    def prepare(self, application: Application) -> Prepared:
+        """Open what only the user that started us may read, such as keys. Raises LoadError."""

@@ -6,11 +6,11 @@ share the memory; loops and threads are for the workers.
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 
 from sengu.http.access_log import Log
 from sengu.http.asgi.types import App
-from sengu.http.tls import load_context
 from sengu.model.web import WebOptions
 from sengu.worker.engine import LoadError
 from sengu.worker.runtime import Runtime
@@ -19,7 +19,9 @@ from sengu.worker.runtime import Runtime
 class AsgiApp:
     """A `sengu.worker.engine.Loaded`."""
 
-    def __init__(self, app: App, module: object, options: WebOptions) -> None:
+    def __init__(
+        self, app: App, module: object, options: WebOptions, tls: ssl.SSLContext | None
+    ) -> None:
         """Raises LoadError."""
         try:
             from sengu.http.asgi.lifecycle import Lifecycle
@@ -30,7 +32,6 @@ class AsgiApp:
             ) from error
         self.module = module
         self._new_loop = _loop_factory()
-        tls = None if options.tls is None else load_context(options.tls)
         self._options = options
         self._lifecycle = Lifecycle(app, options, tls)
 
