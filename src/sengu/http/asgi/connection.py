@@ -141,10 +141,11 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             self.deadline = clock.monotonic() + self._timeouts.body_seconds
             return
-        self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        elif self._refusal is not None:
+            super().on_response_complete()
+            return
+        self.flow.resume_reading()
+        if self._refusal is not None:
             self._say_no(self._refusal)
         elif not self._undigested and self._body_bytes is None:
             self.deadline = self.state.idle_until
@@ -158,7 +159,7 @@ class HttpConnection(HttpToolsProtocol):
         if not self._is_answering:
             self.deadline = min(self.deadline, self.state.idle_until)
         elif self._body_bytes is None and not self.cycle.response_started:
-            self.cycle.keep_alive = False
+            self._announce_close()
 
     def dismiss(self) -> None:
         if self._is_answering and self.cycle.response_started:
@@ -211,7 +212,13 @@ class HttpConnection(HttpToolsProtocol):
             return
         # The parser reads no further: what comes may be in the other protocol.
         self._is_deaf = True
-        self.cycle.keep_alive = False
+        self._announce_close()
+
+    def _announce_close(self) -> None:
+        """Whether uvicorn says so by itself depends on its version."""
+        if self.cycle.keep_alive:
+            self.cycle.keep_alive = False
+            self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is wrong, in its turn, and close."""
