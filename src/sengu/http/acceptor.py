@@ -7,9 +7,11 @@ Made by `loop`.
 import errno
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from sengu.http.connection import Connection, State
+from sengu.http.environ import Environ
 from sengu.http.proxy import Peer, parse_header
 from sengu.http.site import Site
 from sengu.http.tls import TlsSocket
@@ -18,6 +20,30 @@ from sengu.http.tls import TlsSocket
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PEEK_BYTES = 4096
 _NOBODY = Peer()
+
+
+class Door(NamedTuple):
+    """A listener, and what is not to be asked again for each connection: to make a socket of it,
+    and an environ. `has_names` is false for UNIX sockets, whose clients have no addresses."""
+
+    accept: Callable[[], tuple[int, Any]]
+    family: int
+    type: int
+    protocol: int
+    has_names: bool
+    base: Environ
+
+
+def _door(listener: socket.socket, site: Site) -> Door:
+    return Door(
+        # accept() would make a socket that asks what is known here
+        listener._accept,  # type: ignore[attr-defined]
+        int(listener.family),
+        int(listener.type),
+        listener.proto,
+        listener.family != socket.AF_UNIX,
+        site.base_environ(listener),
+    )
 
 
 class Shortage(Exception):
@@ -30,49 +56,42 @@ class Acceptor:
     def __init__(self, epoll: select.epoll, listeners: Sequence[socket.socket], site: Site) -> None:
         self._epoll = epoll
         self._site = site
-        self._listeners = {
-            listener.fileno(): (listener, site.base_environ(listener)) for listener in listeners
-        }
-        self._first_state = State.HANDSHAKE if site.tls is not None else State.HEAD
+        self._doors = {listener.fileno(): _door(listener, site) for listener in listeners}
         self.is_open = False
 
     def __contains__(self, fd: int) -> bool:
-        return fd in self._listeners
+        return fd in self._doors
 
     def fds(self) -> list[int]:
-        return list(self._listeners)
+        return list(self._doors)
 
     def open(self) -> None:
         """Hear of new connections; one worker of all hears of each."""
         if not self.is_open:
             self.is_open = True
-            for fd in self._listeners:
+            for fd in self._doors:
                 self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def close(self) -> None:
         if self.is_open:
             self.is_open = False
-            for fd in self._listeners:
+            for fd in self._doors:
                 self._epoll.unregister(fd)
 
     def accept(self, fd: int) -> Connection | None:
         """The next connection of listener `fd`, None when there is none. Raises Shortage."""
-        listener, base = self._listeners[fd]
+        door = self._doors[fd]
         try:
-            # accept() would make a socket that looks up what is known here
-            new, address = listener._accept()  # type: ignore[attr-defined]
+            new, address = door.accept()
         except BlockingIOError:
             return None
         except OSError as error:
             if error.errno in _SHORTAGES:
                 raise Shortage from error
             return None  # it has gone before we came: ECONNABORTED and the like
-        plain = socket.SocketType(listener.family, listener.type, listener.proto, new)
-        connection = Connection(self._site, base, new, plain)
-        if listener.family != socket.AF_UNIX:
-            connection.peer = Peer(address[0], str(address[1]))
-        else:
-            connection.peer = _NOBODY
+        plain = socket.SocketType(door.family, door.type, door.protocol, new)
+        connection = Connection(self._site, door.base, new, plain)
+        connection.peer = (address[0], str(address[1])) if door.has_names else _NOBODY
         if self._site.takes_proxy_header and self._is_proxy(connection):
             connection.state = State.PROXY
         elif self._site.tls is not None:
@@ -81,7 +100,7 @@ class Acceptor:
 
     def _is_proxy(self, connection: Connection) -> bool:
         trust = self._site.trust
-        return trust is not None and trust.trusts(connection.peer.address)
+        return trust is not None and trust.trusts(connection.peer[0])
 
     def begin_tls(self, connection: Connection) -> None:
         """Put TLS between the socket and what comes next."""

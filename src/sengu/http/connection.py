@@ -16,12 +16,11 @@ from sengu.http.body import PIECE_BYTES, Decoder
 from sengu.http.environ import Environ, Manner
 from sengu.http.file_wrapper import Span
 from sengu.http.head import Refusal
-from sengu.http.proxy import Peer
 from sengu.http.site import Site
 from sengu.posix import clock
 from sengu.worker.board import Lane
 
-_DONT_WAIT = socket.MSG_DONTWAIT
+_DONT_WAIT = int(socket.MSG_DONTWAIT)  # an enum is slow to combine
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 _SENDFILE_BYTES = 1 << 20
@@ -58,12 +57,13 @@ class Connection:
     """Made by the loop from a descriptor and what has been read of it.
 
     `deadline` is when the loop gives up waiting; None until its next sweep, which sets it. `head`
-    begins with the line of the request in hand, the last one when there is none; `template` is its
-    environ when it is the same as the one before. `decoder` is that of its body, if it has one.
+    begins with the line of the request in hand. `decoder` is that of its body, if it has one.
+    `peer` is address and port of the client, as the environ has them.
     """
 
     lane: Lane
-    peer: Peer
+    head: bytes
+    peer: tuple[str, str]
     environ: Environ
     taken: bytes
     manner: Manner
@@ -88,7 +88,6 @@ class Connection:
         "socket",
         "state",
         "taken",
-        "template",
     )
 
     def __init__(self, site: Site, base: Environ, fd: int, plain: Transport) -> None:
@@ -99,8 +98,6 @@ class Connection:
         self.state = State.HEAD
         self.deadline: float | None = None
         self.buffer = b""
-        self.head = b""
-        self.template: Environ | None = None
         self.is_watched = False
         self.decoder: Decoder | None = None
 

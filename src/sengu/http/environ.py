@@ -4,7 +4,6 @@ On the path of every request, so a dict is copied and filled, and each field nam
 once. Pure; used by `intake`.
 """
 
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -130,7 +129,7 @@ def _manner(environ: Environ) -> Manner:
         environ["PATH_INFO"] = ""
     if environ.get("HTTP_TRANSFER_ENCODING", "chunked").lower() != "chunked":
         raise Refusal(501, NO_CODING)
-    stays = wants_to_stay(environ)
+    stays = _wants_to_stay(environ)
     is_old = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
     return Manner(
         stays=stays,
@@ -149,14 +148,11 @@ def cut_root(environ: Environ, root_path: str) -> None:
         environ["PATH_INFO"] = rest
 
 
-def wants_to_stay(environ: Environ) -> bool:
+def _wants_to_stay(environ: Environ) -> bool:
     """Whether the client keeps the connection after this exchange (RFC 9112 §9.3)."""
-    options = tokens(environ.get("HTTP_CONNECTION", ""))
+    if "HTTP_CONNECTION" not in environ:
+        return bool(environ["SERVER_PROTOCOL"] != "HTTP/1.0")
+    options = {option.strip(" \t") for option in environ["HTTP_CONNECTION"].lower().split(",")}
     if environ["SERVER_PROTOCOL"] == "HTTP/1.0":
         return "keep-alive" in options and "close" not in options
     return "close" not in options
-
-
-def tokens(value: str) -> Iterable[str]:
-    """The members of a comma-separated field, in lower case."""
-    return {member.strip(" \t") for member in value.lower().split(",")}

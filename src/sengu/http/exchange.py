@@ -30,7 +30,7 @@ class Next(enum.Enum):
     RESET = enum.auto()  # the answer is not whole, and shall not look as if it were
 
 
-_STAY = Next.STAY
+_STAY, _CLOSE = Next.STAY, Next.CLOSE
 
 
 class Exchange:
@@ -63,8 +63,11 @@ class Exchange:
         lane.end()
         if self._log is not None:
             self._log.add(_record(environ, response, now))
-        if response.stays and response.is_whole and connection.decoder is None:
-            return _STAY
+        if response.is_whole and connection.decoder is None:
+            if response.stays:
+                return _STAY
+            if not connection.manner.stays and not connection.buffer:
+                return _CLOSE
         return _conclude(connection, environ, response)
 
     def _fail(self, environ: Environ, response: Response, error: BaseException) -> None:

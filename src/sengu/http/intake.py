@@ -4,9 +4,11 @@ The loop feeds it; it never waits. A body is taken in up to 64 KiB before the ap
 request, so that a slow client has a connection in its hands and not a worker. Raises Refusal.
 """
 
+from typing import NamedTuple
+
 from sengu.http.body import PIECE_BYTES, ChunkedDecoder, Input, LengthDecoder
 from sengu.http.connection import Connection, State
-from sengu.http.environ import Environ, build, cut_root
+from sengu.http.environ import Environ, Manner, build, cut_root
 from sengu.http.head import (
     MALFORMED,
     HttpRequest,
@@ -21,6 +23,17 @@ from sengu.http.site import Site
 
 _HEAD, _IDLE, _BODY = State.HEAD, State.IDLE, State.BODY
 _NO_BYTES = b""
+_MAX_KNOWN = 64
+_MAX_SEEN = 256
+_MAX_KNOWN_BYTES = 2048
+
+
+class _Known(NamedTuple):
+    """What was made of a head, with `base`."""
+
+    base: Environ
+    environ: Environ
+    manner: Manner
 
 
 class Intake:
@@ -32,40 +45,61 @@ class Intake:
         self._parser_limits = (limits.line_bytes, limits.fields, limits.field_bytes)
         self._root_path = site.root_path
         self._trust = site.trust
+        self._known: dict[bytes, _Known] = {}
+        self._seen: set[bytes] = set()
 
     def admit(self, connection: Connection, data: bytes) -> Environ | None:
         """The request that `data` begins with; None when more of it has to come."""
-        if data == connection.head and connection.template is not None:
-            return connection.template.copy()
-        try:
-            request = parse_request(data, 0, *self._parser_limits)
-        except IncompleteError:
-            check_partial(data, self._limits)
-            connection.buffer = data
-            if connection.state is _IDLE:
-                connection.state = _HEAD
-                connection.deadline = None
-            return None
-        except MALFORMED as error:
-            raise refusal_of(data, error, self._limits) from None
-        environ, manner = build(request, data, connection.base)
+        known = self._known.get(data)
+        if known is not None and known.base is connection.base:
+            environ = known.environ.copy()
+            connection.manner = known.manner
+            connection.buffer = _NO_BYTES
+        else:
+            try:
+                request = parse_request(data, 0, *self._parser_limits)
+            except IncompleteError:
+                self._wait_for_head(connection, data)
+                return None
+            except MALFORMED as error:
+                raise refusal_of(data, error, self._limits) from None
+            environ, connection.manner = build(request, data, connection.base)
+            connection.buffer = data[request.consumed :]
+            if self._root_path:
+                cut_root(environ, self._root_path)
+            if connection.manner.has_more:
+                connection.head = data
+                self._set_client(connection, environ)
+                return self._begin_body(connection, environ, request)
+            if not connection.buffer:
+                self._remember(connection, environ, data)
+        connection.head = data
+        self._set_client(connection, environ)
+        return environ
+
+    def _wait_for_head(self, connection: Connection, data: bytes) -> None:
+        check_partial(data, self._limits)
+        connection.buffer = data
+        if connection.state is _IDLE:
+            connection.state = _HEAD
+            connection.deadline = None
+
+    def _remember(self, connection: Connection, environ: Environ, data: bytes) -> None:
+        """Who repeats a request byte by byte (health checks, polling, balancers) is understood
+        once. Kept is what has come twice of late, and nothing of the client or of a body."""
+        if data in self._seen:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[data] = _Known(connection.base, environ.copy(), connection.manner)
+        elif len(data) <= _MAX_KNOWN_BYTES:
+            if len(self._seen) >= _MAX_SEEN:
+                self._seen.clear()
+            self._seen.add(data)
+
+    def _set_client(self, connection: Connection, environ: Environ) -> None:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.peer
-        consumed = request.consumed
-        connection.buffer = data[consumed:] if len(data) > consumed else _NO_BYTES
-        connection.manner = manner
-        if self._root_path:
-            cut_root(environ, self._root_path)
         if self._trust is not None:
             self._believe(environ, connection)
-        if data == connection.head and not connection.buffer and not manner.has_more:
-            # Health checks, polling, balancers: who repeats itself is understood once.
-            connection.template = environ.copy()
-        else:
-            connection.template = None
-        connection.head = data
-        if manner.has_more:
-            return self._begin_body(connection, environ, request)
-        return environ
 
     def _begin_body(
         self, connection: Connection, environ: Environ, request: HttpRequest
@@ -108,7 +142,7 @@ class Intake:
     def _believe(self, environ: Environ, connection: Connection) -> None:
         """Take over what a trusted proxy says of the client."""
         assert self._trust is not None
-        said = forwarded(self._trust, connection.peer.address, environ)
+        said = forwarded(self._trust, connection.peer[0], environ)
         if said.client is not None:
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = said.client
         if said.scheme is not None:

@@ -27,13 +27,13 @@ from sengu.worker.runtime import Runtime
 _READ_BYTES = 1 << 14
 _DISCARD_BYTES = 1 << 16
 _EVENTS = 64
-_ACCEPTS = 4  # at a time: the other workers want some, too
+_ACCEPTS = 1  # at a time: the other workers want some, too
 _SWEEP_SECONDS = 1.0
 _DRAIN_SWEEP_SECONDS = 0.1
 _LINGER_SECONDS = 5.0
 _MAX_LINGER_BYTES = 1 << 26
 
-_DONT_WAIT = socket.MSG_DONTWAIT
+_DONT_WAIT = int(socket.MSG_DONTWAIT)  # an enum is slow to combine
 _HEAD, _BODY, _BUSY, _IDLE, _LINGER = (
     State.HEAD,
     State.BODY,
@@ -42,7 +42,7 @@ _HEAD, _BODY, _BUSY, _IDLE, _LINGER = (
     State.LINGER,
 )
 _GREETING = (State.PROXY, State.HANDSHAKE)
-_STAY = Next.STAY
+_STAY, _CLOSE = Next.STAY, Next.CLOSE
 
 
 class Loop:
@@ -177,7 +177,10 @@ class Loop:
                     return
                 step = self._exchange.answer(connection, environ)
                 if step is not _STAY:
-                    self._leave(connection, step)
+                    if step is _CLOSE and not connection.is_watched:
+                        connection.socket.close()
+                    else:
+                        self._leave(connection, step)
                     return
                 connection.state = _IDLE
                 connection.deadline = None
@@ -306,7 +309,7 @@ class Loop:
             line = data.partition(b"\r\n")[0][: self._site.head_limits.line_bytes]
             self._site.log.add(
                 Record(
-                    connection.peer.address,
+                    connection.peer[0],
                     clock.wall(),
                     line.decode("latin-1"),
                     refusal.status,
