@@ -98,7 +98,8 @@ class Crew:
         member = self._members.get(worker)
         if member is not None:
             member.notify.close()
-            self._forget(ev.WorkerExited(worker, problem, member.last_words()))
+            words = member.last_words()
+            self._forget(ev.WorkerExited(worker, f"no process: {problem}", words))
 
     def signal(self, worker: int, number: int) -> None:
         """Ask the worker to stop; whether it gets ready does not matter any more."""
