@@ -81,10 +81,15 @@ class Target:
 
 
 def _ready_after(control: Control, last_event: int, begin: float) -> float:
-    """Milliseconds from `begin` (wall clock) to the first worker that became ready since."""
-    for event in control.events(last_event):
-        if event["type"] == "worker_ready":
-            return float(event["time"] - begin) * 1000
+    """Milliseconds from `begin` (wall clock) to the first worker that became ready since.
+
+    The worker may answer a little before the server has read that it is ready.
+    """
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        for event in control.events(last_event):
+            if event["type"] == "worker_ready":
+                return float(event["time"] - begin) * 1000
     raise BenchError("a worker of sengu answers that has not become ready")
 
 

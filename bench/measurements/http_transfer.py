@@ -47,7 +47,7 @@ class Transfers:
         seconds = time.monotonic() - begin
         if moved != size:
             raise BenchError(f"{server.label}, {what}: {moved} bytes instead of {size}")
-        grown = processes.peak_bytes(worker) - before
+        grown = max(0, processes.peak_bytes(worker) - before)
         rates = self.rates.setdefault(what, {}).setdefault(server.label, [])
         rates.append(size / seconds / 1e6)
         self.growth.setdefault(what, {}).setdefault(server.label, []).append(grown / 1e6)
