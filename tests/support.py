@@ -132,16 +132,20 @@ class Output:
 
 
 class Instance:
-    """One `sengu start` and the ways to talk to it. Made by `Sengu.start`."""
+    """One `sengu start` or `sengu serve` and the ways to talk to it. Made by `Sengu`.
+
+    `command` begins with the verb.
+    """
 
     def __init__(
         self,
         name: str,
-        args: tuple[str, ...],
+        command: tuple[str, ...],
         env: Mapping[str, str],
         cwd: Path | None,
         prefix: tuple[str, ...] = (),
     ) -> None:
+        verb, *args = command
         self.name = name
         self.directory = short_directory()
         self.control_path = self.directory / "control.sock"
@@ -154,7 +158,7 @@ class Instance:
             [
                 *prefix,
                 *PROGRAM,
-                "start",
+                verb,
                 "--name",
                 name,
                 "--control",
@@ -316,16 +320,38 @@ class Sengu:
 
         `prefix` is a command that arranges something and then executes the rest, as `nice` does.
         """
+        return self._launch(("start", *args), name, env, cwd, prefix)
+
+    def serve(
+        self,
+        target: str,
+        *options: str,
+        name: str = "",
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> Instance:
+        """Runs `sengu serve TARGET OPTIONS` likewise."""
+        return self._launch(("serve", target, *options), name, env, cwd, prefix)
+
+    def _launch(
+        self,
+        command: tuple[str, ...],
+        name: str,
+        env: Mapping[str, str] | None,
+        cwd: Path | None,
+        prefix: tuple[str, ...],
+    ) -> Instance:
         name = name or f"test-{uuid.uuid4().hex[:8]}"
-        instance = Instance(name, args, environment(env), cwd, prefix)
+        instance = Instance(name, command, environment(env), cwd, prefix)
         self.instances.append(instance)
         return instance
 
     def run(
-        self, *args: str, env: Mapping[str, str] | None = None
+        self, *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Runs `sengu ARGS` to its end."""
-        return run_cli(args, environment(env))
+        return run_cli(args, environment(env), cwd)
 
     def close(self) -> None:
         problems = [problem for instance in self.instances for problem in instance.close()]
@@ -343,10 +369,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return own | dict(extra or {})
 
 
-def run_cli(args: Iterable[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    args: Iterable[str], env: Mapping[str, str], cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PROGRAM, *args],
         env=env,
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

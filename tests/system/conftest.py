@@ -9,6 +9,7 @@ import pytest
 from tests import support
 from tests.system.peers import Peer, Witnesses
 from tests.system.puppets import Script
+from tests.system.web import Site
 
 StartPeer = Callable[..., Peer]
 
@@ -25,6 +26,12 @@ def witnesses(free_path: Path) -> Iterator[Witnesses]:
 def script(free_path: Path) -> Script:
     """What the workers of a test shall do."""
     return Script(free_path)
+
+
+@pytest.fixture
+def site(free_path: Path) -> Site:
+    """What `sengu serve` serves."""
+    return Site(free_path)
 
 
 @pytest.fixture

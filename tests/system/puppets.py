@@ -70,21 +70,21 @@ def start(sengu: Sengu, port: int, script: Script, *options: str) -> Instance:
 class Gate:
     """Workers whose script says `wait PATH` do not go on until `open`."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "gate"
+    def __init__(self, directory: Path, name: str = "gate") -> None:
+        self.path = directory / name
         self._fd = -1
-        os.mkfifo(self._path)
+        os.mkfifo(self.path)
 
     @property
     def line(self) -> str:
-        return f"wait {self._path}"
+        return f"wait {self.path}"
 
     def wait_for_somebody(self) -> None:
         """Wait until a worker has come to the gate."""
 
         def look() -> bool:
             try:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError as error:
                 if error.errno != errno.ENXIO:  # nobody reads (fifo(7))
                     raise

@@ -1,0 +1,3 @@
+"""What a deploy changes; see `plain.py`."""
+
+TEXT = "one"
