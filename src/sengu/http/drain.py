@@ -59,7 +59,7 @@ class Drain:
             for fd in self._loop.acceptor.fds():
                 self._loop.accept(fd, _MAX_QUEUED)
         self._loop.acceptor.close()
-        self._loop.end_at = self._runtime.drain_until
+        self._loop.end_by(self._runtime.drain_until)
         if stopping is Stopping.STOP:
             self._loop.expire_silent(now + _QUIET_SECONDS)
 

@@ -52,10 +52,8 @@ class Exchange:
         environ["wsgi.early_hints"] = response.early_hints
         try:
             chunks = self._application(environ, response.start_response)
-            if type(chunks) is list and len(chunks) == 1 and not response.is_started:
-                response.send_only(chunks[0])
-            else:
-                _send_all(response, chunks)
+            if not (type(chunks) is list and len(chunks) == 1 and response.send_only(chunks[0])):
+                _send_all(environ, response, chunks)
         except ClientGone:
             response.stays = False
         except BaseException as error:  # whatever an application raises, the worker goes on
@@ -68,7 +66,7 @@ class Exchange:
                 return _STAY
             if not connection.manner.stays and not connection.buffer:
                 return _CLOSE
-        return _conclude(connection, environ, response)
+        return _conclude(connection, response)
 
     def _fail(self, environ: Environ, response: Response, error: BaseException) -> None:
         """Answer for an application that did not."""
@@ -93,19 +91,19 @@ class Exchange:
             return
 
 
-def _send_all(response: Response, chunks: Iterable[bytes]) -> None:
+def _send_all(environ: Environ, response: Response, chunks: Iterable[bytes]) -> None:
     try:
         response.send_all(chunks)
+        if response.left or response.is_too_long:
+            _complain(environ, "the body is not as long as its Content-Length says")
     finally:
         close = getattr(chunks, "close", None)
         if close is not None:
             close()
 
 
-def _conclude(connection: Connection, environ: Environ, response: Response) -> Next:
+def _conclude(connection: Connection, response: Response) -> Next:
     """What `answer` has no time for: the unusual, and requests with a body."""
-    if response.is_finished and (response.left or response.is_too_long):
-        _complain(environ, "the body is not as long as its Content-Length says")
     if not response.is_whole:
         return Next.RESET
     decoder = connection.decoder

@@ -60,7 +60,7 @@ class Loop:
         self._pool = Pool(exchanges) if site.options.threads > 1 else None
         self.acceptor = Acceptor(self._epoll, runtime.listeners, site)
         self._max_connections = site.options.limits.connections
-        self.end_at = math.inf  # when the worker has to be done
+        self._end_at = math.inf
         self._sweep_at = math.inf
         # Beside connections and listeners.
         self._watched: dict[int, Callable[[], None]] = {}
@@ -93,13 +93,13 @@ class Loop:
                 elif fd in self._watched:
                     self._watched[fd]()
             now = monotonic()
+            if now >= self._sweep_at:
+                self._sweep(now)
+            elif events and self._sweep_at > now + _SWEEP_SECONDS:
+                self._sweep_at = now + _SWEEP_SECONDS
             if after_round(now):
                 return
-            if events and self._sweep_at > now + _SWEEP_SECONDS:
-                self._sweep_at = now + _SWEEP_SECONDS
-            elif now >= self._sweep_at:
-                self._sweep(now)
-            timeout = self._sweep_at - now if self._sweep_at != math.inf else -1.0
+            timeout = max(0.0, self._sweep_at - now) if self._sweep_at != math.inf else -1.0
 
     def accept(self, fd: int, most: int = _ACCEPTS) -> bool:
         """Take up to `most` new connections of a listener; whether there may be more."""
@@ -133,13 +133,18 @@ class Loop:
         """The connections that wait for a next request, of which nothing has come."""
         return [one for one in self.connections.values() if one.state is _IDLE]
 
+    def end_by(self, end_at: float) -> None:
+        """Look at the deadlines at `end_at` in any case."""
+        self._end_at = end_at
+        self._sweep_at = min(self._sweep_at, end_at)
+
     def expire_silent(self, deadline: float) -> None:
         """End those at `deadline` from whom not a byte of a request has come until then."""
         for connection in self.connections.values():
             is_new = connection.state is _HEAD and not connection.buffer
             if is_new or connection.state is _IDLE:
                 connection.deadline = deadline
-        self._sweep_at = 0.0
+        self._sweep_at = min(self._sweep_at, deadline)
 
     def _attend(self, connection: Connection) -> None:
         """It is readable, or new."""
@@ -335,7 +340,7 @@ class Loop:
                 continue
             earliest = min(earliest, connection.deadline)
         period = _DRAIN_SWEEP_SECONDS if self._site.is_draining else _SWEEP_SECONDS
-        self._sweep_at = max(min(earliest, self.end_at), now + period)
+        self._sweep_at = max(min(earliest, self._end_at), now + period)
 
     def _patience(self, connection: Connection) -> float:
         timeouts = self._site.timeouts

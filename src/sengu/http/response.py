@@ -21,7 +21,9 @@ _JOIN_BYTES = 1 << 16  # up to which a copy is cheaper than another system call
 
 
 class Response:
-    """`is_started` is that the head is on its way; `stays`, final then, whether the connection
+    """Said by the application piece by piece, and sent as soon as it has to be.
+
+    `is_started` is that the head is on its way; `stays`, final then, whether the connection
     lives on. `left` is what is missing of a declared length. `sent` counts the body's bytes."""
 
     status = ""
@@ -30,7 +32,6 @@ class Response:
     length: int | None = None  # as the application declares it
     is_started = False
     is_whole = False
-    is_finished = False  # the application has given all it had
     is_too_long = False
     stays = True
     _is_chunked = False
@@ -96,14 +97,15 @@ class Response:
         extra += manner.connection if self.stays else CLOSE
         return f"{self._prefix}{self._fields}{extra}\r\n".encode("latin-1")
 
-    def send_only(self, body: bytes) -> None:
-        """Send an answer whose body is this: most are like that, so the usual one is quick."""
+    def send_only(self, body: bytes) -> bool:
+        """Send an answer whose body is this, which most are like; False if it is not so simple."""
         connection = self._connection
         manner, decoder = connection.manner, connection.decoder
         size = len(body)
         length = self.length
         if (
-            manner.is_head
+            self.is_started
+            or manner.is_head
             or not self.status
             or (length is not None and length != size)
             or size > _JOIN_BYTES
@@ -111,8 +113,7 @@ class Response:
             or connection.site.is_draining
             or (decoder is not None and not decoder.done)
         ):
-            self.send_all([body])
-            return
+            return False
         head = f"{self._prefix}{self._fields}Content-Length: {size}\r\n{manner.connection}\r\n"
         data = head.encode("latin-1") + body
         self.is_started = True
@@ -120,6 +121,7 @@ class Response:
         connection.send(data)
         self.sent = size
         self.is_whole = True
+        return True
 
     def send_all(self, chunks: Iterable[bytes]) -> None:
         """Send an answer whose body comes from the application's iterable."""
@@ -179,7 +181,6 @@ class Response:
         if self._head:
             self._connection.send(self._head)
             self._head = b""
-        self.is_finished = True
         self.is_whole = not self.left
 
     def _send_file(self, span: Span) -> None:
@@ -198,13 +199,14 @@ class Response:
 
     def replace(self, refusal: Refusal, kind: str) -> None:
         """Answer in place of an application that failed; nothing of its own was sent."""
-        self.status, self.stays = "", False
-        self._head, self.left, self._is_chunked = b"", None, False
+        self.status = ""
+        self._head, self.left = b"", None
+        self._is_chunked = self._is_bodiless = False
         self.start_response(
             f"{refusal.status} {REASONS[refusal.status]}",
             [("Content-Type", f"{kind}; charset=utf-8")],
         )
-        self.send_only(refusal.reason.encode())
+        self.send_all([refusal.reason.encode()])
 
     def early_hints(self, headers: Headers, /) -> None:
         """Send a 103 (RFC 8297) before the answer, to clients that know of such."""

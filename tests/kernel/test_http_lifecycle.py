@@ -1,0 +1,229 @@
+"""How connections and workers end: timeouts, limits, threads, drains."""
+
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sengu.model.application import Wear
+from sengu.model.web import Limits, Timeouts, WebOptions
+from sengu.worker.runtime import Stopping
+from tests.kernel.http_worker import Environ, serving
+
+TEXT = ("Content-Type", "text/plain")
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def hello(_environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", [TEXT])
+    return [b"hello"]
+
+
+class Gate:
+    """An application that waits, for requests to /slow, until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Semaphore(0)
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+        if environ["PATH_INFO"] == "/slow":
+            self.entered.release()
+            assert self.open.acquire(timeout=20)
+        return hello(environ, start_response)
+
+
+def test_a_head_that_does_not_come_is_a_408() -> None:
+    options = WebOptions("tests:app", timeouts=Timeouts(header_seconds=0.2))
+    with serving(hello, options) as worker:
+        first, later = worker.connect(), worker.connect()
+        assert later.get().status == 200
+        first.send(GET[:10])
+        later.send(GET[:10])
+        assert first.answer().status == later.answer().status == 408
+        assert first.rest() == later.rest() == b""
+
+
+def test_a_head_that_drips_has_no_more_time_than_others() -> None:
+    options = WebOptions("tests:app", timeouts=Timeouts(header_seconds=0.5))
+    with serving(hello, options) as worker:
+        client = worker.connect()
+        client.send(GET[:-2])
+        client.socket.settimeout(0.1)
+        with pytest.raises((BrokenPipeError, ConnectionResetError, EOFError)):
+            for _ in range(100):
+                client.send(b"X: y\r\n")
+                try:
+                    client.rest()
+                except TimeoutError:
+                    continue
+                raise EOFError
+
+
+def test_who_says_nothing_is_closed_without_a_word() -> None:
+    timeouts = Timeouts(header_seconds=0.2, keep_alive_seconds=0.2)
+    with serving(hello, WebOptions("tests:app", timeouts=timeouts)) as worker:
+        silent, idle = worker.connect(), worker.connect()
+        assert idle.get().status == 200
+        assert silent.rest() == idle.rest() == b""
+
+
+def test_a_client_that_does_not_read_is_let_go() -> None:
+    def app(_environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [TEXT])
+        return [b"x" * 20_000_000]
+
+    options = WebOptions("tests:app", timeouts=Timeouts(body_seconds=0.3))
+    with serving(app, options) as worker:
+        lazy = worker.connect()
+        lazy.send(GET)
+        assert worker.connect().get().status == 200  # after the lazy one was let go
+        with pytest.raises((EOFError, ConnectionResetError)):
+            lazy.answer()
+
+
+def test_a_slow_reader_gets_all_and_is_progress() -> None:
+    beats: list[float] = []
+
+    def app(_environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [TEXT])
+        for _ in range(4):
+            beats.append(workers[0].runtime.board.lanes[0].read().progress_at)
+            yield b"x" * 5_000_000
+
+    workers: list[Any] = []
+    with serving(app) as worker:
+        workers.append(worker)
+        assert len(worker.connect().get().body) == 20_000_000
+    assert beats == sorted(beats)
+    assert beats[-1] > beats[0]
+
+
+def test_at_the_limit_of_connections_the_others_wait_until_there_is_room() -> None:
+    options = WebOptions("tests:app", limits=Limits(connections=3))
+    with serving(hello, options) as worker:
+        clients = [worker.connect() for _ in range(6)]
+        for client in clients[:3]:
+            assert client.get().status == 200
+        clients[3].send(GET)
+        clients[3].socket.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            clients[3].answer()
+        clients[0].socket.close()
+        clients[3].socket.settimeout(20)
+        assert clients[3].answer().status == 200
+
+
+def test_without_descriptors_the_worker_waits_for_better_times() -> None:
+    with serving(hello) as worker:
+        established = worker.connect()
+        assert established.get().status == 200
+        late = worker.connect()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        held = []
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    held.append(os.dup(0))
+            late.send(GET)
+            assert established.get().status == 200
+        finally:
+            for fd in held:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert late.answer().status == 200
+
+
+def test_threads_answer_at_the_same_time() -> None:
+    gate = Gate()
+    with serving(gate, WebOptions("tests:app", threads=3)) as worker:
+        slow = [worker.connect() for _ in range(2)]
+        for client in slow:
+            client.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert gate.entered.acquire(timeout=20)
+        busy = [lane.read() for lane in worker.runtime.board.lanes]
+        assert sorted(line.request for line in busy if line.is_busy) == ["GET /slow"] * 2
+        client = worker.connect()
+        for _ in range(3):
+            assert client.get().body == b"hello"
+        client.send(GET * 50)
+        assert [client.answer().body for _ in range(50)] == [b"hello"] * 50
+        gate.open.release(2)
+        assert [one.answer().body for one in slow] == [b"hello"] * 2
+        assert slow[0].get().body == b"hello"
+
+
+def test_a_worn_out_worker_says_so_once_and_goes_on() -> None:
+    with serving(hello, wear=Wear(max_requests=10, jitter=0.2)) as worker:
+        client = worker.connect()
+        for number in range(30):
+            assert bool(worker.worn) <= (number >= 8)
+            assert client.get().status == 200
+        assert worker.worn == ["max-requests 10"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_retiring_worker_answers_once_more_and_closes(threads: int) -> None:
+    with serving(hello, WebOptions("tests:app", threads=threads)) as worker:
+        idle, pipelining, half = worker.connect(), worker.connect(), worker.connect()
+        for client in (idle, pipelining, half):
+            assert "connection" not in client.get().fields
+        half.send(GET[:10])
+        worker.runtime.stop(Stopping.RETIRE)
+        pipelining.send(GET * 3)
+        answer = pipelining.answer()
+        assert answer.fields["connection"] == "close"
+        assert pipelining.rest() == b""
+        queued = worker.connect()
+        queued.send(GET)
+        half.send(GET[10:])
+        assert half.answer().fields["connection"] == "close"
+        assert half.rest() == b""
+        assert worker.is_running()
+        assert idle.get().fields["connection"] == "close"
+        assert idle.rest() == b""
+        for client in (pipelining, half, idle):
+            client.socket.close()
+        worker.wait()
+        # It was left to those who come after.
+        accepted, _ = worker.listener.accept()
+        with accepted:
+            assert accepted.recv(1000) == GET
+
+
+def test_a_retiring_worker_ends_when_its_time_is_up() -> None:
+    with serving(hello, grace_seconds=1.0) as worker:
+        idle = worker.connect()
+        assert idle.get().status == 200
+        worker.runtime.stop(Stopping.RETIRE)
+        worker.wait()
+        assert idle.rest() == b""
+
+
+def test_a_stopping_worker_serves_its_queue_and_hangs_up_on_the_silent() -> None:
+    gate = Gate()
+    with serving(gate) as worker:
+        slow, idle = worker.connect(), worker.connect()
+        assert idle.get().status == 200
+        slow.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert gate.entered.acquire(timeout=20)
+        queued = [worker.connect() for _ in range(10)]
+        for client in queued:
+            client.send(GET)
+        silent = worker.connect()
+        worker.runtime.stop(Stopping.STOP)
+        gate.open.release()
+        assert slow.answer().body == b"hello"
+        for client in queued:
+            answer = client.answer()
+            assert (answer.body, answer.fields["connection"]) == (b"hello", "close")
+            assert client.rest() == b""
+            client.socket.close()
+        slow.socket.close()
+        assert idle.rest() == silent.rest() == b""
+        worker.wait()
