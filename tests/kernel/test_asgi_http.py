@@ -267,9 +267,7 @@ def test_the_listener_outlives_its_worker() -> None:
     with serving(hello) as worker:
         worker.retire()
         worker.wait()
-        client = worker.connect()  # the test's copy of the listener takes it in
-        connection, _ = worker.listener.accept()
-        with client, connection:
+        with worker.connect(), worker.accept():
             assert worker.listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 
 

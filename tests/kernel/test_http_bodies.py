@@ -73,7 +73,7 @@ READERS: dict[str, Callable[[Any], bytes]] = {
     "readline(5)": lambda stream: b"".join(iter(lambda: stream.readline(5), b"")),
     "readlines()": lambda stream: b"".join(stream.readlines()),
     "readlines(10)": lambda stream: b"".join(stream.readlines(10) + stream.readlines()),
-    "iteration": lambda stream: b"".join(stream),
+    "iteration": b"".join,
 }
 
 

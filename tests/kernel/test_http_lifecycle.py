@@ -1,7 +1,9 @@
 """How connections and workers end: timeouts, limits, threads, drains."""
 
+import contextlib
 import os
 import resource
+import select
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -52,15 +54,9 @@ def test_a_head_that_drips_has_no_more_time_than_others() -> None:
     with serving(hello, options) as worker:
         client = worker.connect()
         client.send(GET[:-2])
-        client.socket.settimeout(0.1)
-        with pytest.raises((BrokenPipeError, ConnectionResetError, EOFError)):
-            for _ in range(100):
-                client.send(b"X: y\r\n")
-                try:
-                    client.rest()
-                except TimeoutError:
-                    continue
-                raise EOFError
+        while not select.select([client.socket], [], [], 0.1)[0]:
+            client.send(b"X: y\r\n")
+        assert client.answer().status == 408
 
 
 def test_who_says_nothing_is_closed_without_a_word() -> None:
@@ -127,7 +123,7 @@ def test_without_descriptors_the_worker_waits_for_better_times() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
         held = []
         try:
-            with pytest.raises(OSError, match="Too many open files"):
+            with contextlib.suppress(OSError):  # until there is none left
                 while True:
                     held.append(os.dup(0))
             late.send(GET)

@@ -8,6 +8,7 @@ import random
 
 from sengu.http.loop import Loop
 from sengu.http.site import Site
+from sengu.posix import clock
 from sengu.worker.runtime import Runtime, Stopping
 
 # Who has said nothing for so long when the service ends is not about to.
@@ -28,23 +29,26 @@ class Drain:
         self._worn_at = _worn_at(runtime)
 
     def run(self) -> None:
-        self._loop.watch(self._runtime.wake_fd, self._runtime.calm)
+        self._loop.watch(self._runtime.wake_fd, self._hear)
         self._loop.acceptor.open()
         self._runtime.ready()
         self._loop.run(self._after_round)
 
+    def _hear(self) -> None:
+        """Something may have been asked of the worker."""
+        self._runtime.calm()
+        if self._runtime.stopping is not self._stopping:
+            self._begin(self._runtime.stopping)
+
     def _after_round(self, now: float) -> bool:
         """Whether the worker is done."""
-        runtime = self._runtime
         if self._site.log is not None:
             self._site.log.flush()
         if self._worn_at is not None:
             self._count(self._worn_at)
-        if runtime.stopping is Stopping.NO:
+        if self._stopping is Stopping.NO:
             return False
-        if runtime.stopping is not self._stopping:
-            self._begin(runtime.stopping, now)
-        return not self._loop.connections or now >= runtime.drain_until
+        return not self._loop.connections or now >= self._runtime.drain_until
 
     def _count(self, worn_at: int) -> None:
         requests = sum(lane.requests for lane in self._runtime.board.lanes)
@@ -52,16 +56,15 @@ class Drain:
             self._worn_at = None
             self._runtime.worn(f"max-requests {self._runtime.application.wear.max_requests}")
 
-    def _begin(self, stopping: Stopping, now: float) -> None:
+    def _begin(self, stopping: Stopping) -> None:
         self._stopping = stopping
-        self._site.is_draining = True
-        if stopping is Stopping.STOP and self._loop.acceptor.is_open:
+                if stopping is Stopping.STOP and self._loop.acceptor.is_open:
             for fd in self._loop.acceptor.fds():
                 self._loop.accept(fd, _MAX_QUEUED)
         self._loop.acceptor.close()
         self._loop.end_by(self._runtime.drain_until)
         if stopping is Stopping.STOP:
-            self._loop.expire_silent(now + _QUIET_SECONDS)
+            self._loop.expire_silent(clock.monotonic() + _QUIET_SECONDS)
 
 
 def _worn_at(runtime: Runtime) -> int | None:

@@ -86,7 +86,7 @@ class WsgiApp:
         log = Log(self._options.access_log) if self._options.access_log is not None else None
         if log is not None:
             runtime.on_reopen.append(log.reopen)
-        site = Site(self._application, self._options, self._tls, log)
+        site = Site(self._application, self._options, runtime, self._tls, log)
         loop = Loop(site, runtime)
         try:
             Drain(loop, site, runtime).run()

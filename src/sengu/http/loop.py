@@ -253,7 +253,7 @@ class Loop:
             connection.is_watched = False
         if self.connections.pop(connection.fd, None) is not None:
             self._lane.connections = len(self.connections)
-            if len(self.connections) == self._max_connections - 1 and not self._site.is_draining:
+            if len(self.connections) == self._max_connections - 1 and not self._runtime.stopping:
                 self.acceptor.open()
 
     def _drop(self, connection: Connection) -> None:
@@ -327,7 +327,7 @@ class Loop:
     def _sweep(self, now: float) -> None:
         """Give deadlines to those that have none, and act on those that have passed."""
         self._lane.count()
-        if not self._site.is_draining and len(self.connections) < self._max_connections:
+        if not self._runtime.stopping and len(self.connections) < self._max_connections:
             self.acceptor.open()  # after a shortage
         earliest = math.inf
         for connection in list(self.connections.values()):
@@ -339,7 +339,7 @@ class Loop:
                 self._expire(connection)
                 continue
             earliest = min(earliest, connection.deadline)
-        period = _DRAIN_SWEEP_SECONDS if self._site.is_draining else _SWEEP_SECONDS
+        period = _DRAIN_SWEEP_SECONDS if self._runtime.stopping else _SWEEP_SECONDS
         self._sweep_at = max(min(earliest, self._end_at), now + period)
 
     def _patience(self, connection: Connection) -> float:

@@ -75,7 +75,7 @@ class Response:
         manner = connection.manner
         if (
             not manner.stays
-            or connection.site.is_draining
+            or connection.site.runtime.stopping
             or (decoder is not None and not decoder.done)
         ):
             self.stays = False
@@ -110,7 +110,7 @@ class Response:
             or (length is not None and length != size)
             or size > _JOIN_BYTES
             or self.status in prefixes.bodiless
-            or connection.site.is_draining
+            or connection.site.runtime.stopping
             or (decoder is not None and not decoder.done)
         ):
             return False

@@ -16,22 +16,25 @@ from sengu.http.file_wrapper import FileWrapper
 from sengu.http.head import HeadLimits
 from sengu.http.proxy import Trust
 from sengu.model.web import WebOptions
+from sengu.worker.runtime import Runtime
 
 SOFTWARE = "sengu"
 
 
 class Site:
-    """`is_draining` is set when answers have to say that the connection ends."""
+    """`runtime` says whether answers have to tell that the connection ends."""
 
     def __init__(
         self,
         application: Callable[..., Any],
         options: WebOptions,
+        runtime: Runtime,
         tls: ssl.SSLContext | None = None,
         log: Log | None = None,
     ) -> None:
         self.application = application
         self.options = options
+        self.runtime = runtime
         self.timeouts = options.timeouts
         self.tls = tls
         self.log = log
@@ -40,7 +43,6 @@ class Site:
         self.max_body_bytes = options.limits.body_bytes
         self.trust = Trust(options.trusted_proxies) if options.trusted_proxies else None
         self.takes_proxy_header = options.proxy_protocol and self.trust is not None
-        self.is_draining = False
 
     def base_environ(self, listener: socket.socket) -> Environ:
         """What the requests that come by `listener` have in common (PEP 3333)."""
