@@ -44,6 +44,16 @@ class _Runtime(Runtime):
         super().__init__(*arguments)
         self._child = child
         self.on_ready.append(lambda: child.tell("ready"))
+        self.rouse = self._rouse
+
+    def ready(self) -> None:
+        super().ready()
+        self.dozing = True
+
+    def _rouse(self) -> None:
+        if self.dozing:
+            self.dozing = False
+            self._child.tell("roused")
 
     def calm(self) -> None:
         super().calm()
@@ -89,6 +99,11 @@ class Worker:
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.child.pid, number)
+
+    def accept(self) -> socket.socket:
+        """Take a connection in that the worker has left to others."""
+        select.select([self.listener], [], [], PATIENCE_SECONDS)
+        return self.listener.accept()[0]
 
     def retire(self) -> None:
         """Return when it drains."""
@@ -157,6 +172,7 @@ def started(
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         listener.listen(64)
+    listener.setblocking(False)
     with listener, Child(lambda child: live(child, listener, memory)) as child:
         worker = Worker(child, listener, memory)
         with worker.clients:

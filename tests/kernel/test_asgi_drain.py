@@ -132,8 +132,7 @@ def test_a_retiring_worker_leaves_the_queue_to_others() -> None:
         worker.wait()
         with worker.connect() as late:
             late.sendall(GET)
-            taken, _ = worker.listener.accept()
-            with taken:
+            with worker.accept() as taken:
                 assert taken.recv(65536) == GET
 
 

@@ -44,6 +44,7 @@ def test_startup_is_before_readiness_and_shutdown_after_the_last_request() -> No
         assert worker.child.heard() == [
             "startup",
             "ready",
+            "roused",
             "request",
             "told RETIRE",
             "shutdown",
@@ -130,7 +131,7 @@ def test_an_application_without_a_lifespan_is_served(make: MakeApp) -> None:
             assert receive_all(client).endswith(b"hello")
         worker.retire()
         worker.wait()
-        assert worker.child.heard() == ["ready", "told RETIRE", "drained"]
+        assert worker.child.heard() == ["ready", "roused", "told RETIRE", "drained"]
 
 
 def test_a_shutdown_that_never_ends_is_bounded() -> None:

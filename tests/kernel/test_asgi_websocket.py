@@ -17,8 +17,9 @@ from tests.kernel.children import Child
 def _connected(
     worker: Worker, path: str = "/", headers: dict[str, str] | None = None
 ) -> Iterator[ClientConnection]:
-    url = f"ws://127.0.0.1:{worker.port}{path}"
-    with connect(url, additional_headers=headers, open_timeout=20, proxy=None) as client:
+    # With a socket of ours it asks no proxy of the environment.
+    link, url = worker.connect(), f"ws://localhost{path}"
+    with link, connect(url, sock=link, additional_headers=headers, open_timeout=20) as client:
         yield client
 
 

@@ -55,7 +55,6 @@ class Acceptor:
             return
         self._is_accepting = True
         for listener in self._listeners:
-            listener.setblocking(False)
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def resume(self) -> None:

@@ -9,6 +9,7 @@ import random
 import ssl
 from collections.abc import Callable
 
+import uvicorn.lifespan.off  # noqa: F401, `Config.load` would import it in each worker
 from uvicorn.config import Config
 
 from sengu.http.access_log import Log
