@@ -58,7 +58,7 @@ class Drain:
 
     def _begin(self, stopping: Stopping) -> None:
         self._stopping = stopping
-                if stopping is Stopping.STOP and self._loop.acceptor.is_open:
+        if stopping is Stopping.STOP and self._loop.acceptor.is_open:
             for fd in self._loop.acceptor.fds():
                 self._loop.accept(fd, _MAX_QUEUED)
         self._loop.acceptor.close()
