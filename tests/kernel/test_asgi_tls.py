@@ -13,7 +13,7 @@ import pytest
 
 from sengu.http.asgi.types import App, Receive, Scope, Send
 from sengu.http.proxy import V2_SIGNATURE
-from sengu.model.web import Timeouts, Tls
+from sengu.model.web import Limits, Timeouts, Tls
 from tests.kernel.asgi_worker import (
     OPTIONS,
     Worker,
@@ -112,6 +112,17 @@ def test_who_does_not_speak_tls_harms_nobody(tls: Tls, data: bytes) -> None:
             client.sendall(GET)
             assert receive_all(client).startswith(b"HTTP/1.1 200 ")
         assert not [line for line in worker.child.heard() if line.startswith("stderr")]
+
+
+def test_who_leaves_before_his_handshake_makes_room_for_others(tls: Tls) -> None:
+    options = msgspec.structs.replace(OPTIONS, tls=tls, limits=Limits(connections=1))
+    with serving(show_scope, options) as worker:
+        with worker.connect() as plain:
+            plain.sendall(GET)
+            receive_all(plain)
+        with _tls_client(worker, tls) as client:
+            client.sendall(GET)
+            assert receive_all(client).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("header", [V1, V2], ids=["v1", "v2"])

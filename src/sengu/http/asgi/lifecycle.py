@@ -56,6 +56,8 @@ class Lifecycle:
 
         acceptor = Acceptor(runtime.listeners, make, state, self._tls)
         state.on_left.append(acceptor.resume)
+        # Who is gone before he had a protocol leaves room too.
+        state.on_tick.append(lambda _now: acceptor.resume())
         acceptor.start()
         runtime.ready()
         await Drain(runtime, state, acceptor).run()
