@@ -1,0 +1,241 @@
+"""The files of examples/deploy, used as they are: systemd, a container, nginx."""
+
+import http.client
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support import WAIT_SECONDS, Sengu, free_port, needs_root, requires
+from tests.system.container import SITE, Podman, make_root
+from tests.system.puppets import children, in_namespace, wait_until, workers
+from tests.system.web import CHECKOUT, ENVIRONMENT, Client, connect, fetch, get_request, read_all
+
+DEPLOY = CHECKOUT / "examples" / "deploy"
+WEB = CHECKOUT / "examples" / "web"
+
+# As systemd before exec: `-c PASS PORT COMMAND...`.
+PASS = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+os.dup2(listener.detach(), 3)
+os.set_inheritable(3, True)  # it may have been there already
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="http")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def setting(unit: str, name: str) -> str:
+    """The value of a line `NAME=VALUE` of a unit."""
+    (value,) = re.findall(rf"^{name}=(.*)$", (DEPLOY / unit).read_text(), re.M)
+    return str(value)
+
+
+def exec_line(name: str) -> list[str]:
+    """The words of a command of the service after `sengu`, without the control socket, which is
+    the test's own."""
+    program, *words = shlex.split(setting("web.service", name))
+    assert program == "/opt/web/bin/sengu"
+    at = words.index("--control")
+    assert words[at + 1] == f"/run/{setting('web.service', 'RuntimeDirectory')}/sengu.sock"
+    return words[:at] + words[at + 2 :]
+
+
+def test_systemd_understands_the_units() -> None:
+    units = [str(DEPLOY / name) for name in ("web.service", "web.socket")]
+    done = subprocess.run(
+        [requires("systemd-analyze"), "verify", *units], capture_output=True, text=True, check=False
+    )
+    # It looks at the machine's other units, too.
+    said = {
+        line for line in done.stderr.splitlines() if re.search(r"\bweb\.(service|socket)", line)
+    }
+    assert said == {
+        "web.service: Command /opt/web/bin/sengu is not executable: No such file or directory"
+    }
+
+
+def test_a_manager_runs_the_units_commands(sengu: Sengu, port: int) -> None:
+    verb, target, *options = exec_line("ExecStart")
+    assert verb == "serve"
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", setting("web.socket", "ListenStream"))
+    passing = (sys.executable, "-c", PASS, str(port))
+    instance = sengu.serve(target, *options, cwd=WEB, env=ENVIRONMENT, prefix=passing)
+    instance.wait_ready()
+    (listener,) = instance.status()["listeners"]
+    name = setting("web.socket", "FileDescriptorName")
+    assert (listener["name"], listener["address"]) == (name, f"127.0.0.1:{port}")
+    fields = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+    assert fetch(port, headers=fields).text.endswith(" to 203.0.113.7 by https\n")
+    assert instance.cli(*exec_line("ExecReload")).returncode == 0
+    assert fetch(port).status == 200
+    assert instance.stop() == 0
+    instance.wait_notified("STOPPING=1")
+
+
+NGINX = """
+daemon off; worker_processes 2; pid {directory}/nginx.pid; error_log {directory}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    include {directory}/web.conf;
+}}
+"""
+
+
+@contextmanager
+def nginx_before(directory: Path, backend: str) -> Iterator[int]:
+    """nginx with the example's file; the port that it listens on."""
+    port = free_port()
+    text = (DEPLOY / "nginx.conf").read_text()
+    for address, ours in (
+        ("listen 80;", f"listen 127.0.0.1:{port};"),
+        ("server 127.0.0.1:8000;", f"server {backend};"),
+    ):
+        assert text.count(address) == 1
+        text = text.replace(address, ours)
+    (directory / "web.conf").write_text(text)
+    (directory / "nginx.conf").write_text(NGINX.format(directory=directory))
+    directory.chmod(0o755)  # its workers are nobody
+    command = [requires("nginx"), "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
+    with subprocess.Popen(command) as process:
+        try:
+            wait_until(lambda: answers(port), "nginx")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(WAIT_SECONDS)
+
+
+def answers(port: int) -> bool:
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+class Visitors:
+    """Clients of nginx that GET and POST in turn, while the block lasts."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._port = port
+        self._is_over = threading.Event()
+        self.outcomes: Counter[str] = Counter()
+        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+
+    def __enter__(self) -> "Visitors":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        client = Client(self._port)
+        while not self._is_over.is_set():
+            for body in (None, b"x" * 1000):
+                try:
+                    outcome = str(client.fetch("/", body).status)
+                except (OSError, http.client.HTTPException) as problem:
+                    outcome = repr(problem)
+                self.outcomes[outcome] += 1
+        client.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_nginx_in_front_answers_all_whatever_is_deployed_behind_it(
+    sengu: Sengu, free_path: Path, port: int, kind: str
+) -> None:
+    path = f"unix:{free_path}/web.sock"
+    listen, proxy = (f"127.0.0.1:{port}", "127.0.0.1") if kind == "tcp" else (path, "unix")
+    options = ("--listen", listen, "--trusted-proxy", proxy, "--workers", "2")
+    instance = sengu.serve("hello:app", *options, cwd=WEB, env=ENVIRONMENT).wait_ready()
+    with nginx_before(free_path, listen) as front:
+        assert fetch(front).text.endswith(" to 127.0.0.1 by http\n")
+        with Visitors(front, 12) as visitors:
+            for generation in range(2, 6):
+                done = instance.cli("reload")
+                assert done.returncode == 0, done.stderr
+                before = visitors.outcomes.total()
+                wait_until(lambda before=before: visitors.outcomes.total() > before + 100)  # type: ignore[misc]
+                assert instance.status()["generation"] == generation
+        wait_until(lambda: sum(w["connections"] or 0 for w in workers(instance)), "keep-alive")
+    assert set(visitors.outcomes) == {"200"}
+    assert instance.stop() == 0
+
+
+def instructions(*names: str) -> list[str]:
+    """Lines of the Containerfile."""
+    lines = (DEPLOY / "Containerfile").read_text().splitlines()
+    return [line for line in lines if line.split(" ")[0] in names]
+
+
+def command_of_the_container(port: int) -> list[str]:
+    """Its CMD, on a port of 127.0.0.1."""
+    (line,) = instructions("CMD")
+    words = json.loads(line.partition(" ")[2])
+    words[words.index("0.0.0.0:8000")] = f"127.0.0.1:{port}"
+    return list(words)
+
+
+def test_the_containers_command_as_pid_1(sengu: Sengu, port: int) -> None:
+    program, verb, target, *options = command_of_the_container(port)
+    assert (program, verb) == ("sengu", "serve")
+    prefix = in_namespace("--pid", "--fork", "--mount-proc")
+    options += ["--workers", "2"]
+    instance = sengu.serve(target, *options, cwd=WEB, env=ENVIRONMENT, prefix=prefix)
+    instance.wait_ready()
+    assert instance.status()["pid"] == 1
+    (main,) = children(instance.pid)
+    # A shell of a namespace's member, whose own child outlives it.
+    enter = (requires("nsenter"), "--target", str(main), "--pid", "--mount")
+    subprocess.run([*enter, "sh", "-c", "(read _ </dev/null; exit 0) & exit 0"], check=True)
+    wait_until(lambda: len(children(main)) == 3)  # fork server, two workers, and no zombie
+    with connect(port, get_request("/slow", "Connection: close")) as client:
+        wait_until(lambda: sum(worker["busy"] for worker in workers(instance)))
+        os.kill(main, signal.SIGTERM)
+        assert b" 200 OK\r\n" in read_all(client)
+    assert instance.wait() == 0
+
+
+def test_the_containers_instructions_in_a_container(free_path: Path, port: int) -> None:
+    needs_root()
+    podman = Podman(free_path)
+    root = free_path / "root"
+    make_root(root)
+    (copy,) = [line.split() for line in instructions("COPY") if "examples" in line]
+    target = root / copy[2].lstrip("/")
+    target.mkdir(parents=True)
+    for file in (CHECKOUT / copy[1]).glob("*.py"):
+        (target / file.name).write_bytes(file.read_bytes())
+    podman.make_image(
+        root,
+        [*instructions("WORKDIR", "USER", "EXPOSE", "STOPSIGNAL", "CMD"), f"ENV PYTHONPATH={SITE}"],
+    )
+    with podman.running(*command_of_the_container(port)) as name:
+        wait_until(lambda: answers(port), "the container")
+        first = fetch(port).text
+        assert first.startswith("hello from process ")
+        assert "generation 2 serves" in podman("exec", name, "sengu", "reload")
+        with connect(port, get_request("/slow", "Connection: close")) as client:
+            podman("exec", name, "sengu", "status")  # the request has come meanwhile
+            podman("stop", name)
+            assert b" 200 OK\r\n" in read_all(client)
+        assert podman.exit_code(name) == 0
+        assert "sengu[web] all workers are gone" in podman("logs", name)
+    podman("rmi", "--all", "--force")
