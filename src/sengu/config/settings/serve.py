@@ -70,8 +70,8 @@ RELOAD: Setting[bool] = Setting(
     kind=kinds.FLAG,
     default=False,
     group=Group.DEVELOPMENT,
-    help="Deploy when a source file changes, and show errors in the browser. A change that does "
-    "not work leaves the old code serving.",
+    help="Deploy when a source file changes, and show errors in the browser, those of the import "
+    "included.",
 )
 RELOAD_DIR: Setting[tuple[str, ...]] = Setting(
     name="reload-dir",
