@@ -126,7 +126,8 @@ def refusal_of(data: bytes, error: Exception, limits: HeadLimits) -> Refusal:
         return Refusal(431, "the header is too long")
     head = data.removeprefix(b"\r\n").partition(b"\r\n\r\n")[0] + b"\r\n"
     line, _, fields = head.partition(b"\r\n")
-    parts = line.split(b" ")
+    # The parser has had enough before the line has ended.
+    parts = line.removesuffix(b"\r").split(b" ")
     if len(parts) == 3 and _VERSION.fullmatch(parts[2]) and parts[2][5:] not in (b"1.0", b"1.1"):
         return Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     if fields.count(b"\r\n") > _PARSER_FIELDS:

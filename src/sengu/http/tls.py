@@ -10,6 +10,12 @@ from sengu.model.web import Tls
 from sengu.worker.engine import LoadError
 
 _ALPN = ["http/1.1"]
+_EXPLANATIONS = {
+    "PASSWORD": "the key needs a password",
+    "VALUES MISMATCH": "the key is not the certificate's",
+    "PEM LIB": "there is no certificate or no private key in it",
+    "NO START LINE": "there is no certificate or no private key in it",
+}
 RECORD_BYTES = 1 << 14  # a read of so much leaves nothing behind in the TLS layer
 
 
@@ -45,12 +51,11 @@ def _no_password() -> str:
 
 
 def _explain(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or str(error)
-    return {
-        "PEM_LIB": "no private key there, or no certificate",
-        "NO_START_LINE": "not PEM",
-        "KEY_VALUES_MISMATCH": "the key is not the certificate's",
-    }.get(reason, reason.lower().replace("_", " "))
+    said = str(error).upper().replace("_", " ")
+    for reason, text in _EXPLANATIONS.items():
+        if reason in said:
+            return text
+    return getattr(error, "reason", None) or str(error)
 
 
 class TlsSocket:

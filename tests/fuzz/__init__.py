@@ -1,0 +1,1 @@
+"""Properties of parsers that meet strangers, over inputs that hypothesis makes up."""
