@@ -1,25 +1,19 @@
-"""The clients that people use, and nginx in front."""
+"""The clients that people use."""
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 import pytest
 import requests
 
-from tests.support import WAIT_SECONDS, Instance, Output, Sengu, free_port, requires
-from tests.system.peers import deploy
+from tests.support import Instance, Sengu, requires
 from tests.system.web import (
     Client,
     Site,
-    ask,
     connect,
-    fetch,
     get_request,
-    load,
     read_all,
     serve,
 )
@@ -137,76 +131,3 @@ def test_a_body_in_between_does_not_confuse_the_next_request(served: Instance, p
             assert client.fetch("/steady", b"GET /fail HTTP/1.1\r\n\r\n").text == "steady"
             assert client.fetch("/upload", b"x" * 10).text == "10"
     assert not [line for line in served.lines if "as asked for" in line]
-
-
-CONFIGURATION = """
-worker_processes 1;
-daemon off;
-pid {prefix}/nginx.pid;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    upstream application {{ server 127.0.0.1:{behind}; keepalive 32; }}
-    server {{
-        listen 127.0.0.1:{port};
-        proxy_request_buffering off;  # its user may not write here
-        location / {{
-            proxy_pass http://application;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            # What goes wrong behind shall be seen in front.
-            proxy_next_upstream off;
-        }}
-    }}
-}}
-"""
-
-
-class Front(NamedTuple):
-    """nginx on `port`, with kept connections to the application on `behind`."""
-
-    port: int
-    behind: int
-    output: Output
-
-
-@pytest.fixture
-def front(sengu: Sengu, free_path: Path, port: int) -> Iterator[Front]:
-    behind = free_port()
-    configuration = free_path / "nginx.conf"
-    text = CONFIGURATION.format(prefix=free_path, port=port, behind=behind)
-    configuration.write_text(text)
-    nginx = subprocess.Popen(
-        [requires("nginx"), "-p", str(free_path), "-c", str(configuration), "-e", "stderr"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert nginx.stdout is not None
-    output = Output(nginx.stdout)
-    yield Front(port, behind, output)
-    nginx.terminate()
-    nginx.wait(WAIT_SECONDS)
-    output.join(WAIT_SECONDS)
-
-
-@pytest.mark.parametrize("target", TARGETS)
-def test_nginx_in_front_with_kept_connections_sees_no_deploy(
-    sengu: Sengu, site: Site, front: Front, target: str
-) -> None:
-    options = ("--workers", "2", "--trusted-proxy", "127.0.0.1")
-    instance = serve(sengu, site, front.behind, *options, target=target)
-    with load(front.port, clients=4) as clients:
-        for number in range(5):
-            clients.wait_for("one" if number == 0 else f"release-{number}", times=20)
-            site.release(f"release-{number + 1}")
-            deploy(instance)
-        clients.wait_for("release-5", times=20)
-    assert fetch(front.port, "/upload", bytes(1_000_000)).text == "1000000"
-    assert ask(front.port).version == "release-5"
-    assert front.output.lines == []

@@ -77,17 +77,17 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     if path == "/download":
         start_response("200 OK", [*fields, ("Content-Length", query)])
         return blocks(int(query))
-    if path == "/endless":
-        start_response("200 OK", fields)
-        return blocks(1 << 60)
     text = str(drain(environ["wsgi.input"])) if path == "/upload" else WAYS[path](query)
     start_response("200 OK", [*fields, ("Content-Length", str(len(text)))])
     return [text.encode()]
 
 
 def blocks(size: int) -> Iterator[bytes]:
-    for start in range(0, size, len(BLOCK)):
-        yield BLOCK[: size - start]
+    try:
+        for start in range(0, size, len(BLOCK)):
+            yield BLOCK[: size - start]
+    finally:
+        print(f"no more blocks of {size} bytes")
 
 
 def drain(stream: Any) -> int:
@@ -104,11 +104,16 @@ async def asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await live(receive, send)
         return
-    if scope["path"] == "/upload":
+    path, query = scope["path"], scope["query_string"].decode()
+    if path == "/download":
+        await send_blocks(int(query), send)
+        return
+    if path == "/upload":
         text = str(await receive_all(receive))
+    elif path == "/wait":
+        text = await asyncio.to_thread(wait, query)
     else:
-        way = WAYS[scope["path"]]
-        text = await asyncio.to_thread(way, scope["query_string"].decode())
+        text = WAYS[path](query)
     headers = [(b"content-length", b"%d" % len(text))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})
@@ -129,6 +134,14 @@ async def receive_all(receive: Receive) -> int:
         size += len(message.get("body", b""))
         if not message.get("more_body"):
             return size
+
+
+async def send_blocks(size: int, send: Send) -> None:
+    headers = [(b"content-length", b"%d" % size)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for block in blocks(size):
+        await send({"type": "http.response.body", "body": block, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def create_app() -> Any:

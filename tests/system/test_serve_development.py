@@ -1,0 +1,88 @@
+"""`--reload`: a change is a deploy, a mistake is a page. And what shells are told."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support import Instance, Sengu
+from tests.system.puppets import children, of_type, wait_until
+from tests.system.web import ENVIRONMENT, Client, Site, ask, fetch, serve, title
+
+TARGETS = ("plain:app", "plain:asgi")
+
+
+def serve_watched(sengu: Sengu, site: Site, port: int, target: str = "plain:app") -> Instance:
+    """When the files are watched."""
+    instance = serve(sengu, site, port, "--workers", "1", "--reload", target=target)
+
+    def is_watched() -> bool:
+        found = []
+        for pid in children(instance.pid):
+            with suppress(FileNotFoundError):  # a descriptor, or the process, is gone
+                if "sengu.cli.watch" in title(pid):
+                    found += [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+        return "anon_inode:inotify" in found
+
+    wait_until(is_watched)
+    return instance
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_change_of_a_file_is_a_deploy(sengu: Sengu, site: Site, port: int, target: str) -> None:
+    instance = serve_watched(sengu, site, port, target)
+    assert ask(port).version == "one"
+    site.release("two")
+    instance.wait_for_line(r"changed: version\.py.*; deploying")
+    instance.wait_event(of_type("deploy_concluded", generation=2, outcome="succeeded"))
+    wait_until(lambda: ask(port).version == "two")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_broken_code_is_shown_as_a_page_and_heals_when_it_is_corrected(
+    sengu: Sengu, site: Site, port: int, target: str
+) -> None:
+    serve_watched(sengu, site, port, target)
+    site.write("version.py", "import no_such_module")
+    wait_until(lambda: fetch(port).status == 500)
+    page = fetch(port)
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "No module named &#x27;no_such_module&#x27;" in page.text
+    assert "version.py" in page.text
+    site.release("three")
+    wait_until(lambda: fetch(port).status == 200)
+    assert ask(port).version == "three"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_application_that_is_broken_from_the_start_is_waited_for(
+    sengu: Sengu, site: Site, port: int, target: str
+) -> None:
+    site.write("version.py", "def broken(:")
+    serve_watched(sengu, site, port, target)
+    assert "SyntaxError" in fetch(port).text
+    site.release("two")
+    wait_until(lambda: fetch(port).status == 200)
+    assert ask(port).version == "two"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("options", [(), ("--reload",)], ids=["production", "development"])
+def test_the_traceback_of_a_request_is_shown_to_developers_only(
+    sengu: Sengu, site: Site, port: int, target: str, options: tuple[str, ...]
+) -> None:
+    instance = serve(sengu, site, port, "--workers", "1", *options, target=target)
+    with Client(port) as client:
+        response = client.fetch("/fail")
+    assert response.status == 500
+    assert ("RuntimeError: as asked for" in response.text) is bool(options)
+    assert ("plain.py" in response.text) is bool(options)
+    instance.wait_for_line("RuntimeError: as asked for")
+
+
+def test_shells_complete_what_can_be_served(sengu: Sengu, site: Site) -> None:
+    asked = {"_SENGU_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+    words = {"COMP_WORDS": "sengu serve pl"}
+    done = sengu.run(env=ENVIRONMENT | asked | words, cwd=site.directory)
+    assert "plain,plain:app" in done.stdout.splitlines()
