@@ -115,6 +115,7 @@ def test_a_thread_that_no_fork_would_have_is_warned_of(free_path: Path) -> None:
         assert isinstance(report, wire.Loaded)
         (warning,) = report.warnings
         assert "'poller'" in warning
+        assert "fake:app" in warning
 
 
 def test_a_server_of_another_version_is_refused(free_path: Path) -> None:
@@ -417,6 +418,31 @@ def test_an_idle_worker_does_not_wake_up(free_path: Path, notify: socket.socket)
         before = switches()
         assert not exited(baby, 2.5)
         assert switches() - before <= 1
+
+
+def test_the_first_request_after_a_rest_is_seen(free_path: Path, notify: socket.socket) -> None:
+    """It rouses the ticker before it is on the scoreboard."""
+    hook = "def request_timeout(worker, request): os.write(2, f'stuck in {request}\\n'.encode())"
+    (free_path / "my_hooks.py").write_text(f"import os\n{hook}\n")
+    run = """
+def begin(*_):
+    while not runtime.dozing:
+        time.sleep(0.01)
+    runtime.rouse()
+    time.sleep(0.3)
+    runtime.board.lanes[0].begin(time.monotonic(), b"GET /slow HTTP/1.1")
+import signal
+signal.signal(signal.SIGUSR2, begin)
+"""
+    with Nursery(
+        free_path, options={"run": run}, hooks="my_hooks", request_timeout_seconds=0.5
+    ) as nursery:
+        nursery.load()
+        baby = nursery.fork(notify=address(notify))
+        notify.recv(100)
+        os.kill(baby.pid, signal.SIGUSR2)
+        read_line(baby.stderr)
+        assert read_line(baby.stderr) == "stuck in GET /slow"
 
 
 def test_an_identity_is_plain_data() -> None:

@@ -1,7 +1,6 @@
 """Loads what is to be run: engine, application, hooks. Imported by `forkserver.main`."""
 
 import importlib
-import sys
 import threading
 import traceback
 from typing import NamedTuple, cast
@@ -49,12 +48,11 @@ def find_hooks(application: Application, module: object) -> Hooks:
         ) from error
 
 
-def thread_warnings() -> tuple[str, ...]:
+def thread_warnings(target: str) -> tuple[str, ...]:
     """A line for each thread that the application has started: none of them survives a fork."""
     return tuple(
-        f"the thread {thread.name!r} was started when {sys.argv[0] or 'the application'} was "
-        "imported; it will not run in the workers: start it in the hook after_fork, "
-        "or use --no-preload"
+        f"the thread {thread.name!r} was started when {target} was imported; it will not run in "
+        "the workers: start it in the hook after_fork, or use --no-preload"
         for thread in threading.enumerate()
         if thread is not threading.main_thread()
     )

@@ -50,7 +50,7 @@ def run(sock: socket.socket) -> int:
     sys.stderr.flush()
     title.set(f"{name}: {order.application.target}")
     ward = Ward(order, prepared, memoryview(memory), sock)
-    packets.send(sock, wire.encode(wire.Loaded(thread_warnings())))
+    packets.send(sock, wire.encode(wire.Loaded(thread_warnings(order.application.target))))
     while orders := _wait_for_orders(sock):
         ward.deliver(orders, everything)
     return 0
