@@ -80,9 +80,9 @@ def _measure(measurement: Measurement, session: Session, output: Path, order: li
 
 def _check_nothing_left() -> int:
     left = processes.end_descendants(_LEFT_SECONDS)
-    if left:
-        print(f"bench: {left} processes were left and had to be killed", file=sys.stderr)
-    return left
+    for command in left:
+        print(f"bench: was left and had to be killed: {command}", file=sys.stderr)
+    return len(left)
 
 
 def _write(output: Path, order: list[str]) -> None:

@@ -119,14 +119,14 @@ def wait_gone(pids: Iterable[int], timeout_seconds: float) -> set[int]:
             os.close(pidfd)
 
 
-def end_descendants(timeout_seconds: float) -> int:
-    """Kill what is still below this process; returns how many there were."""
-    killed = 0
+def end_descendants(timeout_seconds: float) -> list[str]:
+    """Kill what is still below this process; returns their command lines."""
+    killed = []
     while left := wait_gone(tree(os.getpid())[1:], timeout_seconds):
         for pid in left:
-            with suppress(ProcessLookupError):
+            with suppress(*_GONE):
+                killed.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip())
                 os.kill(pid, signal.SIGKILL)
-        killed += len(left)
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

@@ -36,10 +36,12 @@ def _fastwsgi(application: Any, port: int) -> Callable[[], object]:
 
 def _fork(workers: int) -> None:
     """Returns in the children."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     pids = []
     for _ in range(workers):
         pid = os.fork()
         if not pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             return
         pids.append(pid)
     signal.sigwait({signal.SIGTERM})
