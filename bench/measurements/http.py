@@ -24,6 +24,7 @@ _KINDS: tuple[type[WebServer], ...] = (
     *(SenguAsgi, GranianAsgi, Uvicorn),
 )
 _CONNECTIONS = 16
+_WARM_REQUESTS = 1000
 _LOADS: dict[str, Generator] = {
     "keep-alive": Wrk(_CONNECTIONS),
     "a connection per request": Ab(_CONNECTIONS),
@@ -35,31 +36,44 @@ _BARS = {
 }
 
 HOW = """\
-The application answers `hello`; all servers run at once and are idle but for the one whose turn it
-is. CPU is the time on a processor of all its processes and threads (`/proc/PID/task/*/schedstat`)
-while `wrk -c {connections}`, or `ab -c {connections}` for a connection per request, asks for
-{seconds} s, divided by the requests answered. {rounds} rounds with one worker, {crowd_rounds} with
-two. sengu runs with all its limits, timeouts and titles, as by default. gunicorn's sync worker and
-Unicorn close each connection, also those of wrk; uWSGI's `http11-socket` serves one connection at a
-time. `/s` is the throughput, of two processors that the server shares with its clients."""
+The application answers `hello`; all servers are started anew for each round, and are idle but for
+the one whose turn it is. CPU is the time on a processor of all its processes and threads
+(`/proc/PID/task/*/schedstat`) while `wrk -c {connections}`, or `ab -c {connections}` for a
+connection per request, asks for {seconds} s, divided by the requests answered. {rounds} rounds with
+one worker, {crowd_rounds} with two. sengu runs with all its limits, timeouts and titles, as by
+default. gunicorn's sync worker and Unicorn close each connection, also those of wrk; uWSGI's
+`http11-socket` serves one connection at a time. `/s` is the throughput, of processors that the
+server shares with its clients."""
 
 
 class Contender:
-    """A running server and what its requests cost so far, by load."""
+    """A kind of server, and what its requests cost so far, by load. Started anew in each round."""
 
-    def __init__(self, server: WebServer) -> None:
-        self.server = server
+    def __init__(self, kind: type[WebServer], workers: int) -> None:
+        self.kind = kind
+        self.workers = workers
         self.microseconds: dict[str, list[float]] = {load: [] for load in _LOADS}
         self.rates: dict[str, list[float]] = {load: [] for load in _LOADS}
         self.failed = 0
 
-    def take_turn(self, load: str, seconds: int) -> None:
-        before = self.server.cpu_seconds()
+    @property
+    def label(self) -> str:
+        return self.kind.label
+
+    def start(self, session: Session, stack: ExitStack) -> WebServer:
+        site = Site(workers=self.workers)
+        server = stack.enter_context(self.kind(session.fresh_directory(), site))
+        server.wait_answer()
+        Ab(_CONNECTIONS).run(server.port, _WARM_REQUESTS, server.directory)
+        return server
+
+    def take_turn(self, load: str, server: WebServer, seconds: int) -> None:
+        before = server.cpu_seconds()
         try:
-            done = _LOADS[load].run_for(self.server.port, seconds, self.server.directory)
+            done = _LOADS[load].run_for(server.port, seconds, server.directory)
         except BenchError as problem:
-            raise BenchError(f"{self.server.label}: {problem}") from problem
-        used = self.server.cpu_seconds() - before
+            raise BenchError(f"{self.label}: {problem}") from problem
+        used = server.cpu_seconds() - before
         self.microseconds[load].append(used / max(1, done.requests) * 1e6)
         self.rates[load].append(done.requests_per_second)
         self.failed += done.failed
@@ -69,33 +83,25 @@ def run(session: Session) -> Result:
     seconds = 1
     rounds, crowd_rounds = session.pick((5, 2), (1, 0))
     kinds = present(*session.pick(_KINDS, (Sengu, Bjoern, SenguAsgi, Uvicorn)))
-    with ExitStack() as stack:
-        contenders = [_start(session, stack, kind, workers=1) for kind in kinds]
-        crowds = [_start(session, stack, kind, workers=2) for kind in kinds if crowd_rounds]
-        for number in range(rounds):
-            session.say(f"round {number + 1} of {rounds}")
-            _take_turns(contenders, number, seconds)
-        for number in range(crowd_rounds):
-            _take_turns(crowds, number, seconds)
+    contenders = [Contender(kind, workers=1) for kind in kinds]
+    crowds = [Contender(kind, workers=2) for kind in kinds if crowd_rounds]
+    for group, group_rounds in ((contenders, rounds), (crowds, crowd_rounds)):
+        for number in range(group_rounds):
+            session.say(f"round {number + 1} of {group_rounds}")
+            # Each begins with another one, so that none gains by its place.
+            _run_round(session, group[number:] + group[:number], seconds)
     how = HOW.format(
         connections=_CONNECTIONS, seconds=seconds, rounds=rounds, crowd_rounds=crowd_rounds
     )
     return _result(how, contenders, crowds)
 
 
-def _start(session: Session, stack: ExitStack, kind: type[WebServer], workers: int) -> Contender:
-    server = stack.enter_context(kind(session.fresh_directory(), Site(workers=workers)))
-    server.wait_answer()
-    Ab(_CONNECTIONS).run(server.port, 500, server.directory)  # warm
-    return Contender(server)
-
-
-def _take_turns(contenders: list[Contender], number: int, seconds: int) -> None:
-    """A round. Each begins with another one, so that none gains by its place."""
-    start = number % len(contenders)
-    for load in _LOADS:
-        for contender in contenders[start:] + contenders[:start]:
-            contender.take_turn(load, seconds)
+def _run_round(session: Session, group: list[Contender], seconds: int) -> None:
+    with ExitStack() as stack:
+        servers = [contender.start(session, stack) for contender in group]
+        for load in _LOADS:
+            for contender, server in zip(group, servers, strict=True):
+                contender.take_turn(load, server, seconds)
 
 
 def _result(how: str, contenders: list[Contender], crowds: list[Contender]) -> Result:
@@ -109,14 +115,14 @@ def _result(how: str, contenders: list[Contender], crowds: list[Contender]) -> R
                 rows += _rows(title, load, _of_interface(group, interface), bars)
     notes = missing_notes(*_KINDS)
     notes += [
-        f"{c.server.label}, {c.server.site.workers} workers: {c.failed} requests failed."
+        f"{c.label}, {c.workers} workers: {c.failed} requests failed."
         for c in contenders + crowds
         if c.failed
     ]
     samples = {}
     for c in contenders + crowds:
         for load in _LOADS:
-            name = f"{c.server.label}, {c.server.site.workers} workers, {load}"
+            name = f"{c.label}, {c.workers} workers, {load}"
             samples[f"{name}, CPU µs per request"] = [round(v, 2) for v in c.microseconds[load]]
             samples[f"{name}, requests/s"] = [round(v) for v in c.rates[load]]
     return Result(
@@ -132,19 +138,19 @@ def _result(how: str, contenders: list[Contender], crowds: list[Contender]) -> R
 
 def _of_interface(group: list[Contender], interface: str) -> list[Contender]:
     """Ruby's servers beside WSGI's."""
-    return [c for c in group if (c.server.interface == "asgi") == (interface == "asgi")]
+    return [c for c in group if (c.kind.interface == "asgi") == (interface == "asgi")]
 
 
 def _rows(title: str, load: str, group: list[Contender], bars: dict[str, float]) -> list[Row]:
     if not group:
         return []
-    found = {c.server.label: c.microseconds[load] for c in group}
-    asides = {c.server.label: f", {statistics.median(c.rates[load]):.0f}/s" for c in group}
+    found = {c.label: c.microseconds[load] for c in group}
+    asides = {c.label: f", {statistics.median(c.rates[load]):.0f}/s" for c in group}
     return peer_rows(title, found, "µs", bars, asides)
 
 
 def _chart(load: str, contenders: list[Contender]) -> Chart:
-    found = {c.server.label: c.microseconds[load] for c in contenders}
+    found = {c.label: c.microseconds[load] for c in contenders}
     name = f"http-{load.replace(' ', '-')}"
     return bar_chart(name, f"CPU per request, {load}, 1 worker", "µs, median and range", found)
 
