@@ -51,51 +51,46 @@ class Shortage(Exception):
 
 
 class Acceptor:
-    """`is_open` is that the loop hears of new connections."""
+    """`is_open` is that the loop hears of new connections. `doors` are by descriptor."""
 
     def __init__(self, epoll: select.epoll, listeners: Sequence[socket.socket], site: Site) -> None:
         self._epoll = epoll
         self._site = site
-        self._doors = {listener.fileno(): _door(listener, site) for listener in listeners}
+        self.doors = {listener.fileno(): _door(listener, site) for listener in listeners}
         self.is_open = False
-
-    def __contains__(self, fd: int) -> bool:
-        return fd in self._doors
-
-    def fds(self) -> list[int]:
-        return list(self._doors)
+        self._is_plain = site.tls is None and not site.takes_proxy_header
 
     def open(self) -> None:
         """Hear of new connections; one worker of all hears of each."""
         if not self.is_open:
             self.is_open = True
-            for fd in self._doors:
+            for fd in self.doors:
                 self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def close(self) -> None:
         if self.is_open:
             self.is_open = False
-            for fd in self._doors:
+            for fd in self.doors:
                 self._epoll.unregister(fd)
 
-    def accept(self, fd: int) -> Connection | None:
-        """The next connection of listener `fd`, None when there is none. Raises Shortage."""
-        door = self._doors[fd]
+    def accept(self, door: Door) -> Connection | None:
+        """A new connection; None when it has gone again. Raises BlockingIOError, Shortage."""
         try:
             new, address = door.accept()
         except BlockingIOError:
-            return None
+            raise
         except OSError as error:
             if error.errno in _SHORTAGES:
                 raise Shortage from error
-            return None  # it has gone before we came: ECONNABORTED and the like
+            return None  # ECONNABORTED, or an error of the network that accept(2) passes on
         plain = socket.SocketType(door.family, door.type, door.protocol, new)
         connection = Connection(self._site, door.base, new, plain)
         connection.peer = (address[0], str(address[1])) if door.has_names else _NOBODY
-        if self._site.takes_proxy_header and self._is_proxy(connection):
-            connection.state = State.PROXY
-        elif self._site.tls is not None:
-            self.begin_tls(connection)
+        if not self._is_plain:
+            if self._site.takes_proxy_header and self._is_proxy(connection):
+                connection.state = State.PROXY
+            else:
+                self.begin_tls(connection)
         return connection
 
     def _is_proxy(self, connection: Connection) -> bool:

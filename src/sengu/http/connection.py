@@ -38,6 +38,9 @@ class State(enum.Enum):
     LINGER = enum.auto()  # the client to close
 
 
+_FIRST_STATE = State.HEAD
+
+
 class Transport(Protocol):
     """A plain socket or a TLS one. BlockingIOError: not now. Other OSErrors: never again."""
 
@@ -95,7 +98,7 @@ class Connection:
         self.base = base
         self.fd = fd
         self.socket = plain
-        self.state = State.HEAD
+        self.state = _FIRST_STATE
         self.deadline: float | None = None
         self.buffer = b""
         self.is_watched = False

@@ -13,7 +13,6 @@ from sengu.worker.runtime import Runtime, Stopping
 
 # Who has said nothing for so long when the service ends is not about to.
 _QUIET_SECONDS = 0.5
-_MAX_QUEUED = 1 << 16  # above any backlog
 
 
 class Drain:
@@ -30,9 +29,11 @@ class Drain:
 
     def run(self) -> None:
         self._loop.watch(self._runtime.wake_fd, self._hear)
+        if self._site.log is not None or self._worn_at is not None:
+            self._loop.each_round = self._after_round
         self._loop.acceptor.open()
         self._runtime.ready()
-        self._loop.run(self._after_round)
+        self._loop.run()
 
     def _hear(self) -> None:
         """Something may have been asked of the worker."""
@@ -40,31 +41,22 @@ class Drain:
         if self._runtime.stopping is not self._stopping:
             self._begin(self._runtime.stopping)
 
-    def _after_round(self, now: float) -> bool:
-        """Whether the worker is done."""
-        if self._site.log is not None:
-            self._site.log.flush()
-        if self._worn_at is not None:
-            self._count(self._worn_at)
-        if self._stopping is Stopping.NO:
-            return False
-        return not self._loop.connections or now >= self._runtime.drain_until
-
-    def _count(self, worn_at: int) -> None:
-        requests = sum(lane.requests for lane in self._runtime.board.lanes)
-        if requests >= worn_at:
-            self._worn_at = None
-            self._runtime.worn(f"max-requests {self._runtime.application.wear.max_requests}")
-
     def _begin(self, stopping: Stopping) -> None:
         self._stopping = stopping
-        if stopping is Stopping.STOP and self._loop.acceptor.is_open:
-            for fd in self._loop.acceptor.fds():
-                self._loop.accept(fd, _MAX_QUEUED)
-        self._loop.acceptor.close()
+        if stopping is Stopping.STOP:
+            self._loop.accept_all()
         self._loop.end_by(self._runtime.drain_until)
         if stopping is Stopping.STOP:
             self._loop.expire_silent(clock.monotonic() + _QUIET_SECONDS)
+
+    def _after_round(self) -> None:
+        if self._site.log is not None:
+            self._site.log.flush()
+        if self._worn_at is not None:
+            requests = sum(lane.requests for lane in self._runtime.board.lanes)
+            if requests >= self._worn_at:
+                self._worn_at = None
+                self._runtime.worn(f"max-requests {self._runtime.application.wear.max_requests}")
 
 
 def _worn_at(runtime: Runtime) -> int | None:

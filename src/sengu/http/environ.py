@@ -39,13 +39,14 @@ _known_hosts: set[str | None] = set()
 class Manner(msgspec.Struct, frozen=True):
     """How a request wants to be answered. `stays`: the client keeps the connection after it, and
     `connection` is the answer's field for that; `is_old`: it is of HTTP/1.0; `has_more`: there are
-    fields about its body."""
+    fields about its body; `is_simple`: neither that nor a HEAD."""
 
     stays: bool = True
     connection: str = ""
     is_old: bool = False
     is_head: bool = False
     has_more: bool = False
+    is_simple: bool = True
 
 
 USUAL = Manner()
@@ -131,12 +132,14 @@ def _manner(environ: Environ) -> Manner:
         raise Refusal(501, NO_CODING)
     stays = _wants_to_stay(environ)
     is_old = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
+    has_more = not environ.keys().isdisjoint(_ABOUT_BODY)
     return Manner(
         stays=stays,
         connection=CLOSE if not stays else KEEP if is_old else "",
         is_old=is_old,
         is_head=method == "HEAD",
-        has_more=not environ.keys().isdisjoint(_ABOUT_BODY),
+        has_more=has_more,
+        is_simple=not has_more and method != "HEAD",
     )
 
 

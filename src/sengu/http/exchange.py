@@ -30,6 +30,7 @@ class Next(enum.Enum):
     RESET = enum.auto()  # the answer is not whole, and shall not look as if it were
 
 
+_monotonic = clock.monotonic
 _STAY, _CLOSE = Next.STAY, Next.CLOSE
 
 
@@ -43,7 +44,7 @@ class Exchange:
         self._log = site.log
 
     def answer(self, connection: Connection, environ: Environ) -> Next:
-        now = clock.monotonic()
+        now = _monotonic()
         if now >= prefixes.until:
             prefixes.refresh(now, clock.wall())
         lane = connection.lane = self._lane

@@ -1,4 +1,4 @@
-"""The worker's loop: accepts, reads, has requests answered, and ends what takes too long.
+"""The worker's loop: accepts, reads, has requests answered.
 
 One thread, one epoll, level-triggered; it never waits for a client. With one thread it answers
 itself, with more a pool does. How a worker drains is in `drain`. Made by `engine`.
@@ -10,58 +10,45 @@ import socket
 import traceback
 from collections.abc import Callable
 
-from sengu.http.acceptor import Acceptor, Shortage, read_proxy_header
-from sengu.http.access_log import Record
+from sengu.http.acceptor import Acceptor, Door, Shortage, read_proxy_header
 from sengu.http.connection import Connection, State
-from sengu.http.environ import Environ
+from sengu.http.connections import Connections
 from sengu.http.exchange import Exchange, Next
 from sengu.http.head import Refusal
 from sengu.http.intake import Intake
 from sengu.http.pool import Pool
-from sengu.http.rendering import prefixes, refusal_answer
 from sengu.http.site import Site
 from sengu.http.tls import TlsSocket
 from sengu.posix import clock
 from sengu.worker.runtime import Runtime
 
 _READ_BYTES = 1 << 14
-_DISCARD_BYTES = 1 << 16
 _EVENTS = 64
-_ACCEPTS = 1  # at a time: the other workers want some, too
 _SWEEP_SECONDS = 1.0
 _DRAIN_SWEEP_SECONDS = 0.1
-_LINGER_SECONDS = 5.0
-_MAX_LINGER_BYTES = 1 << 26
+_NEVER = math.inf
 
 _DONT_WAIT = int(socket.MSG_DONTWAIT)  # an enum is slow to combine
-_HEAD, _BODY, _BUSY, _IDLE, _LINGER = (
-    State.HEAD,
-    State.BODY,
-    State.BUSY,
-    State.IDLE,
-    State.LINGER,
-)
-_GREETING = (State.PROXY, State.HANDSHAKE)
+_HEAD, _BODY, _IDLE, _LINGER = State.HEAD, State.BODY, State.IDLE, State.LINGER
 _STAY, _CLOSE = Next.STAY, Next.CLOSE
 
 
 class Loop:
-    """Owns the worker's connections. `connections` are those that it waits for, by descriptor."""
+    """`each_round`, if there is one, is called before each wait."""
 
     def __init__(self, site: Site, runtime: Runtime) -> None:
-        self.connections: dict[int, Connection] = {}
-        self._site = site
+        self.each_round: Callable[[], None] | None = None
         self._runtime = runtime
-        self._lane = runtime.board.lanes[0]
         self._epoll = select.epoll()
+        self.acceptor = Acceptor(self._epoll, runtime.listeners, site)
+        lanes = runtime.board.lanes
+        self.connections = Connections(self._epoll, site, lanes[0], self._open)
         self._intake = Intake(site)
-        exchanges = [Exchange(site, lane) for lane in runtime.board.lanes]
+        exchanges = [Exchange(site, lane) for lane in lanes]
         self._exchange = exchanges[0]
         self._pool = Pool(exchanges) if site.options.threads > 1 else None
-        self.acceptor = Acceptor(self._epoll, runtime.listeners, site)
-        self._max_connections = site.options.limits.connections
-        self._end_at = math.inf
-        self._sweep_at = math.inf
+        self._end_at = _NEVER
+        self._sweep_at = _NEVER
         # Beside connections and listeners.
         self._watched: dict[int, Callable[[], None]] = {}
 
@@ -70,14 +57,14 @@ class Loop:
         self._watched[fd] = callback
         self._epoll.register(fd, select.EPOLLIN)
 
-    def run(self, after_round: Callable[[float], bool]) -> None:
-        """Serve until `after_round(now)`, called before each wait, says that it is enough."""
+    def run(self) -> None:
+        """Serve; return when an end was set and no connection is left, or it has come."""
         if self._pool is not None:
             self.watch(self._pool.wake_fd, self._take_back)
-        runtime, connections = self._runtime, self.connections
-        poll, attend, monotonic = self._epoll.poll, self._attend, clock.monotonic
-        timeout = -1.0
-        while True:
+        runtime, connections, doors = self._runtime, self.connections.by_fd, self.acceptor.doors
+        poll, attend = self._epoll.poll, self._attend
+        timeout: float | None = -1.0
+        while timeout is not None:
             events = poll(timeout, _EVENTS)
             if events and runtime.dozing:
                 runtime.rouse()
@@ -88,70 +75,89 @@ class Loop:
                         attend(connection)
                     except Exception:  # a mistake in serving one client must not end the others
                         self._give_up(connection)
-                elif fd in self.acceptor:
-                    self.accept(fd)
+                elif fd in doors:
+                    self.accept(doors[fd])
                 elif fd in self._watched:
                     self._watched[fd]()
-            now = monotonic()
-            if now >= self._sweep_at:
-                self._sweep(now)
-            elif events and self._sweep_at > now + _SWEEP_SECONDS:
-                self._sweep_at = now + _SWEEP_SECONDS
-            if after_round(now):
-                return
-            timeout = max(0.0, self._sweep_at - now) if self._sweep_at != math.inf else -1.0
+            if self.each_round is not None:
+                self.each_round()
+            is_quiet = not connections and self._sweep_at == _NEVER
+            timeout = -1.0 if is_quiet else self._pause(bool(events))
 
-    def accept(self, fd: int, most: int = _ACCEPTS) -> bool:
-        """Take up to `most` new connections of a listener; whether there may be more."""
-        for _ in range(most):
-            if len(self.connections) >= self._max_connections:
-                self.acceptor.close()
-                return False
-            try:
-                connection = self.acceptor.accept(fd)
-            except Shortage:  # the next sweep tries again
-                self.acceptor.close()
-                self._sweep_at = min(self._sweep_at, clock.monotonic() + _SWEEP_SECONDS)
-                return False
-            if connection is None:
-                return False
-            try:
-                self._attend(connection)
-            except Exception:  # as above
-                self._give_up(connection)
-        return True
+    def _pause(self, has_served: bool) -> float | None:
+        """How long to wait; None when it is time to end. Who was served may need a deadline."""
+        now = clock.monotonic()
+        if now >= self._sweep_at:
+            self._sweep(now)
+        elif has_served and self._sweep_at > now + _SWEEP_SECONDS:
+            self._sweep_at = now + _SWEEP_SECONDS
+        if self._end_at != _NEVER and (not self.connections.by_fd or now >= self._end_at):
+            return None
+        return max(0.0, self._sweep_at - now) if self._sweep_at != _NEVER else -1.0
 
-    def adopt(self, connection: Connection) -> None:
-        """Serve a connection that somebody else has accepted, and perhaps read from."""
-        if connection.buffer:
-            data, connection.buffer = connection.buffer, b""
-            self._serve(connection, data)
-        else:
-            self._attend(connection)
+    def _sweep(self, now: float) -> None:
+        self._open()  # after a shortage
+        earliest = min(self.connections.sweep(now), self._end_at)
+        period = _DRAIN_SWEEP_SECONDS if self._end_at != _NEVER else _SWEEP_SECONDS
+        self._sweep_at = max(earliest, now + period)
 
-    def idle(self) -> list[Connection]:
-        """The connections that wait for a next request, of which nothing has come."""
-        return [one for one in self.connections.values() if one.state is _IDLE]
+    def _open(self) -> None:
+        """Hear of new connections again, if that is what we are here for."""
+        if not self._runtime.stopping and not self.connections.are_full:
+            self.acceptor.open()
 
     def end_by(self, end_at: float) -> None:
-        """Look at the deadlines at `end_at` in any case."""
+        """End when no connection is left, or at `end_at`."""
+        self.acceptor.close()
         self._end_at = end_at
         self._sweep_at = min(self._sweep_at, end_at)
 
     def expire_silent(self, deadline: float) -> None:
         """End those at `deadline` from whom not a byte of a request has come until then."""
-        for connection in self.connections.values():
-            is_new = connection.state is _HEAD and not connection.buffer
-            if is_new or connection.state is _IDLE:
-                connection.deadline = deadline
+        self.connections.expire_silent(deadline)
         self._sweep_at = min(self._sweep_at, deadline)
+
+    def accept_all(self) -> None:
+        """Take all that wait to be accepted."""
+        if self.acceptor.is_open:
+            for door in self.acceptor.doors.values():
+                while self.accept(door):
+                    pass
+
+    def accept(self, door: Door) -> bool:
+        """Take one new connection, the others being for others; whether there may be more."""
+        if self.connections.are_full:
+            self.acceptor.close()
+            return False
+        try:
+            connection = self.acceptor.accept(door)
+        except BlockingIOError:
+            return False
+        except Shortage:
+            self.acceptor.close()
+            self._sweep_at = min(self._sweep_at, clock.monotonic() + _SWEEP_SECONDS)
+            return False
+        if connection is not None:
+            self.adopt(connection)
+        return True
+
+    def adopt(self, connection: Connection) -> None:
+        """Serve a connection that was accepted, and perhaps read from: by us, or by others."""
+        try:
+            if connection.buffer:
+                data, connection.buffer = connection.buffer, b""
+                self._serve(connection, data)
+            else:
+                self._attend(connection)
+        except Exception:  # as in `run`
+            self._give_up(connection)
 
     def _attend(self, connection: Connection) -> None:
         """It is readable, or new."""
         state = connection.state
         if state is not _IDLE and state is not _HEAD and state is not _BODY:
             if state is _LINGER:
-                self._discard(connection)
+                self.connections.discard(connection)
             else:
                 self._greet(connection)
             return
@@ -159,14 +165,14 @@ class Loop:
             data = connection.socket.recv(_READ_BYTES, _DONT_WAIT)
         except BlockingIOError:
             if not connection.is_watched:
-                self._watch(connection)
+                self.connections.watch(connection)
             return
         except OSError:  # reset by the client
             data = b""
         if data:
             self._serve(connection, data)
         else:
-            self._drop(connection)
+            self.connections.drop(connection)
 
     def _serve(self, connection: Connection, data: bytes) -> None:
         """Answer all requests that are here with `data`."""
@@ -178,14 +184,15 @@ class Loop:
                 environ = admit(connection, connection.buffer + data)
             while environ is not None:
                 if self._pool is not None:
-                    self._hand_over(self._pool, connection, environ)
+                    self.connections.lend(connection)
+                    self._pool.put(connection, environ)
                     return
                 step = self._exchange.answer(connection, environ)
                 if step is not _STAY:
                     if step is _CLOSE and not connection.is_watched:
                         connection.socket.close()
                     else:
-                        self._leave(connection, step)
+                        self.connections.leave(connection, step)
                     return
                 connection.state = _IDLE
                 connection.deadline = None
@@ -193,38 +200,29 @@ class Loop:
                     break
                 environ = admit(connection, connection.buffer)
         except Refusal as refusal:
-            self._refuse(connection, refusal, data)
+            self.connections.refuse(connection, refusal, data)
             return
         if not connection.is_watched:
-            self._watch(connection)
-
-    def _hand_over(self, pool: Pool, connection: Connection, environ: Environ) -> None:
-        connection.state = _BUSY
-        if connection.is_watched:
-            self._epoll.unregister(connection.fd)
-            connection.is_watched = False
-        self.connections[connection.fd] = connection
-        pool.put(connection, environ)
+            self.connections.watch(connection)
 
     def _take_back(self) -> None:
         """Connections have come back from the pool."""
         assert self._pool is not None
         for connection, step in self._pool.returned():
             if step is not _STAY:
-                self._leave(connection, step)
+                self.connections.leave(connection, step)
                 continue
             connection.state = _IDLE
             connection.deadline = None
             if connection.buffer:
-                data, connection.buffer = connection.buffer, b""
-                self._serve(connection, data)
+                self.adopt(connection)
             else:
-                self._watch(connection)
+                self.connections.watch(connection)
 
     def _greet(self, connection: Connection) -> None:
         """What comes before HTTP: the PROXY header, the TLS handshake."""
         if not connection.is_watched:
-            self._watch(connection)
+            self.connections.watch(connection)
         try:
             if connection.state is State.PROXY:
                 if not read_proxy_header(connection):
@@ -235,137 +233,18 @@ class Loop:
         except BlockingIOError:
             return
         except (OSError, ValueError):  # not what it should be: there is nobody to talk to
-            self._drop(connection)
+            self.connections.drop(connection)
             return
         connection.state = _HEAD
         self._attend(connection)
 
-    def _watch(self, connection: Connection) -> None:
-        """Hear of what comes next."""
-        connection.is_watched = True
-        self.connections[connection.fd] = connection
-        self._lane.connections = len(self.connections)
-        self._epoll.register(connection.fd, select.EPOLLIN)
-
-    def _forget(self, connection: Connection) -> None:
-        if connection.is_watched:  # before it is closed: a child of the application may hold it
-            self._epoll.unregister(connection.fd)
-            connection.is_watched = False
-        if self.connections.pop(connection.fd, None) is not None:
-            self._lane.connections = len(self.connections)
-            if len(self.connections) == self._max_connections - 1 and not self._runtime.stopping:
-                self.acceptor.open()
-
-    def _drop(self, connection: Connection) -> None:
-        self._forget(connection)
-        connection.socket.close()
-
     def _give_up(self, connection: Connection) -> None:
         traceback.print_exc()
-        self._drop(connection)
-
-    def _leave(self, connection: Connection, step: Next) -> None:
-        """End a connection after its last answer."""
-        if step is Next.LINGER:
-            self.linger(connection)
-        elif step is Next.RESET:
-            self._forget(connection)
-            connection.reset()
-        else:
-            self._drop(connection)
-
-    def linger(self, connection: Connection) -> None:
-        """Say that nothing more comes, and read until the client closes: closing with bytes
-        unread would be a reset, which can destroy the answer on its way (RFC 9112 §9.6)."""
-        try:
-            connection.socket.shutdown(socket.SHUT_WR)
-        except OSError:  # the client is gone
-            self._drop(connection)
-            return
-        connection.state = _LINGER
-        connection.deadline = None
-        connection.discarded = 0
-        if not connection.is_watched:
-            self._watch(connection)
-
-    def _discard(self, connection: Connection) -> None:
-        try:
-            data = connection.socket.recv(_DISCARD_BYTES, _DONT_WAIT)
-        except BlockingIOError:
-            return
-        except OSError:  # reset by the client
-            data = b""
-        connection.discarded += len(data)
-        if not data or connection.discarded > _MAX_LINGER_BYTES:
-            self._drop(connection)
-
-    def _refuse(self, connection: Connection, refusal: Refusal, data: bytes) -> None:
-        """Answer what no application will see, and linger."""
-        now = clock.monotonic()
-        if now >= prefixes.until:
-            prefixes.refresh(now, clock.wall())
-        answer = refusal_answer(refusal.status, refusal.reason)
-        try:
-            connection.socket.send(answer, _DONT_WAIT)
-        except OSError:  # it does not listen
-            self._drop(connection)
-            return
-        if self._site.log is not None:
-            line = data.partition(b"\r\n")[0][: self._site.head_limits.line_bytes]
-            self._site.log.add(
-                Record(
-                    connection.peer[0],
-                    clock.wall(),
-                    line.decode("latin-1"),
-                    refusal.status,
-                    len(answer) - answer.index(b"\r\n\r\n") - 4,
-                    0.0,
-                )
-            )
-        self.linger(connection)
-
-    def _sweep(self, now: float) -> None:
-        """Give deadlines to those that have none, and act on those that have passed."""
-        self._lane.count()
-        if not self._runtime.stopping and len(self.connections) < self._max_connections:
-            self.acceptor.open()  # after a shortage
-        earliest = math.inf
-        for connection in list(self.connections.values()):
-            if connection.state is _BUSY:
-                continue
-            if connection.deadline is None:
-                connection.deadline = now + self._patience(connection)
-            elif connection.deadline <= now:
-                self._expire(connection)
-                continue
-            earliest = min(earliest, connection.deadline)
-        period = _DRAIN_SWEEP_SECONDS if self._runtime.stopping else _SWEEP_SECONDS
-        self._sweep_at = max(min(earliest, self._end_at), now + period)
-
-    def _patience(self, connection: Connection) -> float:
-        timeouts = self._site.timeouts
-        match connection.state:
-            case State.IDLE:
-                return timeouts.keep_alive_seconds
-            case State.BODY:
-                return timeouts.body_seconds
-            case State.LINGER:
-                return _LINGER_SECONDS
-            case _:
-                return timeouts.header_seconds
-
-    def _expire(self, connection: Connection) -> None:
-        has_begun = connection.buffer or connection.state is _BODY
-        if connection.state in (_HEAD, _BODY) and has_begun:
-            self._refuse(connection, Refusal(408, "the request does not come"), connection.buffer)
-        else:
-            self._drop(connection)
+        self.connections.drop(connection)
 
     def close(self) -> None:
         """Let go of everything."""
         if self._pool is not None:
             self._pool.close(0.0)
-        for connection in list(self.connections.values()):
-            if connection.state is not _BUSY:
-                self._drop(connection)
+        self.connections.close()
         self._epoll.close()

@@ -38,8 +38,8 @@ class Prefixes:
         self.ready: dict[str, str] = {}  # by status
         self._date = ""
         self.until = 0.0  # monotonic seconds
-        # Statuses whose answer has no body (RFC 9112 §6.3), as far as they were met.
-        self.bodiless: set[str] = set()
+        # Statuses whose answer has no body (RFC 9112 §6.3), as far as they were met; and none yet.
+        self.bodiless = {""}
 
     def refresh(self, now: float, wall: float) -> None:
         self._date = formatdate(wall, usegmt=True)

@@ -100,18 +100,15 @@ class Response:
     def send_only(self, body: bytes) -> bool:
         """Send an answer whose body is this, which most are like; False if it is not so simple."""
         connection = self._connection
-        manner, decoder = connection.manner, connection.decoder
+        manner = connection.manner
         size = len(body)
-        length = self.length
         if (
             self.is_started
-            or manner.is_head
-            or not self.status
-            or (length is not None and length != size)
+            or (self.length != size and self.length is not None)
             or size > _JOIN_BYTES
             or self.status in prefixes.bodiless
             or connection.site.runtime.stopping
-            or (decoder is not None and not decoder.done)
+            or not (manner.is_simple or self._is_read())
         ):
             return False
         head = f"{self._prefix}{self._fields}Content-Length: {size}\r\n{manner.connection}\r\n"
@@ -122,6 +119,11 @@ class Response:
         self.sent = size
         self.is_whole = True
         return True
+
+    def _is_read(self) -> bool:
+        """Whether the answer has a body, and all of the request's has come."""
+        decoder = self._connection.decoder
+        return not self._connection.manner.is_head and (decoder is None or decoder.done)
 
     def send_all(self, chunks: Iterable[bytes]) -> None:
         """Send an answer whose body comes from the application's iterable."""
