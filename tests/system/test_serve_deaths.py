@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from tests.support import Instance, Sengu
 from tests.system.peers import kept_events
 from tests.system.puppets import children, kill, last_event, of_type, pids, wait_until, workers
-from tests.system.web import Client, Site, ask, fetch, load, serve, title
+from tests.system.web import Client, Site, ask, connect, fetch, get_request, load, serve, title
 
 
 def fork_servers(instance: Instance) -> list[int]:
@@ -100,21 +101,22 @@ def test_a_killed_server_leaves_nobody_behind_and_the_request_in_hand_is_answere
     # The fixture sees that nothing is left.
 
 
+@pytest.mark.parametrize("target", ["plain:app", "plain:asgi"])
 def test_a_request_over_its_time_is_told_with_all_stacks_and_its_worker_replaced(
-    sengu: Sengu, site: Site, port: int
+    sengu: Sengu, site: Site, port: int, target: str
 ) -> None:
-    instance = serve(sengu, site, port, "--workers", "2", "--timeout", "1", "--hooks", "hooked")
+    options = ("--workers", "2", "--timeout", "1", "--hooks", "hooked")
+    instance = serve(sengu, site, port, *options, target=target)
     gate = site.gate()
     with Client(port) as client:
         client.send(f"/wait?{gate.path}")
         gate.wait_for_somebody()
         (stuck,) = [w for w in workers(instance) if w["busy"]]
-        with load(port) as clients:
-            told = instance.wait_event(of_type("worker_stopping"))
-            instance.wait_event(of_type("worker_ready"), since=told["id"])
-            clients.wait_for("one", times=20)
+        told = instance.wait_event(of_type("worker_stopping"))
         with pytest.raises(ConnectionError):
             client.receive()
+    instance.wait_event(of_type("worker_ready"), since=told["id"])
+    assert ask(port).version == "one"
     assert told["reason"].startswith("GET /wait was in hand for ")
     assert "without progress for more than 1 s" in told["reason"]
     assert stuck["pid"] not in pids(instance)
@@ -123,6 +125,44 @@ def test_a_request_over_its_time_is_told_with_all_stacks_and_its_worker_replaced
     instance.wait_for_line(
         rf"hook request_timeout of .* pid {stuck['pid']} in {stuck['pid']} on GET /wait$"
     )
+
+
+def test_a_stuck_worker_keeps_nobody_from_the_others(sengu: Sengu, site: Site, port: int) -> None:
+    instance = serve(sengu, site, port, "--workers", "2", "--timeout", "0.5")
+    gate = site.gate()
+    with Client(port) as client:
+        client.send(f"/wait?{gate.path}")
+        gate.wait_for_somebody()
+        while "is asked to stop by ABRT: GET /wait was in hand" not in str(instance.output):
+            assert ask(port).version == "one"
+
+
+@pytest.mark.parametrize("target", ["plain:app", "plain:asgi"])
+def test_a_slow_client_is_no_stuck_application(
+    sengu: Sengu, site: Site, port: int, target: str
+) -> None:
+    """Neither when it sends nor when it receives, though it takes longer than `--timeout`."""
+    instance = serve(sengu, site, port, "--workers", "2", "--timeout", "0.5", target=target)
+    before = pids(instance)
+    size = 10_000_000
+    head = f"POST /upload HTTP/1.1\nHost: localhost\nContent-Length: {size}\n\n"
+    with connect(port, head) as client:
+        sent, end = 0, time.monotonic() + 1.5
+        while time.monotonic() < end:
+            sent += client.send(b"x" * 100)
+            ask(port)
+        client.sendall(b"x" * (size - sent))
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+    with connect(port, get_request(f"/download?{size}")) as client:
+        received, end = 0, time.monotonic() + 1.5
+        while time.monotonic() < end:
+            received += len(client.recv(100))
+            ask(port)
+        while received < size:
+            piece = client.recv(1 << 20)
+            assert piece, f"the response ended after {received} bytes"
+            received += len(piece)
+    assert pids(instance) == before
 
 
 def test_threads_serve_at_the_same_time(sengu: Sengu, site: Site, port: int) -> None:
@@ -182,6 +222,21 @@ def test_old_workers_are_replaced_one_after_the_other(sengu: Sengu, site: Site, 
     with load(port) as clients:
         wait_until(lambda: not pids(instance) & before)
         clients.wait_for("one", times=20)
+
+
+@pytest.mark.parametrize("target", ["plain:app", "plain:asgi"])
+def test_a_stop_does_not_wait_for_connections_that_are_idle(
+    sengu: Sengu, site: Site, port: int, target: str
+) -> None:
+    """Neither in the generation that serves, nor in one that drains."""
+    options = ("--workers", "1", "--grace", "3600")
+    instance = serve(sengu, site, port, *options, target=target)
+    with Client(port) as old, Client(port) as new:
+        old.ask()
+        assert instance.cli("reload").returncode == 0
+        assert new.ask().generation == 2
+        assert len(pids(instance)) == 2
+        assert instance.stop() == 0
 
 
 def test_workers_are_added_and_taken_away_by_signals(sengu: Sengu, site: Site, port: int) -> None:

@@ -177,6 +177,39 @@ def test_a_connection_that_was_only_accepted_is_answered_by_the_old_worker(
     assert text.endswith(f"one 1 0 {text.split()[-1]}")
 
 
+def test_several_generations_drain_at_the_same_time(sengu: Sengu, site: Site, port: int) -> None:
+    instance = serve(sengu, site, port, "--workers", "1")
+    gates = [site.gate(f"gate-{number}") for number in range(3)]
+    clients = [Client(port) for _ in gates]
+    for client, gate in zip(clients, gates, strict=True):
+        client.send(f"/wait?{gate.path}")
+        gate.wait_for_somebody()
+        reload(instance)
+    assert len(pids(instance)) == 4
+    for number, (client, gate) in enumerate(zip(clients, gates, strict=True), 1):
+        gate.open()
+        assert client.receive().generation == number
+        client.close()
+    wait_until(lambda: len(pids(instance)) == 1)
+
+
+def test_the_lifespan_of_an_asgi_application_is_that_of_its_worker(
+    sengu: Sengu, site: Site, port: int
+) -> None:
+    instance = serve(sengu, site, port, "--workers", "1", target="plain:asgi")
+    assert "lifespan lifespan.startup of one 1 0" in str(instance.output)
+    gate = site.gate()
+    with Client(port) as client:
+        client.send(f"/wait?{gate.path}")
+        gate.wait_for_somebody()
+        reload(instance)
+        assert "lifespan lifespan.shutdown" not in str(instance.output)
+        gate.open()
+        client.receive()
+    instance.wait_for_line("lifespan lifespan.shutdown of one 1 0 ")
+    instance.wait_event(lambda event: event["type"] == "generation_retired")
+
+
 def test_a_slow_start_of_new_code_keeps_the_old_code_serving(
     sengu: Sengu, site: Site, port: int
 ) -> None:

@@ -134,8 +134,11 @@ def nobody(site: Site) -> pwd.struct_passwd:
     return account
 
 
-# The user keeps root's capabilities: the interpreter may be in a directory that is root's alone.
-KEEPING = ("setpriv", "--securebits", "+no_setuid_fixup")
+# The user may read what only root may, since the interpreter may be in root's own directory.
+READING_ALL = (
+    *("setpriv", "--bounding-set", "-dac_override"),
+    *("--securebits", "+no_setuid_fixup"),
+)
 
 
 def ids_of(pid: int) -> tuple[str, str, str, str]:
@@ -149,7 +152,7 @@ def test_workers_and_fork_server_are_another_user_and_the_server_stays_root(
 ) -> None:
     server_before = ids_of(os.getpid())
     options = ("--user", "nobody", "--umask", "027", "--workers", "1", *preload)
-    instance = serve(sengu, site, port, *options, prefix=KEEPING)
+    instance = serve(sengu, site, port, *options, prefix=READING_ALL)
     uid, gid = (" ".join([str(number)] * 4) for number in (nobody.pw_uid, nobody.pw_gid))
     groups = " ".join(map(str, sorted(os.getgrouplist("nobody", nobody.pw_gid))))
     for pid in (only_worker(instance), fork_server(instance)):
@@ -168,12 +171,28 @@ def test_workers_and_fork_server_are_another_user_and_the_server_stays_root(
     assert ids_of(only_worker(instance))[0].split() == uid.split()
 
 
+def test_logs_in_a_directory_of_root_are_made_for_the_user(
+    sengu: Sengu, site: Site, port: int, nobody: pwd.struct_passwd, tmp_path: Path
+) -> None:
+    access = tmp_path / "access.log"
+    options = ("--user", "nobody", "--access-log", str(access), "--workers", "1")
+    instance = serve(sengu, site, port, *options, prefix=READING_ALL)
+    for _ in range(2):
+        ask(port)
+        wait_until(access.read_text)
+        assert access.stat().st_uid == nobody.pw_uid
+        access.rename(tmp_path / "access.log.1")
+        instance.signal(signal.SIGUSR1)
+        wait_until(access.exists)
+        instance.status()  # answered after the workers were told
+
+
 def test_a_group_is_taken_instead_of_the_users_own(
     sengu: Sengu, site: Site, port: int, nobody: pwd.struct_passwd
 ) -> None:
     group = grp.getgrnam("daemon")
     options = ("--user", "nobody", "--group", "daemon", "--workers", "1")
-    instance = serve(sengu, site, port, *options, prefix=KEEPING)
+    instance = serve(sengu, site, port, *options, prefix=READING_ALL)
     assert status_of(only_worker(instance))["Gid"].split() == [str(group.gr_gid)] * 4
     assert status_of(only_worker(instance))["Uid"].split() == [str(nobody.pw_uid)] * 4
 
