@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from bench.session import BenchError, find_program
+from bench.session import SOURCES, BenchError, find_program
 
 _TIMEOUT_SECONDS = 300.0
 # A second's patience beyond what any deploy should cost would hide a lost request: 10 s.
@@ -90,19 +90,24 @@ class Ab(NamedTuple):
 
 
 class Wrk(NamedTuple):
-    """`wrk -t 1`: HTTP/1.1, connections are kept; it opens a new one where one was closed."""
+    """`wrk -t 1`: HTTP/1.1, connections are kept; it opens a new one where one was closed.
+
+    `script` is one of ours in Lua, which makes the requests.
+    """
 
     connections: int = 16
+    script: str = ""
 
     @property
     def title(self) -> str:
-        return f"wrk -c {self.connections}"
+        return f"wrk -c {self.connections}{' -s ' + self.script if self.script else ''}"
 
     def run_for(self, port: int, seconds: int, _directory: Path) -> Load:
         said = _run(
             (
                 *(find_program("wrk"), "-t", "1", "-c", str(self.connections), "--latency"),
                 *("-d", f"{seconds}s", "--timeout", f"{_PATIENCE_SECONDS}s"),
+                *(("-s", str(SOURCES / self.script)) if self.script else ()),
                 f"http://127.0.0.1:{port}/",
             )
         )

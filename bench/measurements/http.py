@@ -2,6 +2,7 @@
 
 import statistics
 from contextlib import ExitStack
+from typing import NamedTuple
 
 from bench.compare import bar_chart, peer_rows
 from bench.load import Ab, Generator, Wrk
@@ -25,21 +26,34 @@ _KINDS: tuple[type[WebServer], ...] = (
 )
 _CONNECTIONS = 16
 _WARM_REQUESTS = 1000
-_LOADS: dict[str, Generator] = {
-    "keep-alive": Wrk(_CONNECTIONS),
-    "a connection per request": Ab(_CONNECTIONS),
-}
-# With one worker, ratios of CPU per request.
-_BARS = {
-    "keep-alive": {"bjoern": 1.2, "gunicorn sync": 1 / 10, "granian WSGI": 1 / 2},
-    "a connection per request": {"bjoern": 1.1},
-}
+
+
+class Task(NamedTuple):
+    """What is asked of each server. `bars` are the greatest ratios, with one worker, by peer."""
+
+    name: str
+    title: str
+    generator: Generator
+    bars: dict[str, float]
+
+
+_TASKS = (
+    Task(
+        "keep-alive",
+        "keep-alive",
+        Wrk(_CONNECTIONS),
+        {"bjoern": 1.2, "gunicorn sync": 1 / 10, "granian WSGI": 1 / 2},
+    ),
+    Task("browser", "keep-alive, a browser's requests", Wrk(_CONNECTIONS, "varied.lua"), {}),
+    Task("connection", "a connection per request", Ab(_CONNECTIONS), {"bjoern": 1.1}),
+)
 
 HOW = """\
 The application answers `hello`; all servers are started anew for each round, and are idle but for
 the one whose turn it is. CPU is the time on a processor of all its processes and threads
 (`/proc/PID/task/*/schedstat`) while `wrk -c {connections}`, or `ab -c {connections}` for a
-connection per request, asks for {seconds} s, divided by the requests answered. {rounds} rounds with
+connection per request, asks for {seconds} s, divided by the requests answered. These requests are
+short and all the same; those of a browser have ten fields and a new path each. {rounds} rounds with
 one worker, {crowd_rounds} with two. sengu runs with all its limits, timeouts and titles, as by
 default. gunicorn's sync worker and Unicorn close each connection, also those of wrk; uWSGI's
 `http11-socket` serves one connection at a time. `/s` is the throughput, of processors that the
@@ -47,13 +61,13 @@ server shares with its clients."""
 
 
 class Contender:
-    """A kind of server, and what its requests cost so far, by load. Started anew in each round."""
+    """A kind of server, and what its requests cost so far, by task. Started anew in each round."""
 
     def __init__(self, kind: type[WebServer], workers: int) -> None:
         self.kind = kind
         self.workers = workers
-        self.microseconds: dict[str, list[float]] = {load: [] for load in _LOADS}
-        self.rates: dict[str, list[float]] = {load: [] for load in _LOADS}
+        self.microseconds: dict[str, list[float]] = {task.name: [] for task in _TASKS}
+        self.rates: dict[str, list[float]] = {task.name: [] for task in _TASKS}
         self.failed = 0
 
     @property
@@ -67,21 +81,21 @@ class Contender:
         Ab(_CONNECTIONS).run(server.port, _WARM_REQUESTS, server.directory)
         return server
 
-    def take_turn(self, load: str, server: WebServer, seconds: int) -> None:
+    def take_turn(self, task: Task, server: WebServer, seconds: int) -> None:
         before = server.cpu_seconds()
         try:
-            done = _LOADS[load].run_for(server.port, seconds, server.directory)
+            done = task.generator.run_for(server.port, seconds, server.directory)
         except BenchError as problem:
             raise BenchError(f"{self.label}: {problem}") from problem
         used = server.cpu_seconds() - before
-        self.microseconds[load].append(used / max(1, done.requests) * 1e6)
-        self.rates[load].append(done.requests_per_second)
+        self.microseconds[task.name].append(used / max(1, done.requests) * 1e6)
+        self.rates[task.name].append(done.requests_per_second)
         self.failed += done.failed
 
 
 def run(session: Session) -> Result:
     seconds = 1
-    rounds, crowd_rounds = session.pick((5, 2), (1, 0))
+    rounds, crowd_rounds = session.pick((5, 1), (1, 0))
     kinds = present(*session.pick(_KINDS, (Sengu, Bjoern, SenguAsgi, Uvicorn)))
     contenders = [Contender(kind, workers=1) for kind in kinds]
     crowds = [Contender(kind, workers=2) for kind in kinds if crowd_rounds]
@@ -99,20 +113,20 @@ def run(session: Session) -> Result:
 def _run_round(session: Session, group: list[Contender], seconds: int) -> None:
     with ExitStack() as stack:
         servers = [contender.start(session, stack) for contender in group]
-        for load in _LOADS:
+        for task in _TASKS:
             for contender, server in zip(group, servers, strict=True):
-                contender.take_turn(load, server, seconds)
+                contender.take_turn(task, server, seconds)
 
 
 def _result(how: str, contenders: list[Contender], crowds: list[Contender]) -> Result:
     rows: list[Row] = []
-    for load in _LOADS:
+    for task in _TASKS:
         for title, group, bars in (
-            (f"{load}, 1 worker", contenders, _BARS[load]),
-            (f"{load}, 2 workers", crowds, {}),
+            (f"{task.title}, 1 worker", contenders, task.bars),
+            (f"{task.title}, 2 workers", crowds, {}),
         ):
             for interface in ("wsgi", "asgi"):
-                rows += _rows(title, load, _of_interface(group, interface), bars)
+                rows += _rows(title, task, _of_interface(group, interface), bars)
     notes = missing_notes(*_KINDS)
     notes += [
         f"{c.label}, {c.workers} workers: {c.failed} requests failed."
@@ -121,15 +135,17 @@ def _result(how: str, contenders: list[Contender], crowds: list[Contender]) -> R
     ]
     samples = {}
     for c in contenders + crowds:
-        for load in _LOADS:
-            name = f"{c.label}, {c.workers} workers, {load}"
-            samples[f"{name}, CPU µs per request"] = [round(v, 2) for v in c.microseconds[load]]
-            samples[f"{name}, requests/s"] = [round(v) for v in c.rates[load]]
+        for task in _TASKS:
+            name = f"{c.label}, {c.workers} workers, {task.title}"
+            samples[f"{name}, CPU µs per request"] = [
+                round(v, 2) for v in c.microseconds[task.name]
+            ]
+            samples[f"{name}, requests/s"] = [round(v) for v in c.rates[task.name]]
     return Result(
         title="What a request costs",
         how=how,
         rows=rows,
-        charts=[_chart(load, contenders) for load in _LOADS],
+        charts=[_chart(task, contenders) for task in _TASKS],
         notes=notes,
         samples=samples,
         versions=versions(*_KINDS),
@@ -141,18 +157,18 @@ def _of_interface(group: list[Contender], interface: str) -> list[Contender]:
     return [c for c in group if (c.kind.interface == "asgi") == (interface == "asgi")]
 
 
-def _rows(title: str, load: str, group: list[Contender], bars: dict[str, float]) -> list[Row]:
+def _rows(title: str, task: Task, group: list[Contender], bars: dict[str, float]) -> list[Row]:
     if not group:
         return []
-    found = {c.label: c.microseconds[load] for c in group}
-    asides = {c.label: f", {statistics.median(c.rates[load]):.0f}/s" for c in group}
+    found = {c.label: c.microseconds[task.name] for c in group}
+    asides = {c.label: f", {statistics.median(c.rates[task.name]):.0f}/s" for c in group}
     return peer_rows(title, found, "µs", bars, asides)
 
 
-def _chart(load: str, contenders: list[Contender]) -> Chart:
-    found = {c.label: c.microseconds[load] for c in contenders}
-    name = f"http-{load.replace(' ', '-')}"
-    return bar_chart(name, f"CPU per request, {load}, 1 worker", "µs, median and range", found)
+def _chart(task: Task, contenders: list[Contender]) -> Chart:
+    found = {c.label: c.microseconds[task.name] for c in contenders}
+    title = f"CPU per request, {task.title}, 1 worker"
+    return bar_chart(f"http-{task.name}", title, "µs, median and range", found)
 
 
 MEASUREMENT = Measurement("http", 110, run)

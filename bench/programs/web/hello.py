@@ -11,7 +11,7 @@ from typing import Any
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    body = b"hello\n" if environ["PATH_INFO"] == "/" else b"%d\n" % os.getpid()
+    body = b"%d\n" % os.getpid() if environ["PATH_INFO"] == "/pid" else b"hello\n"
     headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
     start_response("200 OK", headers)
     return [body]
@@ -24,7 +24,7 @@ async def asgi(
 ) -> None:
     if scope["type"] != "http":
         raise NotImplementedError  # no lifespan, no websockets
-    body = b"hello\n" if scope["path"] == "/" else b"%d\n" % os.getpid()
+    body = b"%d\n" % os.getpid() if scope["path"] == "/pid" else b"hello\n"
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
