@@ -251,7 +251,7 @@ def test_each_request_is_in_the_access_log_when_it_is_answered(tmp_path: Path) -
             call()
         worker.connect().get("/after")
     moved = (tmp_path / "access.log.1").read_text().splitlines()
-    first, head, refused = map(json.loads, moved[:3])
+    first, head, refused, *_ = map(json.loads, moved)
     assert (first["request"], first["status"], first["bytes"]) == ("GET /a?b=c HTTP/1.1", 200, size)
     assert (first["client"], first["agent"], first["referer"]) == ("127.0.0.1", "me", "http://y/")
     assert 0 <= first["seconds"] < 10
@@ -259,3 +259,21 @@ def test_each_request_is_in_the_access_log_when_it_is_answered(tmp_path: Path) -
     assert (refused["request"], refused["status"]) == ("NONSENSE", 400)
     after = json.loads(path.read_text().splitlines()[-1])
     assert after["request"] == "GET /after HTTP/1.1"
+
+
+def test_a_refused_request_is_in_the_access_log_by_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    options = WebOptions("tests:app", access_log=AccessLog(str(path), "json"))
+    with serving(show, options) as worker:
+        client = worker.connect()
+        client.send(b"GET /first HTTP/1.1\r\nHost: x\r\n\r\nGET /second HTTP/1.1\r\n\r\n")
+        assert [client.answer().status for _ in range(2)] == [200, 400]
+        client = worker.connect()
+        client.send(b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na")
+        assert client.ask(b"bc").status == 400
+    lines = map(json.loads, path.read_text().splitlines())
+    assert [(line["request"].split(" ")[1], line["status"]) for line in lines] == [
+        ("/first", 200),
+        ("/second", 400),
+        ("/body", 400),
+    ]

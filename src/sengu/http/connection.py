@@ -60,12 +60,11 @@ class Connection:
     """Made by the loop from a descriptor and what has been read of it.
 
     `deadline` is when the loop gives up waiting; None until its next sweep, which sets it. `head`
-    begins with the line of the request in hand. `decoder` is that of its body, if it has one.
-    `peer` is address and port of the client, as the environ has them.
+    begins with the line of the request in hand, or of the last one. `decoder` is that of its body,
+    if it has one. `peer` is address and port of the client, as the environ has them.
     """
 
     lane: Lane
-    head: bytes
     peer: tuple[str, str]
     environ: Environ
     taken: bytes
@@ -101,6 +100,7 @@ class Connection:
         self.state = _FIRST_STATE
         self.deadline: float | None = None
         self.buffer = b""
+        self.head = b""
         self.is_watched = False
         self.decoder: Decoder | None = None
 

@@ -175,7 +175,8 @@ class Connections:
     def _expire(self, connection: Connection) -> None:
         is_in_head = connection.state is State.HEAD and connection.buffer
         if is_in_head or connection.state is State.BODY:
-            self.refuse(connection, Refusal(408, "the request does not come"), connection.buffer)
+            begun = connection.buffer or connection.head
+            self.refuse(connection, Refusal(408, "the request does not come"), begun)
         else:
             self.drop(connection)
 

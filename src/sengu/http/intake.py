@@ -26,6 +26,7 @@ _NO_BYTES = b""
 _MAX_KNOWN = 64
 _MAX_SEEN = 256
 _MAX_KNOWN_BYTES = 2048
+_KEPT_BYTES = 256  # for the scoreboard
 
 
 class _Known(NamedTuple):
@@ -50,7 +51,8 @@ class Intake:
 
     def admit(self, connection: Connection, data: bytes) -> Environ | None:
         """The request that `data` begins with; None when more of it has to come."""
-        known = self._known.get(data)
+        before = connection.head
+        known = self._known.get(data) if data == before or not before else None
         if known is not None and known.base is connection.base:
             environ = known.environ.copy()
             connection.manner = known.manner
@@ -68,12 +70,13 @@ class Intake:
             if self._root_path:
                 cut_root(environ, self._root_path)
             if connection.manner.has_more:
-                connection.head = data
+                connection.head = data[:_KEPT_BYTES]
                 self._set_client(connection, environ)
                 return self._begin_body(connection, environ, request)
-            if not connection.buffer:
+            if not connection.buffer and (data == before or not before):
                 self._remember(connection, environ, data)
-        connection.head = data
+        # An idle connection holds no more of what it has sent than that.
+        connection.head = data if len(data) <= _MAX_KNOWN_BYTES else data[:_KEPT_BYTES]
         self._set_client(connection, environ)
         return environ
 
@@ -85,9 +88,10 @@ class Intake:
             connection.deadline = None
 
     def _remember(self, connection: Connection, environ: Environ, data: bytes) -> None:
-        """Who repeats a request byte by byte (health checks, polling, balancers) is understood
-        once. Kept is what has come twice of late, and nothing of the client or of a body."""
-        if data in self._seen:
+        """Who repeats a request byte by byte (health checks, polling, balancers), over one
+        connection or with one each, is understood once. Kept is what has come twice of late, and
+        nothing of the client or of a body."""
+        if data == connection.head or data in self._seen:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known[data] = _Known(connection.base, environ.copy(), connection.manner)

@@ -177,11 +177,14 @@ class Loop:
     def _serve(self, connection: Connection, data: bytes) -> None:
         """Answer all requests that are here with `data`."""
         admit = self._intake.admit
+        begun = data
         try:
             if connection.state is _BODY:
+                begun = connection.head
                 environ = self._intake.take_body(connection, data)
             else:
-                environ = admit(connection, connection.buffer + data)
+                begun = connection.buffer + data
+                environ = admit(connection, begun)
             while environ is not None:
                 if self._pool is not None:
                     self.connections.lend(connection)
@@ -198,9 +201,10 @@ class Loop:
                 connection.deadline = None
                 if not connection.buffer:
                     break
-                environ = admit(connection, connection.buffer)
+                begun = connection.buffer
+                environ = admit(connection, begun)
         except Refusal as refusal:
-            self.connections.refuse(connection, refusal, data)
+            self.connections.refuse(connection, refusal, begun)
             return
         if not connection.is_watched:
             self.connections.watch(connection)

@@ -94,7 +94,9 @@ def render_fields(headers: Headers) -> tuple[str, int | None, int]:
         if kind is None:
             kind = _learn_kind(name)
         if kind == LENGTH:
-            length = _parse_length(length, value)
+            if length is not None or not str.isdigit(value):  # TypeError for what is no str
+                raise ValueError(f"Content-Length is one number, not {value!r}")
+            length = int(value)
             continue
         given |= kind
         text += _render_field(pair, kind)
@@ -113,12 +115,6 @@ def _learn_kind(name: object) -> int:
     if len(_kinds) < _MAX_KNOWN:
         _kinds[name] = kind
     return kind
-
-
-def _parse_length(before: int | None, value: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and before is None:
-        return int(value)
-    raise ValueError(f"Content-Length is one number, not {value!r}")
 
 
 def _render_field(pair: tuple[str, str], kind: int) -> str:
