@@ -190,3 +190,16 @@ def test_a_file_of_workers_that_is_there_keeps_what_is_in_it(free_path: Path) ->
     make_for_workers([str(path)], Privileges())
     assert path.read_text() == "line\n"
     assert path.stat().st_uid == os.geteuid()
+
+
+@pytest.mark.parametrize("linked", ["secret", "not there"])
+def test_a_link_where_a_file_of_workers_should_be_gives_nothing_away(
+    free_path: Path, linked: str
+) -> None:
+    needs_root()
+    (free_path / "secret").touch(0o600)
+    path = free_path / "access.log"
+    path.symlink_to(free_path / linked)
+    make_for_workers([str(path)], Privileges(uid=65534, gid=65534))
+    assert (free_path / "secret").stat().st_uid == 0
+    assert not (free_path / "not there").exists()

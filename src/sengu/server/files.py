@@ -94,9 +94,15 @@ class StatusFile:
 
 
 def make_for_workers(paths: Iterable[str], privileges: Privileges) -> None:
-    """Make the files that are not there, and give them to the workers' user. Raises OSError."""
+    """Make the files that are not there, and give them to the workers' user. Raises OSError.
+
+    What is there stays whose it is: in a directory of that user it may be a link to a file of ours.
+    """
     for path in paths:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            continue
         try:
             if privileges.uid is not None or privileges.gid is not None:
                 os.fchown(
