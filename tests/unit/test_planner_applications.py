@@ -101,6 +101,13 @@ def test_a_fork_server_that_can_not_be_brought_back_is_tried_again_more_and_more
     assert deeds(world, Wait(8)) == ["prepare 1", "start 1/0"]
 
 
+def test_a_fork_server_is_not_brought_back_before_a_slot_may_be_filled_again() -> None:
+    world = serving(make_application_spec(workers=1))
+    assert deeds(world, Next(BROKEN), Die(0)) == ["start 1/0"]
+    assert deeds(world, LoseForkServers(), Wait(0.9)) == []
+    assert deeds(world, Wait(0.1)) == ["prepare 1", "start 1/0"]
+
+
 def test_a_fork_server_that_dies_during_a_deploy_is_started_anew_for_the_rest() -> None:
     world = serving(make_application_spec())
     assert deeds(world, Next(SLOW), hup(), LoseForkServers(), Wait(5)) == [

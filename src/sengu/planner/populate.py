@@ -25,10 +25,10 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
         missing = missing[::-1][:lacking]
     reason = f"{observed.wanted} workers are wanted"
     generation = observed.generations[observed.current]
-    if missing and not generation.prepared:  # its fork server is gone
-        prepare(spec, generation, agenda, reason)
-        return
-    start_slots(observed, observed.current, missing, agenda, reason)
+    if generation.prepared:
+        start_slots(observed, observed.current, missing, agenda, reason)
+    elif any(agenda.is_due(observed.slot(observed.current, slot).retry_at) for slot in missing):
+        prepare(spec, generation, agenda, reason)  # its fork server is gone
 
 
 def start_slots(
