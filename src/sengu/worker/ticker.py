@@ -71,8 +71,9 @@ class Ticker:
     def _timeout(self, line: Line | None, now: float) -> float | None:
         """Milliseconds until the next look; None when there is nothing to look at."""
         runtime = self._runtime
+        is_weighing = 0 < self._heavy < _HEAVY_SAMPLES
         if line is None and runtime.stopping is Stopping.NO and self._is_quiet():
-            return None
+            return _TICK_SECONDS * 1000 if is_weighing else None
         until = now + _TICK_SECONDS
         if now < runtime.drain_until:
             until = min(until, runtime.drain_until)
