@@ -197,6 +197,17 @@ def reap(pid: int) -> int:
         return os.waitstatus_to_exitcode(status)
 
 
+def reap_stranger(fork_server: int) -> None:
+    """Take in the one child of ours that is not the fork server, when it is there."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    strangers: set[str] = set()
+    while not strangers:
+        assert time.monotonic() < until, "it never became our child"
+        with open(f"/proc/self/task/{os.getpid()}/children") as children:
+            strangers = set(children.read().split()) - {str(fork_server)}
+    os.waitpid(int(strangers.pop()), 0)
+
+
 def read_line(fd: int) -> str:
     """The next line of a worker's stderr; empty at its end."""
     line = b""

@@ -11,7 +11,15 @@ import pytest
 from sengu.model.application import Privileges
 from sengu.wire import forkserver as wire
 from sengu.worker.identity import Identity
-from tests.kernel.nursery import Nursery, exited, read_all, read_line, reap, status_of
+from tests.kernel.nursery import (
+    Nursery,
+    exited,
+    read_all,
+    read_line,
+    reap,
+    reap_stranger,
+    status_of,
+)
 from tests.support import needs_root
 
 
@@ -91,6 +99,19 @@ def test_what_only_root_may_read_is_opened_before_root_is_given_up(free_path: Pa
         baby = nursery.fork()
         read_line(baby.stderr)
         assert read_line(baby.stderr) == "secret"
+
+
+def test_whoever_a_fork_server_has_become_it_ends_with_the_server(
+    free_path: Path,
+) -> None:
+    needs_root()
+    free_path.chmod(0o755)
+    nobody = Privileges(uid=65534, gid=65534, user="nobody")
+    look = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n))\n"
+    options = {"load": look + "print('ends by', n.value, file=sys.stderr)"}
+    with Nursery(free_path, options=options, privileges=nobody) as nursery:
+        assert nursery.load() == wire.Loaded()
+        assert f"ends by {signal.SIGKILL:d}" in nursery.stderr.read_text()
 
 
 def test_an_engine_that_is_not_there_is_told(free_path: Path) -> None:
@@ -216,7 +237,7 @@ def test_without_preload_a_failure_is_the_workers(free_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "status", "said"),
-    [("1/0", 1, "ZeroDivisionError"), ("sys.exit(7)", 7, ""), ("sys.exit('why')", 1, "")],
+    [("1/0", 1, "ZeroDivisionError"), ("sys.exit(7)", 7, ""), ("sys.exit('why')", 1, "why\n")],
 )
 def test_what_ends_a_worker_is_its_exit_status(
     free_path: Path, code: str, status: int, said: str
@@ -233,7 +254,7 @@ def test_an_exit_function_of_the_application_runs_in_the_worker(free_path: Path)
     with Nursery(free_path, options={**load, "run": "sys.exit()"}) as nursery:
         nursery.load()
         baby = nursery.fork()
-        assert status_of(baby) in (0, 1)
+        assert status_of(baby) == 0
         assert "goodbye" in read_all(baby.stderr)
 
 
@@ -248,6 +269,35 @@ def test_a_worker_hears_how_it_is_to_stop(
         os.kill(baby.pid, number)
         assert status_of(baby) == 0
         assert f"stopping {how}" in read_all(baby.stderr)
+
+
+def test_a_worker_that_is_told_at_its_birth_hears_it(free_path: Path) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        os.kill(baby.pid, signal.SIGUSR1)
+        os.kill(baby.pid, signal.SIGTERM)
+        assert status_of(baby) == 0
+        assert "stopping RETIRE" in read_all(baby.stderr)
+
+
+def test_who_can_not_be_told_of_does_not_live(free_path: Path) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        nursery.socket.shutdown(socket.SHUT_RD)
+        stderr = nursery.order()
+        while read_line(stderr):
+            pass  # until all who could write have gone
+        os.close(stderr)
+        reap_stranger(nursery.process.pid)
+
+
+def test_a_thread_that_does_not_end_does_not_keep_the_fork_server(free_path: Path) -> None:
+    load = {"load": "threading.Thread(target=time.sleep, args=(60,)).start()"}
+    with Nursery(free_path, options=load) as nursery:
+        nursery.load()
+        nursery.socket.shutdown(socket.SHUT_RDWR)
+        assert nursery.process.wait(20) == 0
 
 
 def test_a_child_of_a_worker_ends_by_term_as_any_other(free_path: Path) -> None:
@@ -355,6 +405,22 @@ def test_hooks_are_told_of_a_workers_life(free_path: Path, notify: socket.socket
             "worker_exit fake 1 3 me",
         ]
         assert nursery.stderr.read_text() == "before_fork fake 1 3 0\n"
+
+
+def test_a_hook_that_fails_before_a_fork_is_told_and_costs_no_other_worker(
+    free_path: Path,
+) -> None:
+    (free_path / "my_hooks.py").write_text("def before_fork(worker): 1 / worker.slot\n")
+    with Nursery(free_path, hooks="my_hooks") as nursery:
+        nursery.load()
+        stderr = nursery.order(slot=0)
+        report, _ = nursery.report()
+        assert report == wire.ForkFailed(
+            1, "the hook before_fork failed: ZeroDivisionError: division by zero"
+        )
+        assert "my_hooks.py" in read_all(stderr)
+        os.close(stderr)
+        assert read_line(nursery.fork(slot=1).stderr) == "born 1 0"
 
 
 def test_a_hook_that_fails_before_a_worker_is_ready_ends_it(free_path: Path) -> None:

@@ -7,15 +7,19 @@ parent is the nearest subreaper, which is the server. Nobody here waits for a wo
 import os
 import signal
 import socket
+import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sengu.forkserver.life import live
+from sengu.forkserver.life import flush_output, live
 from sengu.forkserver.load import Everything
 from sengu.posix import packets
 from sengu.wire import forkserver as wire
 from sengu.worker.engine import Prepared
 from sengu.worker.identity import Identity
+from sengu.worker.runtime import HEARD_SIGNALS
+
+_MAX_PROBLEM_BYTES = 1_000  # with all that JSON may make of it, far below a packet's size
 
 
 class Order(NamedTuple):
@@ -37,17 +41,16 @@ class Ward:
         self._socket = sock
 
     def deliver(self, orders: Sequence[Order], everything: Everything | None) -> None:
-        """Fork all these workers. In each of them, this does not return but raises SystemExit."""
-        if everything is not None:
-            for order in orders:
-                everything.hooks.before_fork(self.identity(order))
+        """Fork all these workers. None of them ever returns from here."""
+        wanted = [order for order in orders if self._may_be_born(order, everything)]
+        flush_output()
         try:
             between = os.fork()
         except OSError as error:
-            self._report_failure(orders, error)
+            self._report_failure(wanted, error)
         else:
             if between == 0:
-                self._fork_all(orders, everything)
+                self._fork_all(wanted, everything)
             os.waitpid(between, 0)
         finally:
             for order in orders:
@@ -56,8 +59,23 @@ class Ward:
     def identity(self, order: Order) -> Identity:
         return Identity(self.load.service, self.load.generation, order.fork.slot)
 
+    def _may_be_born(self, order: Order, everything: Everything | None) -> bool:
+        """Whether the hook has nothing against it. What it raises are the worker's last words."""
+        if everything is None:
+            return True
+        try:
+            everything.hooks.before_fork(self.identity(order))
+        except BaseException as error:  # the user's, SystemExit too: the others are no worse for it
+            stderr = order.descriptors[order.fork.targets.index(2)]
+            os.write(stderr, traceback.format_exc().encode())
+            self._report(order, f"the hook before_fork failed: {type(error).__name__}: {error}")
+            return False
+        return True
+
     def _fork_all(self, orders: Sequence[Order], everything: Everything | None) -> None:
-        """In the process in between: never returns, but in a worker raises SystemExit."""
+        """In the process in between: never returns."""
+        # What a worker is told before it can hear waits for `Runtime.handle_signals`.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD_SIGNALS)
         status = 1
         try:
             for position, order in enumerate(orders):
@@ -90,19 +108,20 @@ class Ward:
     def _report_birth(self, order: Order, pid: int) -> None:
         try:
             pidfd = os.pidfd_open(pid)
-        except (
-            OSError
-        ) as error:  # no descriptor is left: one that nobody watches is worse than none
+            packets.send(self._socket, wire.encode(wire.Forked(order.fork.worker, pid)), (pidfd,))
+            os.close(pidfd)
+        except OSError as error:
+            # No descriptor is left, or nobody listens: one that nobody watches is worse than none.
             os.kill(pid, signal.SIGKILL)
             self._report_failure((order,), error)
-            return
-        packets.send(self._socket, wire.encode(wire.Forked(order.fork.worker, pid)), (pidfd,))
-        os.close(pidfd)
 
     def _report_failure(self, orders: Sequence[Order], error: OSError) -> None:
-        problem = f"cannot fork: {error.strerror}"
         for order in orders:
-            packets.send(self._socket, wire.encode(wire.ForkFailed(order.fork.worker, problem)))
+            self._report(order, f"cannot fork: {error.strerror}")
+
+    def _report(self, order: Order, problem: str) -> None:
+        problem = problem.encode()[:_MAX_PROBLEM_BYTES].decode(errors="ignore")
+        packets.send(self._socket, wire.encode(wire.ForkFailed(order.fork.worker, problem)))
 
 
 def _close(order: Order) -> None:

@@ -40,18 +40,31 @@ def live(ward: "Ward", order: "Order", everything: Everything | None) -> int:
         print(f"{error.details}sengu: error: {error}", file=sys.stderr)
         status = _FAILED
     except SystemExit as ending:  # what an application does to its process is its own affair
-        status = ending.code if isinstance(ending.code, int) else _FAILED
+        status = _status_of(ending)
     except BaseException:  # the last frame: nobody else would tell
         traceback.print_exc()
         status = _FAILED
     # The rest of what an interpreter does at its end would tear down what the fork server shares.
     atexit._run_exitfuncs()
+    flush_output()
+    return status
+
+
+def flush_output() -> None:
+    """Write what was printed so far: before a fork, or the child would say it again."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:  # nobody reads any more
             continue
-    return status
+
+
+def _status_of(ending: SystemExit) -> int:
+    """As the interpreter has it (sys.exit): a number, nothing, or something to be shown."""
+    if ending.code is None or isinstance(ending.code, int):
+        return ending.code or 0
+    print(ending.code, file=sys.stderr)
+    return _FAILED
 
 
 def _run(ward: "Ward", order: "Order", identity: Identity, everything: Everything | None) -> None:

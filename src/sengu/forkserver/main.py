@@ -13,6 +13,7 @@ import warnings
 
 from sengu.forkserver import privileges
 from sengu.forkserver.births import Order, Ward
+from sengu.forkserver.life import flush_output
 from sengu.forkserver.load import Everything, load, prepare, thread_warnings
 from sengu.posix import descriptors, packets
 from sengu.posix.title import Title
@@ -46,8 +47,6 @@ def run(sock: socket.socket) -> int:
         everything = _load(order, prepared)
     except LoadError as error:
         return _fail(sock, error)
-    sys.stdout.flush()
-    sys.stderr.flush()
     title.set(f"{name}: {order.application.target}")
     ward = Ward(order, prepared, memoryview(memory), sock)
     packets.send(sock, wire.encode(wire.Loaded(thread_warnings(order.application.target))))
@@ -99,7 +98,7 @@ def _fail(sock: socket.socket, error: LoadError) -> int:
     if details:
         # Also where its other output goes, so that the log has it at its place.
         sys.stderr.write(details if details.endswith("\n") else f"{details}\n")
-        sys.stderr.flush()
+    flush_output()
     report = wire.LoadFailed(
         str(error).encode()[:_MAX_PROBLEM_BYTES].decode(errors="ignore"),
         details.encode()[-_MAX_DETAILS_BYTES:].decode(errors="ignore"),

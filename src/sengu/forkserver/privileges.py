@@ -1,8 +1,10 @@
 """Becomes the user that the application is to run as. Imported by `forkserver.main`."""
 
 import os
+import signal
 
 from sengu.model.application import Privileges
+from sengu.posix import prctl
 from sengu.worker.engine import LoadError
 
 
@@ -24,3 +26,5 @@ def drop(privileges: Privileges) -> None:
             f"cannot become {privileges.user or privileges.uid}: {error.strerror}; "
             "start sengu as root, or without --user and --group"
         ) from error
+    # The kernel forgets it with such a change (PR_SET_PDEATHSIG in prctl(2)).
+    prctl.set_parent_death_signal(signal.SIGKILL)

@@ -23,6 +23,9 @@ _MARGIN_PART = 0.1
 _MAX_MARGIN_SECONDS = 1.0
 _CALM_BYTES = 512
 
+# What a worker hears of its server. Blocked from before its birth until it can.
+HEARD_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)
+
 
 class Stopping(enum.IntEnum):
     """What was asked of the worker.
@@ -114,6 +117,7 @@ class Runtime:
         signal.signal(signal.SIGQUIT, lambda *_: self.stop(Stopping.STOP))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, lambda *_: self._reopen())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD_SIGNALS)
         os.register_at_fork(after_in_child=_default_signals)
 
     def _reopen(self) -> None:
@@ -124,6 +128,6 @@ class Runtime:
 def _default_signals() -> None:
     """In a child that the application forks: what we hear is not meant for it, and TERM ends it."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1):
+    for number in HEARD_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
