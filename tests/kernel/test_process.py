@@ -284,3 +284,12 @@ def test_a_script_runs_in_its_directory(children: Children) -> None:
     )
     assert text == f"{directory}\n"
     directory.rmdir()
+
+
+def test_a_stranger_that_has_ended_may_turn_out_to_be_ours(children: Children) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(3)
+    process = Process(pid, os.pidfd_open(pid))
+    children.on_stranger = lambda: children.adopt(process)
+    assert wait_for_exit(children, process) == "exit status 3"

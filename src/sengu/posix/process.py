@@ -60,9 +60,9 @@ class Children:
         )
         self._statuses: dict[int, int | None] = {}
         self._awaited_groups: dict[int, Callable[[], None]] = {}
-        # Called before any status is taken: whoever forks children for us (a fork server) has told
+        # Called when a stranger has ended: whoever forks children for us (a fork server) has told
         # of each before it can be ours to reap, so this is the time to hear of it and `adopt`.
-        self.before_reaping: Callable[[], None] = lambda: None
+        self.on_stranger: Callable[[], None] = lambda: None
 
     def spawn(self, order: Exec) -> Process:
         """Fork and exec. Raises OSError when the system refuses another process.
@@ -134,12 +134,13 @@ class Children:
 
     def reap(self) -> None:
         """Take every exit status there is, strangers' too: orphans whose subreaper we are."""
-        self.before_reaping()
         with contextlib.suppress(ChildProcessError):  # no children at all
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     break
+                if pid not in self._statuses:
+                    self.on_stranger()
                 if pid in self._statuses:
                     self._statuses[pid] = status
         self._look_at_groups()

@@ -3,8 +3,11 @@
 What they report becomes facts, or is passed to the crew when it concerns a worker.
 """
 
+import contextlib
+import os
 import select
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +24,12 @@ from sengu.posix.process import Children, Exec, Process
 from sengu.posix.title import ROOM
 from sengu.server.core import Reporter
 from sengu.server.environment import generation_environment
+from sengu.server.member import capture
 from sengu.server.output import Relay
 from sengu.server.stage import Stage
 from sengu.wire import forkserver as wire
 
-_MESSAGES_AT_ONCE = 256
+_MESSAGES_AT_ONCE = 1024  # more than wait at a time: a socket's buffer holds fewer
 
 
 class Ears(Reporter, Protocol):
@@ -68,16 +72,15 @@ class ForkServer:
         self._is_loaded = False
         self._has_failed = False
         self._has_exited = False
-        self._relays = {fd: Relay(loop, stage.sink) for fd in stage.captured}
-        self._socket, theirs = packets.pair()
-        try:
+        with contextlib.ExitStack() as undo:
+            self._relays = capture(loop, stage)
+            for relay in self._relays.values():
+                undo.callback(relay.abandon)
+            self._socket, theirs = packets.pair()
+            undo.callback(self._socket.close)
             with theirs:
                 self._process = children.spawn(_exec(stage, plan, theirs.fileno(), self._relays))
-        except OSError:
-            self._socket.close()
-            for relay in self._relays.values():
-                relay.abandon()
-            raise
+            undo.pop_all()
         for relay in self._relays.values():
             relay.start()
         self._socket.setblocking(False)
@@ -86,25 +89,40 @@ class ForkServer:
         scoreboard = stage.scoreboard
         assert scoreboard is not None  # there is one as soon as there is an application
         load = wire.Load(plan.application, plan.service, plan.generation)
-        packets.send(self._socket, wire.encode(load), (scoreboard.fd,))
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, which will be told
+            packets.send(self._socket, wire.encode(load), (scoreboard.fd,))
 
     @property
-    def is_usable(self) -> bool:
+    def is_heard(self) -> bool:
+        """Whether it, or a process in between, may still tell of births."""
         return self._socket.fileno() >= 0
+
+    @property
+    def is_gone(self) -> bool:
+        return self._has_exited and not self.is_heard
 
     def order(self, letter: Letter) -> None:
         """Ask for a worker; `Ears` hear of its birth, or of why it was not born."""
-        # Sent by the loop: so that many orders of one plan are one batch at the other end.
         self._orders.add(letter.fork.worker)
+        if not self.is_heard:  # it is about to end, and that is told first
+            letter.sent()
+            return
+        # Sent by the loop: so that many orders of one plan are one batch at the other end.
         self._letters.append(letter)
         self._watch()
 
     def end(self) -> None:
         """It is not needed any more; its workers live on. Who was asked for is not waited for."""
+        if self._is_loaded and self.is_heard:
+            # Who is born from now on can not be told of, and is killed for that where it is born.
+            self._socket.shutdown(socket.SHUT_RD)
+            self.hear()
         self._close_socket()
         if not self._has_exited:
             self._loop.unwatch(self._process.pidfd)
             self._children.end(self._process)
+            self._has_exited = True
+            self._tell_unborn()
 
     def last_words(self) -> str:
         return self._relays[2].last_words()
@@ -112,7 +130,7 @@ class ForkServer:
     def hear(self) -> None:
         """Take in what it has sent."""
         for _ in range(_MESSAGES_AT_ONCE):
-            if not self.is_usable:
+            if not self.is_heard:
                 return
             try:
                 data, descriptors = packets.receive(self._socket)
@@ -138,13 +156,23 @@ class ForkServer:
                 self._ears.post(ev.GenerationFailed(number, report.problem, report.details))
             case wire.Forked():
                 self._orders.discard(report.worker)
-                self._ears.born(report.worker, Process(report.pid, *descriptors))
+                self._take_birth(report, descriptors)
             case wire.ForkFailed():
                 self._orders.discard(report.worker)
                 self._ears.not_born(report.worker, report.problem)
 
+    def _take_birth(self, report: wire.Forked, descriptors: Sequence[int]) -> None:
+        if descriptors:
+            self._ears.born(report.worker, Process(report.pid, *descriptors))
+            return
+        # We could open no more (MSG_CTRUNC in recvmsg(2)): one that nobody watches is worse than
+        # none. Only we could have reaped it, and do not before we have heard of it.
+        with contextlib.suppress(ProcessLookupError):  # it is what we are just reaping
+            os.kill(report.pid, signal.SIGKILL)
+        self._ears.not_born(report.worker, "too many open files to watch it")
+
     def _send(self) -> None:
-        while self._letters and self.is_usable:
+        while self._letters and self.is_heard:
             letter = self._letters[0]
             try:
                 packets.send(self._socket, wire.encode(letter.fork), letter.descriptors)
@@ -161,7 +189,7 @@ class ForkServer:
         self._watch()
 
     def _watch(self) -> None:
-        if not self.is_usable:
+        if not self.is_heard:
             return
         events = select.EPOLLIN | (select.EPOLLOUT if self._letters else 0)
         self._loop.watch(self._socket.fileno(), events, self._on_ready)
@@ -173,13 +201,19 @@ class ForkServer:
 
     def _close_socket(self) -> None:
         """No birth will be told of any more."""
-        if not self.is_usable:
+        if not self.is_heard:
             return
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
         for letter in self._letters:
             letter.sent()
         self._letters.clear()
+        self._tell_unborn()
+
+    def _tell_unborn(self) -> None:
+        """Not before it was told what has become of us: or they would be asked for again, of us."""
+        if not self.is_gone:
+            return
         for worker in sorted(self._orders):
             self._ears.not_born(worker, "its fork server ended")
         self._orders.clear()
@@ -198,6 +232,7 @@ class ForkServer:
         elif not self._has_failed:
             problem = f"the fork server ended with {how} while it loaded the application"
             self._ears.post(ev.GenerationFailed(number, problem, self.last_words()))
+        self._tell_unborn()
 
 
 class ForkServers:
@@ -209,7 +244,7 @@ class ForkServers:
         self._stage = stage
         self._ears = ears
         self._all: dict[int, ForkServer] = {}
-        children.before_reaping = self._hear_all
+        children.on_stranger = self._hear_all
 
     def start(self, plan: Plan) -> None:
         """Start the fork server of a generation; facts tell when it has loaded. Raises OSError."""
@@ -221,7 +256,7 @@ class ForkServers:
     def order(self, generation: int, letter: Letter) -> None:
         """Raises OSError when there is nobody to ask."""
         server = self._all.get(generation)
-        if server is None or not server.is_usable:
+        if server is None or server.is_gone:
             raise OSError(None, "the fork server is gone")
         server.order(letter)
 

@@ -1,4 +1,4 @@
-"""One worker's process, sockets and pipes. Imported by `server.crew`."""
+"""One worker's process, sockets and pipes. Imported by `server.crew` and `server.forkservers`."""
 
 import contextlib
 from collections.abc import Mapping
@@ -66,9 +66,17 @@ def equip(loop: Loop, stage: Stage, action: StartWorker) -> Member:
     with contextlib.ExitStack() as undo:
         notify = NotifySocket(loop, str(action.worker))
         undo.callback(notify.close)
-        relays: dict[int, Relay] = {}
+        relays = capture(loop, stage)
+        undo.pop_all()
+    return Member(action, notify, relays)
+
+
+def capture(loop: Loop, stage: Stage) -> dict[int, Relay]:
+    """A pipe for each descriptor that goes through us. Raises OSError; nothing is left then."""
+    relays: dict[int, Relay] = {}
+    with contextlib.ExitStack() as undo:
         for fd in stage.captured:
             relays[fd] = Relay(loop, stage.sink)
             undo.callback(relays[fd].abandon)
         undo.pop_all()
-    return Member(action, notify, relays)
+    return relays

@@ -1,7 +1,7 @@
 """What server and fork server say to each other: one JSON object a packet, descriptors beside it.
 
 The socket is a SOCK_SEQPACKET pair, so each message arrives whole and in order. VERSION goes into
-the first message of each side; whoever does not know it refuses it.
+the first message: a fork server that was started after an upgrade refuses what it does not know.
 """
 
 import msgspec
@@ -9,8 +9,6 @@ import msgspec
 from sengu.model.application import Application
 
 VERSION = 1
-MAX_MESSAGE_BYTES = 1 << 16
-MAX_DESCRIPTORS = 8
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
@@ -40,7 +38,6 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """From the fork server: workers can be forked. `warnings` are for people, a line each."""
 
     warnings: tuple[str, ...] = ()
-    version: int = VERSION
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
@@ -48,7 +45,6 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
 
     problem: str
     details: str = ""
-    version: int = VERSION
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
