@@ -163,6 +163,21 @@ def test_it_is_not_told_so_when_the_application_does_not_read() -> None:
         assert client.rest() == b""
 
 
+def test_it_is_not_told_so_in_the_midst_of_the_answer() -> None:
+    def app(environ: Environ, start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", [TEXT])
+        yield b"begun:"
+        yield environ["wsgi.input"].read()
+
+    with serving(app) as worker:
+        client = worker.connect()
+        client.send(
+            POST.format("/").encode() + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+        )
+        client.send(b"abc")
+        assert client.answer().body == b"begun:abc"
+
+
 def test_who_sends_the_body_at_once_is_not_told_to_go_on() -> None:
     with serving(echo) as worker:
         client = worker.connect()

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,28 @@ def test_who_does_not_speak_tls_harms_nobody(tls: Tls, data: bytes) -> None:
         assert encrypt(worker, worker.connect(), tls).get().status == 200
         with contextlib.suppress(ConnectionResetError):
             assert b"HTTP" not in plain.rest()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01"])
+def test_who_is_gone_before_he_is_accepted_harms_nobody(tls: Tls, data: bytes) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+        entered.set()
+        assert gate.wait(20)
+        return show(environ, start_response)
+
+    with serving(app, WebOptions("tests:app", tls=tls)) as worker:
+        busy = encrypt(worker, worker.connect(), tls)
+        busy.send(GET)
+        assert entered.wait(20)
+        gone = worker.connect().socket
+        gone.sendall(data)
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        gate.set()
+        assert busy.answer().status == 200
+        assert encrypt(worker, worker.connect(), tls).get().status == 200
 
 
 def test_an_old_version_of_tls_is_refused(tls: Tls) -> None:

@@ -1,5 +1,6 @@
 """PEP 3333 as applications see it, with `wsgiref.validate` between the worker and each of them."""
 
+import gzip
 import socket
 import sys
 import tempfile
@@ -223,6 +224,21 @@ def test_write_sends_at_once() -> None:
     assert answer.body == b"hello"
 
 
+def test_what_is_written_after_the_end_does_not_get_into_the_next_answer() -> None:
+    writers: list[Callable[[bytes], object]] = []
+
+    def app(_environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        writers.append(start_response("200 OK", [TEXT]))
+        if len(writers) == 2:
+            with pytest.raises(RuntimeError, match="after the answer's end"):
+                writers[0](b"late")
+        yield b"hello"
+
+    with serving(app) as worker:
+        client = worker.connect()
+        assert [client.get().body for _ in range(2)] == [b"hello"] * 2
+
+
 def test_a_chunk_is_sent_before_the_next_is_asked_for() -> None:
     with socket.socket() as gate, socket.socket() as key:
         gate.bind(("127.0.0.1", 0))
@@ -436,6 +452,22 @@ def test_a_file_is_sent_by_the_kernel_from_where_it_was_read_to(tmp_path: Path) 
         client.send(b"GET / HTTP/1.0\r\n\r\n")
         assert client.answer().body == content
     assert all(file.closed for file in files)
+
+
+def test_a_file_with_a_descriptor_of_other_bytes_is_read(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "packed", "wb") as packed:
+        packed.write(b"content")
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        start_response("200 OK", [TEXT])
+        if environ["PATH_INFO"] == "/packed":
+            return environ["wsgi.file_wrapper"](gzip.open(tmp_path / "packed"))
+        return environ["wsgi.file_wrapper"](open("/proc/self/status", "rb"))
+
+    with serving(app) as worker:
+        client = worker.connect()
+        assert client.get("/packed").body == b"content"
+        assert client.get("/status").body.startswith(b"Name:")
 
 
 def test_what_is_no_file_can_be_wrapped_too() -> None:

@@ -90,7 +90,11 @@ class Acceptor:
             if self._site.takes_proxy_header and self._is_proxy(connection):
                 connection.state = State.PROXY
             else:
-                self.begin_tls(connection)
+                try:
+                    self.begin_tls(connection)
+                except OSError:  # reset while it waited to be accepted
+                    plain.close()
+                    return None
         return connection
 
     def _is_proxy(self, connection: Connection) -> bool:

@@ -3,6 +3,7 @@
 Made by applications; `response` looks whether it is a real file.
 """
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -35,13 +36,17 @@ class FileWrapper:
             close()
 
     def span(self) -> Span | None:
-        """The rest of the file, from where it has been read to; None when it is no real one."""
+        """The rest of the file, from where it has been read to; None when it is no real one: the
+        descriptor of a `GzipFile` has other bytes than are read from it."""
+        if not isinstance(getattr(self.file, "raw", self.file), io.FileIO):
+            return None
         try:
             fd = self.file.fileno()
             offset = self.file.tell()
             status = os.fstat(fd)
         except (AttributeError, OSError, ValueError):  # in memory, a pipe, or closed
             return None
-        if not stat.S_ISREG(status.st_mode):
+        # Those of /proc say that they are empty, and are not.
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return None
         return Span(fd, offset, max(0, status.st_size - offset))

@@ -73,11 +73,10 @@ class Response:
             raise RuntimeError("the application has not called start_response")
         decoder = connection.decoder
         manner = connection.manner
-        if (
-            not manner.stays
-            or connection.site.runtime.stopping
-            or (decoder is not None and not decoder.done)
-        ):
+        if decoder is not None and not decoder.done:
+            self.stays = False
+            connection.expects = False  # a 100 would be in the midst of the body
+        elif not manner.stays or connection.site.runtime.stopping:
             self.stays = False
         extra = ""
         if manner.is_head or self.status in prefixes.bodiless:
@@ -142,6 +141,8 @@ class Response:
 
     def write(self, data: bytes, /) -> None:
         """PEP 3333: for applications that push."""
+        if self.is_whole:  # the connection is in the hands of the next request
+            raise RuntimeError("write was called after the answer's end")
         if not self.is_started and data:
             self._begin(None)
         self._put(data)

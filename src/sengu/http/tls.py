@@ -67,7 +67,9 @@ class TlsSocket:
     __slots__ = ("_socket",)
 
     def __init__(self, context: ssl.SSLContext, plain: socket.SocketType) -> None:
-        """Take over `plain`'s descriptor."""
+        """Take over `plain`'s descriptor. Raises OSError, and leaves it alone, when the client
+        has gone: ssl would read to find that out, and not close it."""
+        plain.getpeername()
         taken = socket.socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
         taken.setblocking(False)
         self._socket = context.wrap_socket(taken, server_side=True, do_handshake_on_connect=False)
