@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,12 @@ def test_what_is_no_network_is_an_error() -> None:
         ({"HTTP_FORWARDED": "for=unknown"}, Forwarded()),
         ({"HTTP_FORWARDED": 'for="a,b;c";proto=https'}, Forwarded(None, "https")),
         ({"HTTP_FORWARDED": "for=1.1.1.1", XFF: "6.6.6.6"}, Forwarded(Peer("1.1.1.1"))),
+        ({"HTTP_FORWARDED": 'for="6.6.6.6, for=1.1.1.1'}, Forwarded(Peer("1.1.1.1"))),
+        ({"HTTP_FORWARDED": 'for="\\", for="1.1.1.1"'}, Forwarded()),
+        ({"HTTP_FORWARDED": 'host="a b", for=1.1.1.1'}, Forwarded(Peer("1.1.1.1"))),
+        ({"HTTP_FORWARDED": 'for=1.1.1.1;host="a b"'}, Forwarded(Peer("1.1.1.1"))),
+        ({"HTTP_X_FORWARDED_HOST": "user@a.example"}, Forwarded()),
+        ({XFF: '::1%" 200 "'}, Forwarded()),
     ],
 )
 def test_a_trusted_peer_is_believed_about_the_client_next_to_it(
@@ -93,6 +100,14 @@ def test_a_trusted_peer_is_believed_about_the_client_next_to_it(
 ) -> None:
     assert forwarded(TRUST, "10.0.0.1", fields) == said
     assert forwarded(TRUST, "9.9.9.9", fields) == Forwarded()
+
+
+@pytest.mark.parametrize("piece", ['\\"', "a", " ", '"a', ";", ',"', 'a="'])
+def test_a_client_can_not_make_it_a_long_read(piece: str) -> None:
+    chain = '"' + piece * (60_000 // len(piece))
+    begun_at = time.process_time()
+    forwarded(TRUST, "10.0.0.1", {"HTTP_FORWARDED": f"{chain}, for=1.1.1.1"})
+    assert time.process_time() - begun_at < 1.0  # it was minutes
 
 
 @given(st.text(), st.text())

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from sengu.http.head import Refusal, check_host
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 UNIX = "unix"
@@ -25,7 +27,9 @@ _V2_MAX_BYTES = 1 << 12  # addresses and extensions; balancers send some hundred
 _V2_LOCAL, _V2_PROXY = 0x20, 0x21
 _V2_ADDRESSES = {0x11: (socket.AF_INET, "!4s4sHH"), 0x21: (socket.AF_INET6, "!16s16sHH")}
 
-_PAIR = re.compile(r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)=("(?:[^"\\]|\\.)*"|[^";,\s]*)\s*')
+# All of these are possessive: what a client made up is looked at once.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+("?)')
+_PAIR = re.compile(r'\s*+([A-Za-z0-9!#$%&\'*+.^_`|~-]++)=("(?:[^"\\]|\\.)*+"|[^";,\s]*+)\s*+')
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
@@ -92,7 +96,7 @@ def forwarded(trust: Trust, peer: str, fields: Mapping[str, str]) -> Forwarded:
     if host and _PORT.fullmatch(port) and not re.search(r":[0-9]+\Z", host):
         default = {"http": "80", "https": "443"}.get(scheme)
         host = host if port == default else f"{host}:{port}"
-    return Forwarded(client, scheme if scheme in ("http", "https") else None, host or None)
+    return Forwarded(client, scheme if scheme in ("http", "https") else None, _host(host))
 
 
 def _split(value: str) -> list[str]:
@@ -116,7 +120,7 @@ def _rightmost(trust: Trust, chain: list[str]) -> Peer | None:
 
 
 def _standard(trust: Trust, value: str) -> Forwarded:
-    elements = [_pairs(element) for element in _split_quoted(value)]
+    elements = [_pairs(one) for one in _split_quoted(value, ",") if one.strip()]
     client = scheme = host = None
     for element in reversed(elements):
         # What the proxy nearest to the client says, of those that are believed.
@@ -129,22 +133,39 @@ def _standard(trust: Trust, value: str) -> Forwarded:
         if not trust.trusts(client.address):
             break
     scheme = scheme.lower() if scheme is not None else None
-    return Forwarded(client, scheme if scheme in ("http", "https") else None, host or None)
+    return Forwarded(client, scheme if scheme in ("http", "https") else None, _host(host))
 
 
-def _split_quoted(value: str) -> list[str]:
-    """The members of a list in which commas may be quoted."""
-    return [part for part in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+', value) if part.strip()]
+def _split_quoted(value: str, mark: str) -> list[str]:
+    """The parts between marks that are not in quotes. A quote without an end is none, or who sends
+    one would swallow what the proxies after him say."""
+    plain = _QUOTED.sub(lambda one: "-" * len(one[0]) if one[1] else one[0], value)
+    parts, at = [], 0
+    for size in map(len, plain.split(mark)):
+        parts.append(value[at : at + size])
+        at += size + len(mark)
+    return parts
 
 
 def _pairs(element: str) -> dict[str, str]:
     found = {}
-    for match in _PAIR.finditer(element):
+    for match in filter(None, map(_PAIR.fullmatch, _split_quoted(element, ";"))):
         name, text = match[1].lower(), match[2]
         if text.startswith('"'):
             text = re.sub(r"\\(.)", r"\1", text[1:-1])
         found[name] = text
     return found
+
+
+def _host(text: str | None) -> str | None:
+    """A host as one may be in a request, of which a proxy may say what it was told itself."""
+    if not text:
+        return None
+    try:
+        check_host(text)
+    except Refusal:
+        return None
+    return text
 
 
 def parse_node(text: str) -> Peer | None:
@@ -158,6 +179,8 @@ def parse_node(text: str) -> Peer | None:
     try:
         ipaddress.ip_address(address)
     except ValueError:  # `unknown`, or a name that hides the address: RFC 7239 §6
+        return None
+    if "%" in address:  # a zone, which may be any text, and says nothing outside of its machine
         return None
     return Peer(address, port if _PORT.fullmatch(port) else "")
 
