@@ -66,6 +66,12 @@ MALFORMED = {
     "chunked twice": (POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
     "unknown coding": (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
     "unknown coding first": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "unknown coding in a field of its own": (
+        POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        501,
+    ),
+    "CONNECT to a path": (b"CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "an asterisk to get": (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "unknown expectation": (POST + b"Expect: tea\r\nContent-Length: 0\r\n\r\n", 417),
     "malformed chunk size": (CHUNKED + b"g\r\n", 400),
     "chunk size with 0x": (CHUNKED + b"0x1\r\na\r\n0\r\n\r\n", 400),
@@ -166,6 +172,18 @@ def test_a_refusal_is_not_lost_though_the_client_sends_on() -> None:
         for _ in range(100):
             client.sendall(b"a" * 10_000)
         assert receive_all(client).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_later_head_has_no_more_time_than_the_first() -> None:
+    timeouts = msgspec.structs.replace(QUICK, keep_alive_seconds=60.0)
+    with (
+        serving(_echo, msgspec.structs.replace(OPTIONS, timeouts=timeouts)) as worker,
+        worker.connect() as client,
+    ):
+        client.sendall(GET + b"\r\n")
+        receive_until(client, b"\r\n\r\n")
+        client.sendall(GET)
+        assert receive_all(client).startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("start", [b"", b"G", GET])

@@ -91,7 +91,7 @@ def split_line(data: bytes) -> list[str]:
 
 def check_target(method: str, target: str) -> None:
     """Refuse what is no origin form (RFC 9112 §3.2), except for `OPTIONS *`."""
-    if target != "*" and not target.startswith("/"):
+    if not target.startswith("/") and (target != "*" or method != "OPTIONS"):
         raise Refusal(400, "the request target is not a path")
     if method == "CONNECT":
         raise Refusal(400, "this is no proxy")

@@ -200,8 +200,9 @@ class HttpConnection(HttpToolsProtocol):
         """Set the deadline for what has been begun and not ended."""
         if self._body_bytes is not None:
             self.deadline = clock.monotonic() + self._timeouts.body_seconds
-        elif self._undigested and self.deadline == math.inf:
-            self.deadline = clock.monotonic() + self._timeouts.header_seconds
+        elif self._undigested:  # since it began: more of it makes the deadline no later
+            seconds = self._timeouts.header_seconds
+            self.deadline = min(self.deadline, clock.monotonic() + seconds)
 
     def _upgrade(self) -> None:
         if self._should_upgrade():

@@ -5,6 +5,7 @@ TLS may follow it, and wants to read all of its own. Used by `acceptor`.
 
 import asyncio
 import contextlib
+import errno
 import socket
 
 from sengu.http.proxy import ProxyHeader, parse_header
@@ -17,12 +18,19 @@ async def read_header(connection: socket.socket, timeout_seconds: float) -> Prox
     """Raises OSError when it does not come in time, ValueError when something else does."""
     async with asyncio.timeout(timeout_seconds):
         await _readable(connection)
-        while (header := parse_header(connection.recv(_MOST_BYTES, socket.MSG_PEEK))) is None:
+        while (header := _look(connection)) is None:
             # Balancers send it in one piece. What has been seen only stays readable, so there is
             # nothing to wait for but time.
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
     connection.recv(header.consumed)
     return header
+
+
+def _look(connection: socket.socket) -> ProxyHeader | None:
+    ahead = connection.recv(_MOST_BYTES, socket.MSG_PEEK)
+    if not ahead:
+        raise ConnectionResetError(errno.ECONNRESET, "closed before the PROXY header")
+    return parse_header(ahead)
 
 
 async def _readable(connection: socket.socket) -> None:

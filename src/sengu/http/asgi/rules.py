@@ -26,15 +26,15 @@ def check_request(
         if version == "0.9":  # or none at all
             raise Refusal(400, "malformed request line")
         raise Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    if target[:1] != b"/":
+    if target[:1] != b"/" or parser.should_upgrade():  # as CONNECT does, too
         check_target(parser.get_method().decode("latin-1"), target.decode("latin-1"))
     if len(headers) > limits.header_fields:
         raise Refusal(431, f"more than {limits.header_fields} header fields")
     fields = dict(headers)
-    if len(fields) < len(headers) and [name for name, _ in headers].count(b"host") > 1:
-        raise Refusal(400, "more than one Host")
+    if len(fields) < len(headers):
+        _check_repeated([name for name, _ in headers])
     if b"host" in fields:
-        _check_host(fields[b"host"])
+        _check_host(fields[b"host"].strip(b" \t"))
     elif version != "1.0":
         raise Refusal(400, "no Host")
     if b"transfer-encoding" in fields:
@@ -46,6 +46,14 @@ def check_request(
         raise Refusal(417, "the only expectation known here is 100-continue")
     if limits.body_bytes is not None and b"content-length" in fields:
         check_length(int(fields[b"content-length"]), limits.body_bytes)
+
+
+def _check_repeated(names: list[bytes]) -> None:
+    """Of most fields there may be several."""
+    if names.count(b"host") > 1:
+        raise Refusal(400, "more than one Host")
+    if names.count(b"transfer-encoding") > 1:
+        raise Refusal(501, NO_CODING)
 
 
 @functools.lru_cache(maxsize=256)
