@@ -61,27 +61,27 @@ def test_code_is_deployed_by_a_reload_only_though_workers_are_replaced_meanwhile
     assert second.pid != first.pid
 
 
-@pytest.mark.parametrize("preload", [(), ("--no-preload",)], ids=["preload", "no-preload"])
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("options", "source", "words"),
     [
-        ("import no_such_module", ("ModuleNotFoundError: No module named 'no_such_module'",)),
-        ("def broken(:", ("version.py", "SyntaxError: ")),
-        ("TEXT = 1 / 0", ("version.py", "ZeroDivisionError: division by zero")),
-        ("raise SystemExit(7)", ("version.py", "SystemExit: 7")),
-        ("import os; os.abort()", ("signal ABRT",)),
+        ((), "import no_such_module", ("No module named 'no_such_module'", "version.py")),
+        ((), "def broken(:", ("SyntaxError: ", "version.py")),
+        ((), "TEXT = 1 / 0", ("ZeroDivisionError: division by zero", "version.py")),
+        ((), "raise SystemExit(7)", ("SystemExit: 7", "version.py")),
+        ((), "import os; os.abort()", ("signal ABRT",)),
+        (("--no-preload",), "TEXT = 1 / 0", ("ZeroDivisionError: division by zero", "version.py")),
+        (("--no-preload",), "raise SystemExit(7)", ("SystemExit: 7", "version.py")),
     ],
-    ids=["import", "syntax", "error", "exit", "abort"],
 )
 def test_broken_code_aborts_the_deploy_and_who_asked_for_it_gets_the_traceback(
     sengu: Sengu,
     site: Site,
     port: int,
-    preload: tuple[str, ...],
+    options: tuple[str, ...],
     source: str,
     words: tuple[str, ...],
 ) -> None:
-    instance = serve(sengu, site, port, "--workers", "2", "--attempts", "1", *preload)
+    instance = serve(sengu, site, port, "--workers", "2", "--attempts", "1", *options)
     before = pids(instance)
     site.write("version.py", source)
     done = instance.cli("reload")
