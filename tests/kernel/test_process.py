@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from sengu.posix import descriptors, prctl
+from sengu.posix.limits import raise_file_limit
 from sengu.posix.process import Children, Exec, Process, describe_status, signal_name
 from tests.kernel.children import in_child, nothing_left_open
 from tests.processes import INTERNAL_SIGNALS
@@ -208,6 +209,22 @@ def test_no_more_descriptors_is_an_oserror_and_leaves_no_child() -> None:
             Children().spawn(order("sleep", "60"))
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
+
+    in_child(body)
+
+
+def test_a_program_gets_the_limit_of_descriptors_that_we_had_before_we_raised_ours() -> None:
+    def body() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+        assert raise_file_limit() == 100
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+        read_end, write_end = os.pipe()
+        children = Children()
+        children.spawn(order("sh", "-c", "ulimit -n", placed={1: write_end}, file_limit=100))
+        os.close(write_end)
+        with open(read_end) as stream:
+            assert stream.read() == "100\n"
 
     in_child(body)
 

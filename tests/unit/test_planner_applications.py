@@ -122,6 +122,14 @@ def test_a_fork_server_that_dies_during_a_deploy_is_started_anew_for_the_rest() 
     ]
 
 
+def test_a_fork_server_that_dies_when_all_its_workers_are_ready_is_not_missed() -> None:
+    world = serving(make_application_spec(workers=1))
+    world.play(Next(SILENT), hup())
+    (new,) = world.observed.workers_of(2)
+    facts = (ev.GenerationLost(2, "signal KILL"), ev.WorkerReady(new.id, "test"))
+    assert deeds(world, Ask(facts)) == ["2 succeeded", "stop 1/0", "retire 1"]
+
+
 # --- stuck ---
 
 

@@ -21,7 +21,8 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
         _auto_restart(observed, agenda)
         return
     generation = observed.generations[observed.deploy.generation]
-    if not generation.prepared:
+    needs_nobody = observed.wanted > 0 and _is_complete(observed, generation.number)
+    if not generation.prepared and not needs_nobody:
         _prepare(spec, observed.deploy, generation, agenda)
     elif observed.deploy.failures >= spec.boot.attempts:
         _give_up(observed.deploy, agenda)

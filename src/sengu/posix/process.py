@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from sengu.posix import descriptors, prctl
+from sengu.posix import descriptors, limits, prctl
 
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
@@ -21,6 +21,7 @@ class Exec(msgspec.Struct, frozen=True):
     """What to execute. `descriptors` maps a number in the child to one of ours.
 
     With `names_listen_pid` the child's environment gets LISTEN_PID, which only the child knows.
+    `file_limit` is how many descriptors it may have; None is as many as we.
     """
 
     argv: tuple[str, ...]
@@ -29,6 +30,7 @@ class Exec(msgspec.Struct, frozen=True):
     directory: str | None = None
     death_signal: int = signal.SIGTERM
     names_listen_pid: bool = False
+    file_limit: int | None = None
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -205,6 +207,8 @@ def _become(order: Exec, parent: int, handled: tuple[int, ...]) -> None:
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
         descriptors.place(order.descriptors)
+        if order.file_limit is not None:
+            limits.set_file_limit(order.file_limit)
         environment = dict(order.environment)
         if order.names_listen_pid:
             environment["LISTEN_PID"] = str(os.getpid())

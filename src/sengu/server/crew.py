@@ -195,6 +195,7 @@ class Crew:
             directory=self._stage.directory,
             death_signal=self._spec.stop.signal,
             names_listen_pid="LISTEN_FDS" in layout.environment,
+            file_limit=self._stage.file_limit,
         )
 
     def _probe(self, readiness: ReadyByProbe, member: Member) -> None:

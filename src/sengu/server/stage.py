@@ -4,6 +4,7 @@ import os
 import socket
 
 from sengu.listeners.listeners import Listeners
+from sengu.posix import limits
 from sengu.server.output import Sink
 from sengu.server.probe import Target, probe_target
 from sengu.server.scoreboard import Scoreboard
@@ -22,6 +23,7 @@ class Stage:
         self.directory = directory
         self.captured: tuple[int, ...] = (2,)
         self.scoreboard: Scoreboard | None = None
+        self.file_limit = limits.raise_file_limit()  # what executed workers get
         self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         # Workers get the read end; nobody writes. When all holders of the write end are gone,
         # which is us alone, they see EOF.
