@@ -114,14 +114,15 @@ def _result(how: str, found: Footprints, growth: dict[int, float]) -> Result:
 
 
 def _growth_row(growth: dict[int, float]) -> Row:
+    """Flat from a tenth of the way on: until then a worker copies pages that it writes to."""
     counts = list(growth)
-    early, last = growth[counts[1]], growth[counts[-1]]
-    read = [counts[0], counts[1], counts[2], counts[-1]]
+    read = [*counts[:3], counts[-1]]
+    early, last = growth[read[-2]], growth[read[-1]]
     values = " → ".join(significant(growth[count]) for count in read)
     return Row(
         f"a worker after {' → '.join(map(str, read))} requests",
         f"{values} MB ({(last / early - 1) * 100:+.1f} %)",
-        bar=f"growth from {counts[1]} on ≤ {_MOST_GROWTH:.0%}",
+        bar=f"growth from {read[-2]} on ≤ {_MOST_GROWTH:.0%}",
         reached=last <= early * (1 + _MOST_GROWTH),
     )
 
