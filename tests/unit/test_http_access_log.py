@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sengu.http import access_log
 from sengu.http.access_log import FORMS, Log, Record, user_of
 from sengu.model.web import AccessLog
 
@@ -151,3 +152,22 @@ def test_a_dash_is_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     log.add(RECORD)
     log.close()
     assert "GET /a?b HTTP/1.1" in capfd.readouterr().out
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    monkeypatch.setattr(access_log, "_STDOUT_FD", writer)
+    log = Log(AccessLog("-", "common"))
+    for _ in range(3000):
+        log.add(RECORD)
+    log.flush()
+    lost = log.lost
+    assert lost > 0
+    os.close(writer)
+    read = os.read(reader, 1 << 20)
+    log.add(RECORD)
+    log.close()
+    with open(reader, "rb") as rest:
+        lines = (read + rest.read()).splitlines()
+    assert set(lines) == {access_log.common(RECORD).encode()}
+    assert len(lines) == 3001 - lost

@@ -5,8 +5,10 @@ log that can not be written costs lines, and never a request.
 """
 
 import base64
+import contextlib
 import json
 import os
+import stat
 import sys
 import threading
 import time
@@ -106,6 +108,16 @@ FORMS: dict[str, Callable[[Record], str]] = {
 }
 
 
+def _standard_output() -> int:
+    """A pipe is opened once more, to write without waiting for whoever should read it, and to
+    change nothing for those who share it."""
+    if stat.S_ISFIFO(os.fstat(_STDOUT_FD).st_mode):
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        with contextlib.suppress(OSError):  # a pipe of another user
+            return os.open(f"/proc/self/fd/{_STDOUT_FD}", flags)
+    return _STDOUT_FD
+
+
 class Log:
     """An access log that is open. Any thread may add to it; the loop flushes it before it waits.
 
@@ -120,6 +132,7 @@ class Log:
         self._lines: list[str] = []
         self._bytes = 0
         self._is_moved = False
+        self._cut = b""  # the end of a line whose beginning is written
         self.lost = 0
         self._fd = self._open()
 
@@ -139,15 +152,16 @@ class Log:
         with self._lock:
             if self._is_moved:
                 self._begin_anew()
-            data = "".join(self._lines).encode("utf-8", "backslashreplace")
+            data = self._cut + "".join(self._lines).encode("utf-8", "backslashreplace")
             self._lines.clear()
             self._bytes = 0
             try:
                 written = os.write(self._fd, data)
             except OSError:  # a full disk, or a pipe that nobody reads
                 written = 0
-            if written < len(data):
-                self.lost += data.count(b"\n", written)
+            is_whole = data.endswith(b"\n", 0, written) if written else not self._cut
+            self._cut = b"" if is_whole else data[written : data.index(b"\n", written) + 1]
+            self.lost += data.count(b"\n", written) - bool(self._cut)
 
     def reopen(self) -> None:
         """Begin the file anew that was moved away. It is a signal handler that says so, so it is
@@ -156,7 +170,7 @@ class Log:
 
     def close(self) -> None:
         self.flush()
-        if self._path != _STDOUT:
+        if self._fd != _STDOUT_FD:
             os.close(self._fd)
 
     def _begin_anew(self) -> None:
@@ -173,6 +187,6 @@ class Log:
 
     def _open(self) -> int:
         if self._path == _STDOUT:
-            return _STDOUT_FD
+            return _standard_output()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         return os.open(self._path, flags, 0o644)
