@@ -113,6 +113,24 @@ def test_the_client_is_asked_for_its_body_when_the_application_wants_it() -> Non
         receive_until(client, b"\r\n\r\nok")
 
 
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("field", [(b"Content-Length", b"5"), (b"Transfer-Encoding", b"chunked")])
+def test_where_no_body_may_be_there_is_none(status: int, field: tuple[bytes, bytes]) -> None:
+    def make(_child: Child) -> App:
+        async def handle(_scope: Scope, _receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": status, "headers": [field]})
+            await send({"type": "http.response.body", "body": b"hello"})
+
+        return app(handle)
+
+    with serving(make) as worker, worker.connect() as client:
+        request = b"GET / HTTP/1.1\r\nHost: a\r\n"
+        client.sendall(request + b"\r\n" + request + b"Connection: close\r\n\r\n")
+        heads = receive_all(client).split(b"\r\n\r\n")
+        assert [head[:12] for head in heads] == [b"HTTP/1.1 %d" % status] * 2 + [b""]
+        assert b"content-length" not in heads[0].lower()
+
+
 def test_pipelined_requests_are_answered_in_their_order() -> None:
     def make(_child: Child) -> App:
         async def handle(scope: Scope, _receive: Receive, send: Send) -> None:

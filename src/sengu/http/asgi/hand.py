@@ -9,21 +9,33 @@ from collections.abc import Awaitable
 from sengu.http.asgi.types import Message, Scope, Send
 from sengu.worker.board import Lane
 
+# Their answers end with the head (RFC 9112 §6.3): a body, which uvicorn sends with those that say
+# how long it is, would be taken for the next answer.
+_BODILESS = (204, 304)
+_FRAMING = (b"content-length", b"transfer-encoding")
+
 
 class Request:
     """One call of the application. `has_answered` once a response, or a websocket, has begun."""
 
-    __slots__ = ("_send", "has_answered", "scope", "started_at")
+    __slots__ = ("_is_bodiless", "_send", "has_answered", "scope", "started_at")
 
     def __init__(self, scope: Scope, send: Send, started_at: float) -> None:
         self._send = send
         self.scope = scope
         self.started_at = started_at
         self.has_answered = False
+        self._is_bodiless = False
 
     def send(self, message: Message) -> Awaitable[None]:
         """What the application is given to send by."""
         self.has_answered = True
+        if message.get("status") in _BODILESS:
+            self._is_bodiless = True
+            fields = [one for one in message.get("headers", ()) if one[0].lower() not in _FRAMING]
+            message = {**message, "headers": fields}
+        elif self._is_bodiless:
+            message = {**message, "body": b""}
         return self._send(message)
 
     def head(self) -> bytes:
