@@ -56,7 +56,7 @@ def _arguments(names: list[str]) -> argparse.Namespace:
 def _measure(measurement: Measurement, session: Session, output: Path, order: list[str]) -> bool:
     """Run one measurement and keep what it found, beside what is kept of the others."""
     print(f"{measurement.name}:", file=sys.stderr, flush=True)
-    begin = time.monotonic()
+    begin, bystanders = time.monotonic(), machine.Bystanders()
     try:
         result = measurement.run(session)
     except BenchError as problem:
@@ -66,6 +66,7 @@ def _measure(measurement: Measurement, session: Session, output: Path, order: li
     result.machine = machine.describe()
     result.versions = result.versions or available.versions()
     result.seconds = time.monotonic() - begin
+    result.bystanders = bystanders.part()
     result.is_quick = session.is_quick
     for row in result.rows:
         verdict = {True: "reached", False: "MISSED", None: ""}[row.reached]

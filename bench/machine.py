@@ -1,7 +1,8 @@
-"""What this machine is, in one line, for whoever compares figures."""
+"""What this machine is and does besides, in one line, for whoever compares figures."""
 
 import os
 import platform
+import time
 from pathlib import Path
 
 
@@ -13,6 +14,29 @@ def describe() -> str:
         f"Linux {platform.release()}, {platform.python_implementation()} "
         f"{platform.python_version()}"
     )
+
+
+class Bystanders:
+    """How much of the processors others use, from now on."""
+
+    def __init__(self) -> None:
+        self._begin = self._read()
+
+    def part(self) -> float:
+        """Between 0 and 1; what was started by us, and is still running, counts as others."""
+        elapsed, busy, ours = (
+            now - then for now, then in zip(self._read(), self._begin, strict=True)
+        )
+        return min(1.0, max(0.0, busy - ours) / (elapsed * (os.cpu_count() or 1)))
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        """The clock, seconds of all processors, and of us and our children that have ended."""
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        user, nice, system, _idle, _iowait, *interrupts = map(int, fields[:7])
+        busy = user + nice + system + sum(interrupts)
+        ours = sum(os.times()[:4])
+        return time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), ours
 
 
 def _processor() -> str:

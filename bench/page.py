@@ -32,11 +32,13 @@ def page(results: Results, order: list[str]) -> str:
 
 def _section(name: str, result: Result) -> str:
     quick = " **A quick run: it shows that the measurement works, and no more.**"
+    others = result.bystanders
+    busy = "" if others is None else f"; other programs used {others:.0%} of it meanwhile"
     lines = [
         f"## {result.title}",
         "",
         f"`python -m bench {name}`, {result.date}, {result.seconds:.0f} s; {result.versions}; "
-        f"{result.machine}.{quick if result.is_quick else ''}",
+        f"{result.machine}{busy}.{quick if result.is_quick else ''}",
         "",
         result.how,
         "",

@@ -48,7 +48,8 @@ class Chart(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct):
     """All that one measurement found. The runner fills in when and where.
 
-    `versions` is of what was measured, if that is not the managers.
+    `versions` is of what was measured, if that is not the managers. `bystanders` is the part of the
+    processors that other programs used meanwhile.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Result(msgspec.Struct):
     machine: str = ""
     versions: str = ""
     seconds: float = 0.0
+    bystanders: float | None = None
     is_quick: bool = False
 
 
