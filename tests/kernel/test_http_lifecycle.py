@@ -5,15 +5,17 @@ import os
 import resource
 import select
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from sengu.model.application import Wear
+from sengu.http.engine import WsgiApp
+from sengu.model.application import Application, Wear
 from sengu.model.web import Limits, Timeouts, WebOptions
 from sengu.worker.runtime import Stopping
-from tests.kernel.http_worker import Environ, serving
+from tests.kernel.http_worker import Environ, Worker, make_runtime, serving
 
 TEXT = ("Content-Type", "text/plain")
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -223,3 +225,66 @@ def test_a_stopping_worker_serves_its_queue_and_hangs_up_on_the_silent() -> None
         slow.socket.close()
         assert idle.rest() == silent.rest() == b""
         worker.wait()
+
+
+def test_a_full_worker_leaves_who_comes_to_those_that_have_room() -> None:
+    options = WebOptions("tests:app", limits=Limits(connections=1))
+    application = Application(engine="sengu.http.engine", target="tests:app", lanes=1)
+    with serving(hello, options) as full:
+        assert full.connect().get().status == 200
+        loaded = WsgiApp(hello, None, options, None)
+        other = Worker(loaded, make_runtime(application, full.listener), full.listener)
+        other.start()
+        assert full.connect().get().status == 200
+        other.runtime.stop(Stopping.STOP)
+        other.wait()
+
+
+def test_a_stopping_worker_hangs_up_on_whose_answer_was_on_its_way() -> None:
+    gate = Gate()
+
+    def app(environ: Environ, start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", [("Content-Length", "12")])
+        yield b"begun: "
+        yield from gate(environ, lambda *_: None)
+
+    with serving(app, WebOptions("tests:app", threads=2), grace_seconds=60.0) as worker:
+        client, silent = worker.connect(), worker.connect()
+        client.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert gate.entered.acquire(timeout=20)
+        worker.runtime.stop(Stopping.STOP)
+        assert silent.rest() == b""
+        gate.open.release()
+        assert client.answer().body == b"begun: hello"
+        assert client.rest() == b""
+        worker.wait()
+
+
+def test_what_the_application_keeps_in_the_environ_is_gone_with_the_answer() -> None:
+    class Kept:
+        pass
+
+    kept = []
+
+    def app(environ: Environ, start_response: Callable[..., Any]) -> Any:
+        environ["kept"] = one = Kept()
+        kept.append(weakref.ref(one))
+        return hello(environ, start_response)
+
+    with serving(app) as worker:
+        client = worker.connect()
+        post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+        for _ in range(2):
+            assert client.ask(post).status == 200
+        assert client.get().status == 200  # it is answered after the end of the others
+        assert [one() for one in kept[:2]] == [None, None]
+
+
+def test_an_application_that_leaves_nothing_of_the_environ_costs_its_own_answer() -> None:
+    def app(environ: Environ, start_response: Callable[..., Any]) -> Any:
+        environ.clear()
+        raise ValueError
+
+    with serving(app) as worker:
+        assert worker.connect().get().status == 500
+        assert not worker.runtime.board.lanes[0].read().is_busy

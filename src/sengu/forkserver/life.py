@@ -87,7 +87,7 @@ def _take_descriptors(order: "Order") -> None:
     for stream in (sys.stdout, sys.stderr):
         # Into a pipe or a file, whole lines at a time: what a worker says is seen when it says it.
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def _take_identity(ward: "Ward", order: "Order") -> Identity:

@@ -4,6 +4,7 @@ Each that the loop waits for has a deadline, which depends on what it waits for.
 looks at all of them, so that a request costs no timer. Owned by `loop`.
 """
 
+import contextlib
 import math
 import select
 import socket
@@ -17,9 +18,12 @@ from sengu.http.rendering import prefixes, refusal_answer
 from sengu.http.site import Site
 from sengu.posix import clock
 from sengu.worker.board import Lane
+from sengu.worker.runtime import Stopping
 
 _DISCARD_BYTES = 1 << 16
 _LINGER_SECONDS = 5.0
+# Who has said nothing for so long when the service ends is not about to.
+QUIET_SECONDS = 0.5
 _MAX_LINGER_BYTES = 1 << 26
 
 _DONT_WAIT = int(socket.MSG_DONTWAIT)  # an enum is slow to combine
@@ -62,8 +66,9 @@ class Connections:
 
     def _unwatch(self, connection: Connection) -> None:
         if connection.is_watched:  # before it is closed: a child of the application may hold it
-            self._epoll.unregister(connection.fd)
             connection.is_watched = False
+            with contextlib.suppress(OSError):  # TLS took the descriptor, failed, and closed it
+                self._epoll.unregister(connection.fd)
 
     def forget(self, connection: Connection) -> None:
         """It is somebody else's now, or nobody's."""
@@ -163,6 +168,8 @@ class Connections:
     def _patience(self, connection: Connection) -> float:
         timeouts = self._site.timeouts
         match connection.state:
+            case State.IDLE if self._site.runtime.stopping is Stopping.STOP:
+                return QUIET_SECONDS  # a thread had it when the others were given so long
             case State.IDLE:
                 return timeouts.keep_alive_seconds
             case State.BODY:

@@ -6,13 +6,11 @@ What it was asked to do comes from the runtime; `loop` does the work. Made by `e
 import math
 import random
 
+from sengu.http.connections import QUIET_SECONDS
 from sengu.http.loop import Loop
 from sengu.http.site import Site
 from sengu.posix import clock
 from sengu.worker.runtime import Runtime, Stopping
-
-# Who has said nothing for so long when the service ends is not about to.
-_QUIET_SECONDS = 0.5
 
 
 class Drain:
@@ -47,7 +45,7 @@ class Drain:
             self._loop.accept_all()
         self._loop.end_by(self._runtime.drain_until)
         if stopping is Stopping.STOP:
-            self._loop.expire_silent(clock.monotonic() + _QUIET_SECONDS)
+            self._loop.expire_silent(clock.monotonic() + QUIET_SECONDS)
 
     def _after_round(self) -> None:
         if self._site.log is not None:

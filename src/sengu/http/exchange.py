@@ -54,11 +54,11 @@ class Exchange:
         try:
             chunks = self._application(environ, response.start_response)
             if not (type(chunks) is list and len(chunks) == 1 and response.send_only(chunks[0])):
-                _send_all(environ, response, chunks)
+                _send_all(connection, response, chunks)
         except ClientGone:
             response.stays = False
         except BaseException as error:  # whatever an application raises, the worker goes on
-            self._fail(environ, response, error)
+            self._fail(connection, environ, response, error)
         lane.end()
         if self._log is not None:
             self._log.add(_record(environ, response, now))
@@ -69,15 +69,17 @@ class Exchange:
                 return _CLOSE
         return _conclude(connection, response)
 
-    def _fail(self, environ: Environ, response: Response, error: BaseException) -> None:
+    def _fail(
+        self, connection: Connection, environ: Environ, response: Response, error: BaseException
+    ) -> None:
         """Answer for an application that did not."""
-        body = environ["wsgi.input"]
+        body = environ.get("wsgi.input")
         failure = body.failure if isinstance(body, Input) else None
         if isinstance(error, BodyError) and failure is not None:
             refusal, kind = failure, "text/plain"
         else:
             trace = own_traceback(error)
-            _complain(environ, f"exception in the application\n{trace}")
+            _complain(connection, f"exception in the application\n{trace}")
             refusal, kind = Refusal(500, REASONS[500]), "text/plain"
             if self._site.options.debug:
                 refusal, kind = (
@@ -92,11 +94,11 @@ class Exchange:
             return
 
 
-def _send_all(environ: Environ, response: Response, chunks: Iterable[bytes]) -> None:
+def _send_all(connection: Connection, response: Response, chunks: Iterable[bytes]) -> None:
     try:
         response.send_all(chunks)
         if response.left or response.is_too_long:
-            _complain(environ, "the body is not as long as its Content-Length says")
+            _complain(connection, "the body is not as long as its Content-Length says")
     finally:
         close = getattr(chunks, "close", None)
         if close is not None:
@@ -119,8 +121,10 @@ def _conclude(connection: Connection, response: Response) -> Next:
     return Next.CLOSE if is_expected else Next.LINGER
 
 
-def _complain(environ: Environ, problem: str) -> None:
-    request = f"{environ['REQUEST_METHOD']} {environ['REQUEST_URI']}"
+def _complain(connection: Connection, problem: str) -> None:
+    # Not of the environ: the application may have made something else of that, or nothing.
+    line = connection.head.removeprefix(b"\r\n").partition(b"\r\n")[0].decode("latin-1")
+    request = line.rpartition(" ")[0] or line
     print(f"sengu: {request}: {problem.rstrip()}", file=sys.stderr, flush=True)
 
 
@@ -132,9 +136,10 @@ def traceback_page(title: str, trace: str) -> str:
 
 def _record(environ: Environ, response: Response, begun_at: float) -> Record:
     seconds = clock.monotonic() - begun_at
-    line = f"{environ['REQUEST_METHOD']} {environ['REQUEST_URI']} {environ['SERVER_PROTOCOL']}"
+    parts = ("REQUEST_METHOD", "REQUEST_URI", "SERVER_PROTOCOL")
+    line = " ".join(environ.get(name, "") for name in parts)
     return Record(
-        client=environ["REMOTE_ADDR"],
+        client=environ.get("REMOTE_ADDR", ""),
         at=clock.wall() - seconds,
         request_line=line,
         status=int(response.status[:3] or 0),

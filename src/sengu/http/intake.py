@@ -140,6 +140,8 @@ class Intake:
             return None
         environ = connection.environ
         environ["wsgi.input"] = Input(decoder, connection.taken, connection.receive)
+        # An idle connection holds neither its last body nor what the application made of it.
+        del connection.environ, connection.taken
         connection.buffer = decoder.rest
         return environ
 

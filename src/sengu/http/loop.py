@@ -126,8 +126,7 @@ class Loop:
 
     def accept(self, door: Door) -> bool:
         """Take one new connection, the others being for others; whether there may be more."""
-        if self.connections.are_full:
-            self.acceptor.close()
+        if self.connections.are_full:  # in the same round as the last that there was room for
             return False
         try:
             connection = self.acceptor.accept(door)
@@ -139,7 +138,13 @@ class Loop:
             return False
         if connection is not None:
             self.adopt(connection)
+            self._close_if_full()
         return True
+
+    def _close_if_full(self) -> None:
+        """At once, not when the next one comes: of that no other worker would hear."""
+        if self.connections.are_full:
+            self.acceptor.close()
 
     def adopt(self, connection: Connection) -> None:
         """Serve a connection that was accepted, and perhaps read from: by us, or by others."""
