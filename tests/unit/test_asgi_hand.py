@@ -1,5 +1,7 @@
 """Which request the scoreboard shows, and what progress a tick tells."""
 
+import asyncio
+
 import pytest
 
 from sengu.http.asgi.hand import Hand, Request
@@ -12,8 +14,13 @@ async def _send(_message: Message) -> None:
     """Nobody listens."""
 
 
+async def _receive() -> Message:
+    """A piece of a body, and more to come."""
+    return {"type": "http.request", "body": b"x", "more_body": True}
+
+
 def _request(path: str, started_at: float) -> Request:
-    return Request({"method": "GET", "raw_path": path.encode()}, _send, started_at)
+    return Request({"method": "GET", "raw_path": path.encode()}, _receive, _send, started_at)
 
 
 def _answer(request: Request) -> None:
@@ -76,6 +83,18 @@ def test_a_response_that_has_begun_may_last_for_ever(lane: Lane) -> None:
     assert lane.read().progress_at == 1000.0
 
 
+def test_a_body_that_comes_slowly_is_progress(lane: Lane) -> None:
+    hand = Hand(lane, 10.0)
+    upload = _request("/upload", 1.0)
+    hand.begin(upload)
+    for now in (9.0, 18.0, 27.0):
+        asyncio.run(upload.receive())
+        hand.tick(now)
+        assert lane.read().progress_at == now
+    hand.tick(37.5)
+    assert lane.read().progress_at == 27.0
+
+
 def test_without_a_timeout_nothing_is_overdue(lane: Lane) -> None:
     hand = Hand(lane, None)
     hand.begin(_request("/", 1.0))
@@ -94,5 +113,5 @@ def test_the_next_to_be_shown_has_progressed_when_the_loop_last_ticked(lane: Lan
 
 
 def test_a_websocket_is_shown_as_the_request_it_began_with(lane: Lane) -> None:
-    Hand(lane, None).begin(Request({"raw_path": b"/room"}, _send, 1.0))
+    Hand(lane, None).begin(Request({"raw_path": b"/room"}, _receive, _send, 1.0))
     assert lane.read().request == "GET /room"

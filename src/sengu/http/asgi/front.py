@@ -35,12 +35,12 @@ class Front:
         self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, send, clock.monotonic())
+        request = Request(scope, receive, send, clock.monotonic())
         self._hand.begin(request)
         if self._runtime.dozing:
             self._runtime.rouse()
         try:
-            await self._app(scope, receive, request.send)
+            await self._app(scope, request.receive, request.send)
         except Exception as error:  # whatever the application raises; uvicorn reports it
             error.add_note(f"in answer to {request.head().decode('latin-1')}")
             raise

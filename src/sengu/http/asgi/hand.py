@@ -6,7 +6,7 @@ sockets. Used by `front`, which sees requests begin and end, and by `state`, whi
 
 from collections.abc import Awaitable
 
-from sengu.http.asgi.types import Message, Scope, Send
+from sengu.http.asgi.types import Message, Receive, Scope, Send
 from sengu.worker.board import Lane
 
 # Their answers end with the head (RFC 9112 §6.3): a body, which uvicorn sends with those that say
@@ -18,14 +18,40 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 class Request:
     """One call of the application. `has_answered` once a response, or a websocket, has begun."""
 
-    __slots__ = ("_is_bodiless", "_send", "has_answered", "scope", "started_at")
+    __slots__ = (
+        "_has_all",
+        "_has_received",
+        "_is_bodiless",
+        "_is_receiving",
+        "_receive",
+        "_send",
+        "has_answered",
+        "progress_at",
+        "scope",
+        "started_at",
+    )
 
-    def __init__(self, scope: Scope, send: Send, started_at: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, started_at: float) -> None:
+        self._receive = receive
         self._send = send
         self.scope = scope
-        self.started_at = started_at
+        self.started_at = self.progress_at = started_at
         self.has_answered = False
         self._is_bodiless = False
+        self._has_all = False  # of the body
+        self._is_receiving = False
+        self._has_received = False
+
+    async def receive(self) -> Message:
+        """What the application is given to receive by."""
+        self._is_receiving = not self._has_all
+        try:
+            message = await self._receive()
+        finally:
+            self._has_received = self._is_receiving
+            self._is_receiving = False
+        self._has_all = not message.get("more_body", False)
+        return message
 
     def send(self, message: Message) -> Awaitable[None]:
         """What the application is given to send by."""
@@ -37,6 +63,12 @@ class Request:
         elif self._is_bodiless:
             message = {**message, "body": b""}
         return self._send(message)
+
+    def tick(self, now: float) -> None:
+        """While its client takes its time with the body, the application is not stuck."""
+        if self._is_receiving or self._has_received:
+            self.progress_at = now
+            self._has_received = False
 
     def head(self) -> bytes:
         scope = self.scope
@@ -85,9 +117,10 @@ class Hand:
         self._lane.count()
         if self._shown is None:
             return
-        timeout = self._timeout_seconds
-        oldest = next((one for one in self._requests if not one.has_answered), None)
-        if oldest is None or timeout is None or now - oldest.started_at < timeout:
-            self._lane.progress(now)
-        else:
-            self._lane.progress(oldest.started_at)
+        least = now
+        for request in self._requests:
+            if not request.has_answered:
+                request.tick(now)
+                least = min(least, request.progress_at)
+        is_overdue = self._timeout_seconds is not None and now - least >= self._timeout_seconds
+        self._lane.progress(least if is_overdue else now)
