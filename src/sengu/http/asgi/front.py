@@ -4,6 +4,7 @@ Made by `lifecycle` in the worker.
 """
 
 import asyncio
+import logging
 
 from sengu.http.access_log import Log
 from sengu.http.asgi.hand import Hand, Request
@@ -43,7 +44,12 @@ class Front:
             await self._app(scope, request.receive, request.send)
         except Exception as error:  # whatever the application raises; uvicorn reports it
             error.add_note(f"in answer to {request.head().decode('latin-1')}")
-            raise
+            if not request.is_done:
+                raise
+            # uvicorn would close a connection that nothing is wrong with, unannounced.
+            logging.getLogger("uvicorn.error").error(
+                "Exception in ASGI application", exc_info=error
+            )
         except asyncio.CancelledError:
             # The drain's time is over. Where a request without an answer hangs is worth a
             # traceback; a stream has only gone on.

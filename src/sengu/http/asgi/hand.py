@@ -16,7 +16,8 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class Request:
-    """One call of the application. `has_answered` once a response, or a websocket, has begun."""
+    """One call of the application. `has_answered` once a response, or a websocket, has begun;
+    `is_done` once all of a response was sent."""
 
     __slots__ = (
         "_has_all",
@@ -26,6 +27,7 @@ class Request:
         "_receive",
         "_send",
         "has_answered",
+        "is_done",
         "progress_at",
         "scope",
         "started_at",
@@ -38,6 +40,7 @@ class Request:
         self.started_at = self.progress_at = started_at
         self.has_answered = False
         self._is_bodiless = False
+        self.is_done = False
         self._has_all = False  # of the body
         self._is_receiving = False
         self._has_received = False
@@ -56,6 +59,7 @@ class Request:
     def send(self, message: Message) -> Awaitable[None]:
         """What the application is given to send by."""
         self.has_answered = True
+        self.is_done = message["type"] == "http.response.body" and not message.get("more_body")
         if message.get("status") in _BODILESS:
             self._is_bodiless = True
             fields = [one for one in message.get("headers", ()) if one[0].lower() not in _FRAMING]
