@@ -75,6 +75,8 @@ class Connections:
         self._unwatch(connection)
         if self.by_fd.pop(connection.fd, None) is not None:
             self._lane.connections = len(self.by_fd)
+            if not self.by_fd:  # no sweep may come any more to tell
+                self._lane.count()
             if len(self.by_fd) == self._most - 1:
                 self._has_room()
 
@@ -145,7 +147,6 @@ class Connections:
 
     def sweep(self, now: float) -> float:
         """Give deadlines to those that have none, act on those that have passed; the next one."""
-        self._lane.count()
         earliest = math.inf
         for connection in list(self.by_fd.values()):
             if connection.state is State.BUSY:
@@ -156,6 +157,7 @@ class Connections:
                 self._expire(connection)
                 continue
             earliest = min(earliest, connection.deadline)
+        self._lane.count()
         return earliest
 
     def expire_silent(self, deadline: float) -> None:
