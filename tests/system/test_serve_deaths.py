@@ -128,7 +128,7 @@ def test_a_request_over_its_time_is_told_with_all_stacks_and_its_worker_replaced
 
 
 def test_a_stuck_worker_keeps_nobody_from_the_others(sengu: Sengu, site: Site, port: int) -> None:
-    instance = serve(sengu, site, port, "--workers", "2", "--timeout", "0.5")
+    instance = serve(sengu, site, port, "--workers", "2", "--timeout", "1")
     gate = site.gate()
     with Client(port) as client:
         client.send(f"/wait?{gate.path}")
@@ -179,7 +179,7 @@ def test_threads_serve_at_the_same_time(sengu: Sengu, site: Site, port: int) -> 
 
 
 def test_one_stuck_thread_of_many_is_seen(sengu: Sengu, site: Site, port: int) -> None:
-    options = ("--workers", "1", "--threads", "3", "--timeout", "0.5")
+    options = ("--workers", "1", "--threads", "3", "--timeout", "1")
     instance = serve(sengu, site, port, *options)
     gate = site.gate()
     before = ask(port)

@@ -127,10 +127,10 @@ def test_a_full_scoreboard_refuses_and_says_why() -> None:
             b'{"type":"fork","worker":7,"slot":3,"notify_socket":"@sengu/1","line":12,'
             b'"targets":[1,2]}',
         ),
-        (Loaded(("careful",)), b'{"type":"loaded","warnings":["careful"],"version":1}'),
+        (Loaded(("careful",)), b'{"type":"loaded","warnings":["careful"]}'),
         (
             LoadFailed("no", "why"),
-            b'{"type":"load_failed","problem":"no","details":"why","version":1}',
+            b'{"type":"load_failed","problem":"no","details":"why"}',
         ),
         (Forked(7, 123), b'{"type":"forked","worker":7,"pid":123}'),
         (ForkFailed(7, "no"), b'{"type":"fork_failed","worker":7,"problem":"no"}'),

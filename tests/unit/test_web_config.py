@@ -322,6 +322,7 @@ def test_what_names_no_application_is_refused(target: str, hint: str) -> None:
 BAD: list[tuple[str, Options, str]] = [
     ("listener twice", {"listen": ["80", ":80"]}, "--listen 0.0.0.0:80 is given twice"),
     ("socket file twice", {"listen": ["unix:a", "unix:./a"]}, "given twice; drop one"),
+    ("no time for progress", {"timeout": "500ms"}, "give at least 1, or 0 for none"),
     ("key alone", {"tls-key": "file"}, "add --tls-cert"),
     ("certificate missing", {"tls-cert": "nothing"}, "does not exist; check the path"),
     ("certificate a directory", {"tls-cert": "folder"}, "is not a file; name a PEM file"),

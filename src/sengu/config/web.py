@@ -30,6 +30,7 @@ from sengu.model.application import Application, Wear
 from sengu.model.service import ReadyByNotify, ServiceSpec, StopPolicy
 from sengu.model.web import AccessLog, Interface, Limits, Timeouts, WebOptions
 
+_LEAST_TIMEOUT_SECONDS = 1.0  # ASGI workers tell once a second
 ENGINE = "sengu.http.engine"
 _DEFAULT_LISTEN = "127.0.0.1:8000"
 
@@ -70,7 +71,7 @@ def _application(values: Values, target: str) -> Application:
         files=_files(options),
         hooks=values[known.HOOKS],
         privileges=resolve_privileges(values),
-        request_timeout_seconds=values[requests.TIMEOUT] or None,
+        request_timeout_seconds=_request_timeout(values),
         grace_seconds=values[common.GRACE],
         wear=Wear(
             values[known.MAX_REQUESTS],
@@ -80,6 +81,16 @@ def _application(values: Values, target: str) -> Application:
         ),
         debug=options.debug,
     )
+
+
+def _request_timeout(values: Values) -> float | None:
+    seconds = values[requests.TIMEOUT]
+    if 0 < seconds < _LEAST_TIMEOUT_SECONDS:
+        raise UsageError(
+            f"--timeout {seconds:g} is shorter than workers tell of their progress; "
+            f"give at least {_LEAST_TIMEOUT_SECONDS:g}, or 0 for none"
+        )
+    return seconds or None
 
 
 def _options(values: Values, target: str) -> WebOptions:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import msgspec
 
 from sengu.model.web import AccessLog
+from sengu.worker.engine import LoadError
 
 _FULL_BYTES = 1 << 16
 _STDOUT = "-"
@@ -116,6 +117,19 @@ def _standard_output() -> int:
         with contextlib.suppress(OSError):  # a pipe of another user
             return os.open(f"/proc/self/fd/{_STDOUT_FD}", flags)
     return _STDOUT_FD
+
+
+def open_log(options: AccessLog | None) -> "Log | None":
+    """The access log that is asked for, if one is. Raises LoadError."""
+    if options is None:
+        return None
+    try:
+        return Log(options)
+    except OSError as error:
+        raise LoadError(
+            f"cannot open the access log {options.path}: {(error.strerror or '').lower()};"
+            " name a file that the worker's user may write, or give it this one: chown"
+        ) from error
 
 
 class Log:

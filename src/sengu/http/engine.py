@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sengu.http import target
-from sengu.http.access_log import Log
+from sengu.http.access_log import open_log
 from sengu.http.drain import Drain
 from sengu.http.exchange import traceback_page
 from sengu.http.loop import Loop
@@ -83,7 +83,7 @@ class WsgiApp:
         self._tls = tls
 
     def run(self, runtime: Runtime) -> None:
-        log = Log(self._options.access_log) if self._options.access_log is not None else None
+        log = open_log(self._options.access_log)
         if log is not None:
             runtime.on_reopen.append(log.reopen)
         site = Site(self._application, self._options, runtime, self._tls, log)

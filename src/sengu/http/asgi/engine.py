@@ -9,7 +9,7 @@ import logging
 import ssl
 from collections.abc import Callable
 
-from sengu.http.access_log import Log
+from sengu.http.access_log import open_log
 from sengu.http.asgi.types import App
 from sengu.model.web import WebOptions
 from sengu.worker.engine import LoadError
@@ -38,7 +38,7 @@ class AsgiApp:
     def run(self, runtime: Runtime) -> None:
         """In the worker: serve until it has drained. Raises LoadError when it can not begin."""
         _log_to_stderr()
-        log = _open_log(self._options)
+        log = open_log(self._options.access_log)
         loop = self._new_loop()
         asyncio.set_event_loop(loop)
         try:
@@ -57,19 +57,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:  # it has no wheels for every platform
         return asyncio.new_event_loop
     return uvloop.new_event_loop
-
-
-def _open_log(options: WebOptions) -> Log | None:
-    if options.access_log is None:
-        return None
-    try:
-        return Log(options.access_log)
-    except OSError as error:
-        path = options.access_log.path
-        raise LoadError(
-            f"cannot open the access log {path}: {(error.strerror or '').lower()};"
-            " name a file that the worker's user may write"
-        ) from error
 
 
 def _log_to_stderr() -> None:
