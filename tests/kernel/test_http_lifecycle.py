@@ -287,4 +287,4 @@ def test_an_application_that_leaves_nothing_of_the_environ_costs_its_own_answer(
 
     with serving(app) as worker:
         assert worker.connect().get().status == 500
-        assert not worker.runtime.board.lanes[0].read().is_busy
+    assert not worker.runtime.board.lanes[0].read().is_busy

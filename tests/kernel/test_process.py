@@ -221,10 +221,12 @@ def test_a_program_gets_the_limit_of_descriptors_that_we_had_before_we_raised_ou
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
         read_end, write_end = os.pipe()
         children = Children()
-        children.spawn(order("sh", "-c", "ulimit -n", placed={1: write_end}, file_limit=100))
+        limited = order("sh", "-c", "ulimit -n", placed={1: write_end}, file_limit=100)
+        process = children.spawn(limited)
         os.close(write_end)
         with open(read_end) as stream:
             assert stream.read() == "100\n"
+        os.waitpid(process.pid, 0)
 
     in_child(body)
 
