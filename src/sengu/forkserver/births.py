@@ -9,35 +9,21 @@ import signal
 import socket
 import traceback
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from sengu.forkserver.life import flush_output, live
+from sengu.forkserver.life import Heritage, Order, flush_output, live
 from sengu.forkserver.load import Everything
 from sengu.posix import packets
 from sengu.wire import forkserver as wire
-from sengu.worker.engine import Prepared
-from sengu.worker.identity import Identity
 from sengu.worker.runtime import HEARD_SIGNALS
 
 _MAX_PROBLEM_BYTES = 1_000  # with all that JSON may make of it, far below a packet's size
 
 
-class Order(NamedTuple):
-    """A worker that is wanted, and what its descriptors `fork.targets` are to be."""
-
-    fork: wire.Fork
-    descriptors: Sequence[int]
-
-
 class Ward:
-    """Where workers are born. `memory` is the scoreboard."""
+    """Where workers are born; the server is told by `sock`."""
 
-    def __init__(
-        self, load: wire.Load, prepared: Prepared, memory: memoryview, sock: socket.socket
-    ) -> None:
-        self.load = load
-        self.prepared = prepared
-        self.memory = memory
+    def __init__(self, heritage: Heritage, sock: socket.socket) -> None:
+        self._heritage = heritage
         self._socket = sock
 
     def deliver(self, orders: Sequence[Order], everything: Everything | None) -> None:
@@ -56,15 +42,12 @@ class Ward:
             for order in orders:
                 _close(order)
 
-    def identity(self, order: Order) -> Identity:
-        return Identity(self.load.service, self.load.generation, order.fork.slot)
-
     def _may_be_born(self, order: Order, everything: Everything | None) -> bool:
         """Whether the hook has nothing against it. What it raises are the worker's last words."""
         if everything is None:
             return True
         try:
-            everything.hooks.before_fork(self.identity(order))
+            everything.hooks.before_fork(self._heritage.identity(order))
         except BaseException as error:  # the user's, SystemExit too: the others are no worse for it
             stderr = order.descriptors[order.fork.targets.index(2)]
             os.write(stderr, traceback.format_exc().encode())
@@ -100,7 +83,7 @@ class Ward:
                 if number != position:
                     _close(other)
             self._socket.close()
-            status = live(self, orders[position], everything)
+            status = live(self._heritage, orders[position], everything)
         finally:
             # Not by SystemExit: this stack belongs to the fork server.
             os._exit(status)

@@ -10,31 +10,48 @@ import os
 import socket
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from sengu.forkserver.load import Everything, load
 from sengu.posix.descriptors import FIRST_PASSED_FD
+from sengu.wire import forkserver as wire
 from sengu.worker.board import Board
-from sengu.worker.engine import LoadError
+from sengu.worker.engine import LoadError, Prepared
 from sengu.worker.identity import Identity
 from sengu.worker.runtime import Runtime
 from sengu.worker.ticker import Ticker
 
-if TYPE_CHECKING:
-    from sengu.forkserver.births import Order, Ward
-
 _FAILED = 1
 
 
-def live(ward: "Ward", order: "Order", everything: Everything | None) -> int:
+class Order(NamedTuple):
+    """A worker that is wanted, and what its descriptors `fork.targets` are to be."""
+
+    fork: wire.Fork
+    descriptors: Sequence[int]
+
+
+class Heritage(NamedTuple):
+    """What all workers of a generation are born with; `memory` is the scoreboard."""
+
+    load: wire.Load
+    prepared: Prepared
+    memory: memoryview
+
+    def identity(self, order: Order, pid: int = 0) -> Identity:
+        return Identity(self.load.service, self.load.generation, order.fork.slot, pid)
+
+
+def live(heritage: Heritage, order: Order, everything: Everything | None) -> int:
     """Live the whole life, and return the exit status."""
     os.setsid()
     _take_descriptors(order)
-    identity = _take_identity(ward, order)
+    identity = _take_identity(heritage, order)
     # On ABRT all stacks go to stderr, even when no Python code runs any more.
     faulthandler.enable(all_threads=True)
     try:
-        _run(ward, order, identity, everything)
+        _run(heritage, order, identity, everything)
         status = 0
     except LoadError as error:
         print(f"{error.details}sengu: error: {error}", file=sys.stderr)
@@ -67,12 +84,14 @@ def _status_of(ending: SystemExit) -> int:
     return _FAILED
 
 
-def _run(ward: "Ward", order: "Order", identity: Identity, everything: Everything | None) -> None:
-    application = ward.load.application
-    board = Board(ward.memory, order.fork.line, application.lanes)
+def _run(
+    heritage: Heritage, order: Order, identity: Identity, everything: Everything | None
+) -> None:
+    application = heritage.load.application
+    board = Board(heritage.memory, order.fork.line, application.lanes)
     runtime = Runtime(identity, application, _listeners(), board)
     runtime.handle_signals()
-    loaded, hooks = everything or load(application, ward.prepared)
+    loaded, hooks = everything or load(application, heritage.prepared)
     Ticker(runtime, hooks, int(os.environ["SENGU_LIFELINE_FD"])).start()
     hooks.after_fork(identity)
     runtime.on_ready.append(lambda: hooks.worker_ready(identity))
@@ -80,23 +99,24 @@ def _run(ward: "Ward", order: "Order", identity: Identity, everything: Everythin
     hooks.worker_exit(identity)
 
 
-def _take_descriptors(order: "Order") -> None:
+def _take_descriptors(order: Order) -> None:
     for target, source in zip(order.fork.targets, order.descriptors, strict=True):
         os.dup2(source, target)
         os.close(source)
     for stream in (sys.stdout, sys.stderr):
-        # Into a pipe or a file, whole lines at a time: what a worker says is seen when it says it.
+        # Whole lines, at once: what a worker says is seen when it says it, and apart from what
+        # others say (PYTHONUNBUFFERED would have text and line end written separately).
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, write_through=False)
 
 
-def _take_identity(ward: "Ward", order: "Order") -> Identity:
+def _take_identity(heritage: Heritage, order: Order) -> Identity:
     pid = os.getpid()
     os.environ["SENGU_SLOT"] = str(order.fork.slot)
     os.environ["NOTIFY_SOCKET"] = order.fork.notify_socket
     if "LISTEN_FDS" in os.environ:
         os.environ["LISTEN_PID"] = str(pid)
-    return Identity(ward.load.service, ward.load.generation, order.fork.slot, pid)
+    return heritage.identity(order, pid)
 
 
 def _listeners() -> list[socket.socket]:

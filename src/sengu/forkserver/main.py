@@ -12,8 +12,8 @@ import traceback
 import warnings
 
 from sengu.forkserver import privileges
-from sengu.forkserver.births import Order, Ward
-from sengu.forkserver.life import flush_output
+from sengu.forkserver.births import Ward
+from sengu.forkserver.life import Heritage, Order, flush_output
 from sengu.forkserver.load import Everything, load, prepare, thread_warnings
 from sengu.posix import descriptors, packets
 from sengu.posix.title import Title
@@ -48,7 +48,7 @@ def run(sock: socket.socket) -> int:
     except LoadError as error:
         return _fail(sock, error)
     title.set(f"{name}: {order.application.target}")
-    ward = Ward(order, prepared, memoryview(memory), sock)
+    ward = Ward(Heritage(order, prepared, memoryview(memory)), sock)
     packets.send(sock, wire.encode(wire.Loaded(thread_warnings(order.application.target))))
     while orders := _wait_for_orders(sock):
         ward.deliver(orders, everything)
