@@ -1,13 +1,12 @@
-"""The one module that reads clocks. Everything else is given the time as an argument."""
+"""The one module that reads clocks. Everything else is given the time as an argument.
+
+Its functions are the standard library's own: one is called for each request.
+"""
 
 import time
 
+# Seconds since some fixed moment; what all deadlines are counted in.
+monotonic = time.monotonic
 
-def monotonic() -> float:
-    """Seconds since some fixed moment; what all deadlines are counted in."""
-    return time.monotonic()
-
-
-def wall() -> float:
-    """Seconds since 1970, for people."""
-    return time.time()
+# Seconds since 1970, for people.
+wall = time.time

@@ -14,12 +14,12 @@ LINES = 1 << 18
 SIZE_BYTES = LINES * LINE_BYTES
 
 # started_at and progress_at (monotonic seconds, 0 when idle), requests, connections, the start of
-# the request's head. Little-endian, no padding but the named.
-LINE = struct.Struct("<ddQI4x96s")
-TIMES = struct.Struct("<dd")
-STARTED_AT = struct.Struct("<d")  # alone, at the line's start: 0.0 ends a request
-PROGRESS_OFFSET = 8
-COUNTS = struct.Struct("<QI")
+# the request's head. All processes are of one machine: its own byte order, no hidden padding.
+LINE = struct.Struct("=ddQI4x96s")
+# The beginning of a line as an array of doubles: a start of 0.0 ends a request.
+STARTED_AT, PROGRESS_AT = 0, 1
+TIMES_BYTES = 16
+COUNTS = struct.Struct("=QI")
 COUNTS_OFFSET = 16
 
 

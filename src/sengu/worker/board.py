@@ -5,7 +5,14 @@ call. Who writes is the only writer; the server reads at its leisure.
 """
 
 from sengu.wire import scoreboard
-from sengu.wire.scoreboard import COUNTS, LINE, LINE_BYTES, PROGRESS_OFFSET, STARTED_AT
+from sengu.wire.scoreboard import (
+    COUNTS,
+    LINE,
+    LINE_BYTES,
+    PROGRESS_AT,
+    STARTED_AT,
+    TIMES_BYTES,
+)
 
 
 class Lane:
@@ -14,11 +21,12 @@ class Lane:
     `requests` counts those begun. Times are monotonic seconds.
     """
 
-    __slots__ = ("_memory", "_offset", "connections", "requests")
+    __slots__ = ("_memory", "_offset", "_times", "connections", "requests")
 
     def __init__(self, memory: memoryview, line: int) -> None:
         self._memory = memory
         self._offset = line * LINE_BYTES
+        self._times = memory[self._offset : self._offset + TIMES_BYTES].cast("d")
         self.requests = 0
         self.connections = 0
         LINE.pack_into(memory, self._offset, 0.0, 0.0, 0, 0, b"")
@@ -35,10 +43,10 @@ class Lane:
 
     def progress(self, now: float) -> None:
         """Something of it got done: the application is not stuck."""
-        STARTED_AT.pack_into(self._memory, self._offset + PROGRESS_OFFSET, now)
+        self._times[PROGRESS_AT] = now
 
     def end(self) -> None:
-        STARTED_AT.pack_into(self._memory, self._offset, 0.0)
+        self._times[STARTED_AT] = 0.0
 
     def count(self) -> None:
         """Publish `connections` (and `requests`) while no request is in hand."""
