@@ -13,6 +13,7 @@ from bench.session import SOURCES
 APPLICATIONS = SOURCES / "web"
 
 _START_SECONDS = 60.0
+_LOOK_SECONDS = 1.0  # how often to look whether it lives, as long as nobody answers
 
 
 class Site(NamedTuple):
@@ -57,12 +58,14 @@ class WebServer(Program):
 
     def wait_answer(self) -> float:
         """When (monotonic seconds) the first request was answered. Raises BenchError."""
-        try:
-            client.first_answer(self.port, "/", self.started_at + _START_SECONDS)
-        except client.NoAnswerError:
-            self.check_alive()
-            raise
-        return time.monotonic()
+        while True:
+            try:
+                client.first_answer(self.port, "/", time.monotonic() + _LOOK_SECONDS)
+                return time.monotonic()
+            except client.NoAnswerError:
+                self.check_alive()
+                if time.monotonic() > self.started_at + _START_SECONDS:
+                    raise
 
     def worker_pid(self) -> int:
         """Of the worker that answers just now."""
