@@ -5,6 +5,7 @@ import os
 import resource
 import select
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -213,7 +214,6 @@ def test_a_stopping_worker_serves_its_queue_and_hangs_up_on_the_silent() -> None
         queued = [worker.connect() for _ in range(10)]
         for client in queued:
             client.send(GET)
-        silent = worker.connect()
         worker.runtime.stop(Stopping.STOP)
         gate.open.release()
         assert slow.answer().body == b"hello"
@@ -223,8 +223,21 @@ def test_a_stopping_worker_serves_its_queue_and_hangs_up_on_the_silent() -> None
             assert client.rest() == b""
             client.socket.close()
         slow.socket.close()
-        assert idle.rest() == silent.rest() == b""
+        assert idle.rest() == b""
         worker.wait()
+
+
+def test_who_connects_and_says_nothing_is_handed_over_after_a_while() -> None:
+    """The kernel keeps a connection until its client speaks, but not for ever."""
+    with serving(hello) as worker:
+        silent = worker.connect()
+        lane = worker.runtime.board.lanes[0]
+        assert select.select([silent.socket], [], [], 0.0)[0] == []
+        until = time.monotonic() + 20
+        while not lane.connections:
+            assert time.monotonic() < until, "the kernel keeps it for good"
+            select.select([silent.socket], [], [], 0.05)
+        assert silent.get().status == 200
 
 
 def test_a_full_worker_leaves_who_comes_to_those_that_have_room() -> None:
@@ -246,10 +259,11 @@ def test_a_stopping_worker_hangs_up_on_whose_answer_was_on_its_way() -> None:
     def app(environ: Environ, start_response: Callable[..., Any]) -> Any:
         start_response("200 OK", [("Content-Length", "12")])
         yield b"begun: "
-        yield from gate(environ, lambda *_: None)
+        yield from gate(environ, lambda *_: None) if environ["PATH_INFO"] != "/" else [b"hello"]
 
     with serving(app, WebOptions("tests:app", threads=2), grace_seconds=60.0) as worker:
         client, silent = worker.connect(), worker.connect()
+        assert silent.get().status == 200
         client.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         assert gate.entered.acquire(timeout=20)
         worker.runtime.stop(Stopping.STOP)

@@ -1,6 +1,5 @@
 """`--reload`: a change is a deploy, a mistake is a page. And what shells are told."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,12 +17,13 @@ def serve_watched(sengu: Sengu, site: Site, port: int, target: str = "plain:app"
     instance = serve(sengu, site, port, "--workers", "1", "--reload", target=target)
 
     def is_watched() -> bool:
-        found = []
+        found = ""
         for pid in children(instance.pid):
             with suppress(FileNotFoundError):  # a descriptor, or the process, is gone
                 if "sengu.cli.watch" in title(pid):
-                    found += [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
-        return "anon_inode:inotify" in found
+                    # proc_pid_fdinfo(5): a line for each directory that inotify watches.
+                    found += "".join(f.read_text() for f in Path(f"/proc/{pid}/fdinfo").iterdir())
+        return "inotify wd:" in found
 
     wait_until(is_watched)
     return instance

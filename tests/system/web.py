@@ -78,6 +78,10 @@ class Client:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
 
+    def connect(self) -> None:
+        """Connect now, and say nothing."""
+        self._connection.connect()
+
     def fetch(
         self,
         path: str = "/",

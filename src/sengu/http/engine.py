@@ -15,6 +15,7 @@ from sengu.http import target
 from sengu.http.access_log import open_log
 from sengu.http.drain import Drain
 from sengu.http.exchange import traceback_page
+from sengu.http.listeners import await_first_bytes
 from sengu.http.loop import Loop
 from sengu.http.site import Site
 from sengu.http.tls import load_context
@@ -83,6 +84,7 @@ class WsgiApp:
         self._tls = tls
 
     def run(self, runtime: Runtime) -> None:
+        await_first_bytes(runtime.listeners)
         log = open_log(self._options.access_log)
         if log is not None:
             runtime.on_reopen.append(log.reopen)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sengu.http.access_log import open_log
 from sengu.http.asgi.types import App
+from sengu.http.listeners import await_first_bytes
 from sengu.model.web import WebOptions
 from sengu.worker.engine import LoadError
 from sengu.worker.runtime import Runtime
@@ -38,6 +39,7 @@ class AsgiApp:
     def run(self, runtime: Runtime) -> None:
         """In the worker: serve until it has drained. Raises LoadError when it can not begin."""
         _log_to_stderr()
+        await_first_bytes(runtime.listeners)
         log = open_log(self._options.access_log)
         loop = self._new_loop()
         asyncio.set_event_loop(loop)
