@@ -57,8 +57,8 @@ def test_options_may_stand_before_and_after_the_application(
     application = serve(*args).boot.service.application
     assert application is not None
     assert application.target == "myapp:app"
-    assert msgspec.json.decode(application.options, type=WebOptions).threads == 8
-    assert application.debug
+    options = msgspec.json.decode(application.options, type=WebOptions)
+    assert (options.threads, options.debug) == (8, True)
 
 
 def test_the_application_is_not_imported_to_start(

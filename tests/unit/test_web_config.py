@@ -270,8 +270,6 @@ def test_reload_watches_the_working_directory_unless_told_another(
 ) -> None:
     boot = build({"reload": "1", **options})
     assert boot.watched == tuple(str(place / name) for name in watched)
-    assert boot.service.application is not None
-    assert boot.service.application.debug
     assert web_of({"reload": "1"}).debug
 
 

@@ -79,7 +79,6 @@ def _application(values: Values, target: str) -> Application:
             values[known.MAX_AGE],
             values[known.JITTER],
         ),
-        debug=options.debug,
     )
 
 

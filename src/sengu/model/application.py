@@ -48,4 +48,3 @@ class Application(msgspec.Struct, frozen=True):
     request_timeout_seconds: float | None = None
     grace_seconds: float = 30.0
     wear: Wear = Wear()
-    debug: bool = False
