@@ -1,8 +1,10 @@
 """The fork server: loads once, forks workers that are ours, and never leaves us guessing."""
 
 import os
+import select
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from sengu.model.application import Privileges
 from sengu.wire import forkserver as wire
 from sengu.worker.identity import Identity
 from tests.kernel.nursery import (
+    PATIENCE_SECONDS,
     Nursery,
     exited,
     read_all,
@@ -44,6 +47,20 @@ def parent_of(pid: int) -> int:
 
 def title_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+
+
+def wait_at_rest(pid: int) -> None:
+    """Until the worker is idle, and each of its threads asleep, in several looks."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    looks = 0
+    while looks < 5:
+        assert time.monotonic() < until, "it does not come to rest"
+        states = [
+            (task / "stat").read_text().rpartition(")")[2].split()[0]
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
+        looks = looks + 1 if title_of(pid).endswith(": idle") and set(states) == {"S"} else 0
+        select.select([], [], [], 0.02)
 
 
 # --- loading ---
@@ -325,6 +342,8 @@ def test_an_aborted_worker_tells_where_it_was(free_path: Path, notify: socket.so
         nursery.load()
         baby = nursery.fork(notify=address(notify))
         notify.recv(100)
+        # The stack of a thread that runs meanwhile can not be told (faulthandler).
+        wait_at_rest(baby.pid)
         os.kill(baby.pid, signal.SIGABRT)
         assert status_of(baby) == -signal.SIGABRT
         assert "fake_engine.py" in read_all(baby.stderr)
