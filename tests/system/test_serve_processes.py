@@ -217,7 +217,12 @@ def test_a_worker_holds_what_its_contract_says_and_programs_that_it_runs_get_not
             info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
             assert int(re.findall(r"^flags:\s+([0-7]+)$", info, re.M)[0], 8) & os.O_CLOEXEC
         assert os.getsid(pid) == os.getpgid(pid) == pid
-        assert status_of(pid)["PPid"] == str(instance.pid)
+        wait_until_child_of(instance.pid, pid)
+
+
+def wait_until_child_of(parent: int, pid: int) -> None:
+    """Whoever was in between may outlive the news of the birth, and even the worker's readiness."""
+    wait_until(lambda: status_of(pid)["PPid"] == str(parent), f"{pid} is a child of {parent}")
 
 
 def test_a_worker_has_the_environment_of_the_contract(
