@@ -1,0 +1,234 @@
+"""What server and supervisor say to each other: fields joined by NUL, the verb first.
+
+The socket is a SOCK_SEQPACKET pair, one for each life of the server, so each message arrives whole
+and in order, with its descriptors beside it. `sengu.supervisor.main` speaks the same without this
+module; VERSION is in its first message, and a server speaks every version that a supervisor may
+still have, as that one may be older.
+
+A new server hears `Hello`, then a `Holding` for each name in the store, a `Child` for each process,
+a `Signal` for each that no server has heard, and `Begin`. The rest comes and goes as it happens.
+"""
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+VERSION = 1
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True):
+    """Tag and fields, in this order, are the packet's. Empty ones at its end may be left out."""
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """First of all."""
+
+    version: int
+    main_pid: int
+
+
+class Holding(_Message, frozen=True, tag="held"):
+    """In the store, in the order in which it was held. Descriptor: what is held, if it has one."""
+
+    name: str
+    note: str = ""
+
+
+class Child(_Message, frozen=True, tag="child"):
+    """A process that is not reaped; `status` (wait(2)) once it has ended. Descriptor: its pidfd."""
+
+    key: str
+    pid: int
+    status: int | None = None
+
+
+class Signal(_Message, frozen=True, tag="signal"):
+    """A signal to the main pid; told to each new server again until one has said `Heard`."""
+
+    number: int
+
+
+class Begin(_Message, frozen=True, tag="begin"):
+    """That was all there is."""
+
+
+class Spawned(_Message, frozen=True, tag="spawned"):
+    """It lives: asked for by `Spawn`, or forked by a fork server. Descriptor: its pidfd."""
+
+    key: str
+    pid: int
+
+
+class Refused(_Message, frozen=True, tag="refused"):
+    """No process came to be; `error` is the errno."""
+
+    key: str
+    error: int
+
+
+class Exited(_Message, frozen=True, tag="exited"):
+    """It has ended; its numbers are its own until `Reap`. `status` as in wait(2)."""
+
+    key: str
+    status: int
+
+
+class Orphans(_Message, frozen=True, tag="orphans"):
+    """Processes without a key have ended: process groups may have emptied."""
+
+
+class Pause(_Message, frozen=True, tag="pause"):
+    """An upgrade: change nothing any more, and say `Paused`."""
+
+
+class Resume(_Message, frozen=True, tag="resume"):
+    """The upgrade has failed: go on."""
+
+
+class Spawn(_Message, frozen=True, tag="spawn"):
+    """A process is wanted. Descriptors: the `Document` in a memory file, then its sources."""
+
+    key: str
+
+
+class Hold(_Message, frozen=True, tag="hold"):
+    """To the store, in place of what has that name. Descriptor: what is to be held, if any.
+
+    `beat` is not for the store but of the server's own life: a timer that it keeps winding up; when
+    it has run down (is readable), the server is stuck, and killed.
+    """
+
+    name: str
+    note: str = ""
+
+
+class Drop(_Message, frozen=True, tag="drop"):
+    """Out of the store."""
+
+    name: str
+
+
+class Reap(_Message, frozen=True, tag="reap"):
+    """Forget the process. One that still lives is reaped when it ends, and nobody is told."""
+
+    key: str
+
+
+class Heard(_Message, frozen=True, tag="heard"):
+    """What that signal means is known, and outlives us."""
+
+    number: int
+
+
+class Output(_Message, frozen=True, tag="output"):
+    """Descriptor: what is to be the supervisor's stdout and stderr, and of all later servers."""
+
+
+class Policy(_Message, frozen=True, tag="policy"):
+    """How the processes are ended when the supervisor gives up."""
+
+    signal: int
+    grace_ms: int
+
+
+class Ready(_Message, frozen=True, tag="ready"):
+    """This server has adopted what there was."""
+
+
+class Paused(_Message, frozen=True, tag="paused"):
+    """Nothing changes any more."""
+
+
+class End(_Message, frozen=True, tag="end"):
+    """The service is over: exit with `code` when this server has exited."""
+
+    code: int
+
+
+class Upgrade(_Message, frozen=True, tag="upgrade"):
+    """Follow yourself: execute the file anew, and start a new server beside this one."""
+
+
+FromSupervisor = (
+    Hello | Holding | Child | Signal | Begin | Spawned | Refused | Exited | Orphans | Pause | Resume
+)
+ToSupervisor = Spawn | Hold | Drop | Reap | Heard | Output | Policy | Ready | Paused | End | Upgrade
+
+
+class Document(msgspec.Struct, frozen=True):
+    """What to execute: goes with `Spawn`, in a memory file. `targets` are the numbers that the
+    other descriptors beside it, in their order, get in the child; it has no others.
+
+    With `names_listen_pid` the environment gets LISTEN_PID, which only the child knows.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    targets: tuple[int, ...]
+    directory: str | None = None
+    death_signal: int = 15
+    names_listen_pid: bool = False
+
+
+def encode_to(message: ToSupervisor) -> bytes:
+    """What the server sends. Raises ValueError for a text with a NUL."""
+    return _encode(message)
+
+
+def encode_from(message: FromSupervisor) -> bytes:
+    """What the supervisor sends."""
+    return _encode(message)
+
+
+def decode_from(packet: bytes) -> FromSupervisor:
+    """What the server hears. Raises msgspec.ValidationError."""
+    message: FromSupervisor = msgspec.convert(_fields(packet), FromSupervisor, strict=False)
+    return message
+
+
+def decode_to(packet: bytes) -> ToSupervisor:
+    """What the supervisor hears. Raises msgspec.ValidationError."""
+    message: ToSupervisor = msgspec.convert(_fields(packet), ToSupervisor, strict=False)
+    return message
+
+
+def encode_birth(key: str, pid: int) -> bytes:
+    """What a fork server's process in between says of a worker before it exits. With its pidfd."""
+    return _join([key, str(pid)])
+
+
+def encode_document(document: Document) -> bytes:
+    """Raises ValueError for a text with a NUL."""
+    variables = [f"{name}={value}" for name, value in document.environment.items()]
+    return _join(
+        [
+            document.directory or "",
+            str(document.death_signal),
+            "1" if document.names_listen_pid else "0",
+            ",".join(map(str, document.targets)),
+            str(len(document.argv)),
+            *document.argv,
+            *variables,
+        ]
+    )
+
+
+def _encode(message: _Message) -> bytes:
+    tag = message.__struct_config__.tag
+    values = ("" if value is None else str(value) for value in msgspec.structs.astuple(message))
+    return _join([str(tag), *values])
+
+
+def _join(fields: list[str]) -> bytes:
+    for field in fields:
+        if "\0" in field:
+            raise ValueError(f"a NUL within {field!r}")
+    return b"\0".join(map(os.fsencode, fields))
+
+
+def _fields(packet: bytes) -> list[str]:
+    fields = [os.fsdecode(field) for field in packet.split(b"\0")]
+    while fields and not fields[-1]:
+        fields.pop()
+    return fields

@@ -1,0 +1,248 @@
+"""The supervisor follows itself: same pid, same processes, a way back until the end."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sengu.wire import supervisor as wire
+from tests.kernel.children import nothing_left_open
+from tests.kernel.supervised import MAIN, Server, Supervised, ended
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    with nothing_left_open():
+        yield
+
+
+@pytest.fixture
+def supervisor(free_path: Path) -> Iterator[Supervised]:
+    main = free_path / "main.py"
+    shutil.copy(MAIN, main)
+    with Supervised(free_path, main=main) as supervisor:
+        yield supervisor
+
+
+@pytest.fixture
+def server(supervisor: Supervised) -> Server:
+    server = supervisor.begun()
+    server.say(wire.Ready())
+    return server
+
+
+def on_trial(supervisor: Supervised, server: Server) -> Server:
+    """Upgrade until the new server has begun."""
+    server.say(wire.Upgrade())
+    server.hear(wire.Pause)
+    server.say(wire.Paused())
+    return supervisor.server()
+
+
+def replace_in_file(supervisor: Supervised, old: str, new: str) -> None:
+    text = supervisor.main.read_text()
+    assert old in text
+    supervisor.main.write_text(text.replace(old, new))
+
+
+def test_an_upgrade_keeps_the_pid_and_all_there_is(supervisor: Supervised, server: Server) -> None:
+    read_end, write_end = os.pipe()
+    server.say(wire.Hold("pipe", "a note"), write_end)
+    server.say(wire.Hold("words", ""))
+    server.say(wire.Policy(signal.SIGINT, 1500))
+    living = server.spawned("worker/1", "sleep", "1000")
+    dead = server.spawned("worker/2", "sh", "-c", "exit 3")
+    server.hear(wire.Exited)
+    replace_in_file(supervisor, "upgraded: the new", "this is new: the new")
+    new = on_trial(supervisor, server)
+    inherited = new.inherit()
+    assert inherited.main_pid == supervisor.pid
+    assert list(inherited.held) == ["births", "pipe", "words"]
+    pipe = inherited.held["pipe"]
+    assert pipe.note == "a note"
+    assert pipe.fd is not None
+    assert os.path.sameopenfile(pipe.fd, write_end)
+    assert inherited.kin["worker/1"].pid == living.pid
+    assert inherited.kin["worker/1"].status is None
+    assert inherited.kin["worker/2"][:2] == (dead.pid, 3 << 8)
+    assert not ended(server.pidfd, 0)
+    new.say(wire.Ready())
+    assert ended(server.pidfd)
+    assert "this is new" in supervisor.log
+    # It is still their parent.
+    os.kill(living.pid, signal.SIGTERM)
+    assert new.hear(wire.Exited) == wire.Exited("worker/1", signal.SIGTERM)
+    new.say(wire.Reap("worker/1"))
+    new.say(wire.Reap("worker/2"))
+    new.say(wire.End(0))
+    new.exit()
+    assert supervisor.wait() == 0
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_after_an_upgrade_nothing_leaks_into_processes(
+    supervisor: Supervised, server: Server
+) -> None:
+    server.say(wire.Hold("pipe", ""), 0)
+    new = on_trial(supervisor, server)
+    new.inherit()
+    new.say(wire.Ready())
+    assert new.fds.count(",") <= 5, new.fds
+    read_end, write_end = os.pipe()
+    kin = new.spawned("worker/1", "sh", "-c", "echo; exec cat", placed={1: write_end, 0: read_end})
+    os.close(write_end)
+    assert os.read(read_end, 1) == b"\n"  # it is executed by now
+    assert sorted(os.listdir(f"/proc/{kin.pid}/fd")) == ["0", "1", "2"]
+    os.close(read_end)
+
+
+def test_an_upgrade_may_follow_another(supervisor: Supervised, server: Server) -> None:
+    for _ in range(3):
+        new = on_trial(supervisor, server)
+        new.inherit()
+        new.say(wire.Ready())
+        assert ended(server.pidfd)
+        server = new
+    assert supervisor.log.count("] upgraded:") == 3
+    # 0 to 2, epoll, the signals' pipe, the births' pair, the server's socket and pidfd.
+    while len(os.listdir(f"/proc/{supervisor.pid}/fd")) > 3 + 1 + 2 + 2 + 2:
+        assert not ended(supervisor.pidfd, 0.01)  # the old server has ended, but is not reaped yet
+
+
+def test_the_title_is_written_anew(supervisor: Supervised, server: Server) -> None:
+    title = Path(f"/proc/{supervisor.pid}/cmdline")
+    assert title.read_bytes().rstrip(b"\0") == b"sengu: under-test: supervisor"
+    on_trial(supervisor, server).inherit()
+    assert title.read_bytes().rstrip(b"\0") == b"sengu: under-test: supervisor"
+
+
+@pytest.mark.parametrize("text", ["this is no Python\n", "import sys; sys.exit(4)\n", ""])
+def test_a_file_that_cannot_run_is_not_executed(
+    supervisor: Supervised, server: Server, text: str
+) -> None:
+    good = supervisor.main.read_text()
+    supervisor.main.write_text(text)
+    server.say(wire.Upgrade())
+    if text:
+        supervisor_says(supervisor, server, "not upgraded: the new supervisor cannot run")
+    else:  # exits with 0, and says nothing wrong; it is executed, and that is the end
+        supervisor.main.write_text(good)
+        server.hear(wire.Pause)
+    server.spawned("worker/1", "true")
+
+
+def supervisor_says(supervisor: Supervised, server: Server, text: str) -> None:
+    """Wait for a line of the log; the server hears nothing meanwhile."""
+    while text not in supervisor.log:
+        assert not ended(server.pidfd, 0.01)
+    assert server.hears_nothing()
+
+
+def test_a_new_server_that_exits_leaves_the_old_one_going(
+    supervisor: Supervised, server: Server
+) -> None:
+    new = on_trial(supervisor, server)
+    new.inherit()
+    new.exit(1)
+    server.hear(wire.Resume)
+    assert "not upgraded: the new server has ended (exit status 1)" in supervisor.log
+    server.spawned("worker/1", "true")
+    server.kill()
+    supervisor.begun()
+
+
+def test_a_new_server_that_says_the_end_is_no_end(supervisor: Supervised, server: Server) -> None:
+    new = on_trial(supervisor, server)
+    new.inherit()
+    new.say(wire.End(1))
+    new.exit()
+    server.hear(wire.Resume)
+
+
+def test_a_new_server_that_takes_too_long_is_killed(supervisor: Supervised, server: Server) -> None:
+    replace_in_file(supervisor, "TRIAL_SECONDS = 30.0", "TRIAL_SECONDS = 0.1")
+    server.say(wire.Upgrade())
+    server.hear(wire.Pause)
+    server.say(wire.Paused())
+    server.hear(wire.Resume)
+    assert "not upgraded: the new server was not ready within 0.1 s" in supervisor.log
+
+
+def test_an_old_server_that_does_not_pause_goes_on(free_path: Path) -> None:
+    main = free_path / "main.py"
+    main.write_text(MAIN.read_text().replace("PAUSE_SECONDS = 10.0", "PAUSE_SECONDS = 0.05"))
+    with Supervised(free_path, main=main) as supervisor:
+        server = supervisor.begun()
+        server.say(wire.Upgrade())
+        server.hear(wire.Pause)
+        server.hear(wire.Resume)
+        server.say(wire.Paused())  # too late
+        server.spawned("worker/1", "true")
+
+
+def test_what_happens_meanwhile_is_told_to_both(supervisor: Supervised, server: Server) -> None:
+    server.spawned("worker/1", "sh", "-c", "read line; exit 3", placed={0: (pipe := os.pipe())[0]})
+    new = on_trial(supervisor, server)
+    new.inherit()
+    os.close(pipe[1])
+    os.close(pipe[0])
+    assert new.hear(wire.Exited) == wire.Exited("worker/1", 3 << 8)
+    assert server.hear(wire.Exited) == wire.Exited("worker/1", 3 << 8)
+    kin = new.spawned("worker/2", "sleep", "1000")
+    assert server.hear(wire.Spawned) == wire.Spawned("worker/2", kin.pid)
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_a_signal_in_an_upgrade_waits_for_its_outcome(
+    supervisor: Supervised, server: Server, succeeds: bool
+) -> None:
+    server.say(wire.Upgrade())
+    server.hear(wire.Pause)
+    supervisor.signal(signal.SIGHUP)
+    server.say(wire.Paused())
+    new = supervisor.server()
+    assert new.inherit().signals == []
+    supervisor.signal(signal.SIGTERM)
+    if succeeds:
+        new.say(wire.Ready())
+        heir = new
+    else:
+        new.kill()
+        server.hear(wire.Resume)
+        heir = server
+    assert {heir.hear(wire.Signal).number for _ in range(2)} == {signal.SIGHUP, signal.SIGTERM}
+
+
+def test_an_old_server_that_dies_meanwhile_is_not_missed(
+    supervisor: Supervised, server: Server
+) -> None:
+    new = on_trial(supervisor, server)
+    new.inherit()
+    server.kill()
+    new.say(wire.Ready())
+    new.spawned("worker/1", "true")
+
+
+def test_if_both_die_there_is_another(supervisor: Supervised, server: Server) -> None:
+    kin = server.spawned("worker/1", "sleep", "1000")
+    new = on_trial(supervisor, server)
+    new.inherit()
+    server.kill()
+    new.kill()
+    assert supervisor.server().inherit().kin["worker/1"].pid == kin.pid
+
+
+def test_a_server_that_dies_before_it_has_paused_ends_the_upgrade(
+    supervisor: Supervised, server: Server
+) -> None:
+    server.say(wire.Upgrade())
+    server.hear(wire.Pause)
+    server.kill()
+    server = supervisor.begun()
+    server.say(wire.Paused())
+    server.spawned("worker/1", "sleep", "1000")
+    on_trial(supervisor, server).inherit()
