@@ -65,6 +65,9 @@ BANNED: tuple[tuple[frozenset[str], frozenset[str], str], ...] = (
 
 CLOCK = "posix.clock"
 MAX_MODULE_LINES = 350
+# One file by design, as it goes on alone while the package around it is replaced.
+SUPERVISOR = "supervisor.main"
+MAX_SUPERVISOR_LINES = 1100
 MAX_FUNCTION_LINES = 60
 
 
@@ -173,7 +176,7 @@ def check_foreign_imports(module: Module) -> Iterator[Violation]:
 
 
 def check_clock(module: Module) -> Iterator[Violation]:
-    if module.name == CLOCK:
+    if module.name in (CLOCK, SUPERVISOR):
         return
     rule = f"only {CLOCK} reads the monotonic clock: take `now` as an argument"
     aliases = {
@@ -216,8 +219,9 @@ def _commented_lines(source: str) -> set[int]:
 
 def check_sizes(module: Module) -> Iterator[Violation]:
     lines = len(module.source.splitlines())
-    if lines > MAX_MODULE_LINES:
-        yield module.violation(1, f"{lines} lines in a module, at most {MAX_MODULE_LINES}")
+    limit = MAX_SUPERVISOR_LINES if module.name == SUPERVISOR else MAX_MODULE_LINES
+    if lines > limit:
+        yield module.violation(1, f"{lines} lines in a module, at most {limit}")
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1

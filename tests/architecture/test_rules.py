@@ -52,6 +52,7 @@ def test_an_import_against_the_table_is_found(path: str, code: str) -> None:
         ("cli/main.py", "import click\nfrom sengu.server import run"),
         ("__init__.py", "from sengu.worker import Worker"),
         ("posix/clock.py", "import time\nnow = time.monotonic()"),
+        ("supervisor/main.py", "import time\nnow = time.monotonic()"),
         ("server/loop.py", "import clock\nnow = clock.monotonic()"),
     ],
 )
@@ -117,6 +118,12 @@ def test_a_long_module_is_found() -> None:
     assert broken("server/loop.py", at_limit) == []
     (violation,) = broken("server/loop.py", at_limit + "x = 1\n")
     assert "351 lines in a module" in violation
+
+
+def test_the_supervisor_may_be_one_long_file_within_bounds() -> None:
+    at_limit = "\n" * (rules.MAX_SUPERVISOR_LINES - 1)
+    assert broken("supervisor/main.py", at_limit) == []
+    assert len(broken("supervisor/main.py", at_limit + "x = 1\n")) == 1
 
 
 def test_a_long_function_is_found() -> None:

@@ -263,13 +263,18 @@ def test_orphans_are_reaped_at_once_behind_whatever_is_not(server: Server) -> No
     kin = server.spawned("worker/1", "true")
     server.hear(wire.Exited)
     read_end, write_end = os.pipe()
-    server.spawned("worker/2", "sh", "-c", "sleep 0 & echo $!", placed={1: write_end})
+    go, say_go = os.pipe()
+    script = "cat <&3 >&2 & echo $!"
+    server.spawned("worker/2", "sh", "-c", script, placed={1: write_end, 3: go})
     os.close(write_end)
-    orphan = int(read_to_end(read_end))
-    kinds = {type(server.hear_any()[0]) for _ in range(2)}
-    assert kinds == {wire.Orphans, wire.Exited}
+    orphan = int(os.read(read_end, 100))
+    assert server.hear(wire.Exited).key == "worker/2"
+    os.close(say_go)
+    server.hear(wire.Orphans)
     assert state_of(orphan) == ""
     assert state_of(kin.pid) == "Z"
+    os.close(go)
+    os.close(read_end)
 
 
 def test_many_may_end_at_once(server: Server) -> None:
@@ -323,9 +328,9 @@ def start_fork_server(
 
 def test_a_worker_of_a_fork_server_is_ours(supervisor: Supervised) -> None:
     server = start_fork_server(supervisor, 3, "lives")
-    for number in range(3):
-        born, (pidfd,) = server.hear_with(wire.Spawned)
-        assert born.key == f"worker/{number}"
+    births = [server.hear_with(wire.Spawned) for _ in range(3)]
+    assert [born.key for born, _ in births] == ["worker/0", "worker/1", "worker/2"]
+    for born, (pidfd,) in births:
         os.kill(born.pid, signal.SIGTERM)
         assert ended(pidfd)
         exited = server.hear(wire.Exited)

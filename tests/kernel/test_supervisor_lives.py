@@ -135,9 +135,10 @@ def test_what_is_left_in_the_end_is_killed(supervisor: Supervised, server: Serve
 
 
 def test_the_supervisors_own_death_is_told_to_all(supervisor: Supervised, server: Server) -> None:
-    usual = server.spawned("worker/1", "sleep", "1000")
-    script = "trap 'exit 5' HUP; echo; while :; do sleep 0.01; done"
     read_end, write_end = os.pipe()
+    usual = server.spawned("worker/1", "sh", "-c", "echo; exec sleep 1000", placed={1: write_end})
+    assert os.read(read_end, 10) == b"\n"
+    script = "trap 'exit 5' HUP; echo; while :; do sleep 0.01; done"
     other = server.spawned(
         "worker/2", "sh", "-c", script, placed={1: write_end}, death_signal=signal.SIGHUP
     )
