@@ -17,9 +17,9 @@ FROM = [
     (wire.Spawned("forkserver/3", 99), b"spawned\0forkserver/3\x0099"),
     (wire.Refused("worker/1", 24), b"refused\0worker/1\x0024"),
     (wire.Exited("worker/1", 9), b"exited\0worker/1\x009"),
-    (wire.Orphans(), b"orphans"),
+    (wire.Gone("worker/1"), b"gone\0worker/1"),
     (wire.Pause(), b"pause"),
-    (wire.Resume(), b"resume"),
+    (wire.Resume("no room"), b"resume\0no room"),
 ]
 TO = [
     (wire.Spawn("worker/12"), b"spawn\0worker/12"),
@@ -28,6 +28,7 @@ TO = [
     (wire.Drop("lifeline/1"), b"drop\0lifeline/1"),
     (wire.Reap("worker/12"), b"reap\0worker/12"),
     (wire.Heard(12), b"heard\x0012"),
+    (wire.Notify("READY=1\nSTATUS=größer"), "notify\0READY=1\nSTATUS=größer".encode()),
     (wire.Output(), b"output"),
     (wire.Policy(15, 30_000), b"policy\x0015\x0030000"),
     (wire.Ready(), b"ready"),
@@ -63,15 +64,18 @@ def test_a_document_keeps_its_bytes() -> None:
         directory="/srv",
         death_signal=15,
         names_listen_pid=True,
+        file_limit=True,
+        cgroup="/sys/fs/cgroup/1/cgroup.procs",
     )
     assert wire.encode_document(document) == (
-        b"/srv\x0015\x001\x000,1,2,3\x003\0./serve\0\0--flag\0PATH=/bin\0EMPTY=\0RAW=\xff"
+        b"/srv\x0015\x001\x000,1,2,3\x001\0/sys/fs/cgroup/1/cgroup.procs\x003\0"
+        b"./serve\0\0--flag\0PATH=/bin\0EMPTY=\0RAW=\xff"
     )
 
 
 def test_a_document_may_leave_the_directory_as_it_is() -> None:
     document = wire.Document(("true",), {}, ())
-    assert wire.encode_document(document) == b"\x0015\x000\0\x001\0true"
+    assert wire.encode_document(document) == b"\x0015\x000\0\x000\0\x001\0true"
 
 
 def test_a_text_that_would_break_the_packet_is_refused() -> None:

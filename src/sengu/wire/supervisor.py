@@ -68,14 +68,19 @@ class Refused(_Message, frozen=True, tag="refused"):
 
 
 class Exited(_Message, frozen=True, tag="exited"):
-    """It has ended; its numbers are its own until `Reap`. `status` as in wait(2)."""
+    """It has ended; its number is its own until `Reap`. `status` as in wait(2)."""
 
     key: str
     status: int
 
 
-class Orphans(_Message, frozen=True, tag="orphans"):
-    """Processes without a key have ended: process groups may have emptied."""
+class Gone(_Message, frozen=True, tag="gone"):
+    """It is reaped, as `Reap` has asked, and nobody is left in its process group: the key is free.
+
+    Until then the number means that group, and each new server hears of the `Child` again.
+    """
+
+    key: str
 
 
 class Pause(_Message, frozen=True, tag="pause"):
@@ -83,7 +88,9 @@ class Pause(_Message, frozen=True, tag="pause"):
 
 
 class Resume(_Message, frozen=True, tag="resume"):
-    """The upgrade has failed: go on."""
+    """The upgrade has failed, or could not begin: go on. `problem` is a line for people."""
+
+    problem: str
 
 
 class Spawn(_Message, frozen=True, tag="spawn"):
@@ -110,7 +117,10 @@ class Drop(_Message, frozen=True, tag="drop"):
 
 
 class Reap(_Message, frozen=True, tag="reap"):
-    """Forget the process. One that still lives is reaped when it ends, and nobody is told."""
+    """Let go of the process. One that has ended is reaped, and `Gone` says that all its group is.
+
+    One that still lives is forgotten at once: it is reaped when it ends, and nobody is told.
+    """
 
     key: str
 
@@ -119,6 +129,12 @@ class Heard(_Message, frozen=True, tag="heard"):
     """What that signal means is known, and outlives us."""
 
     number: int
+
+
+class Notify(_Message, frozen=True, tag="notify"):
+    """To the service manager (sd_notify(3)), which listens to the main pid only."""
+
+    text: str
 
 
 class Output(_Message, frozen=True, tag="output"):
@@ -151,16 +167,20 @@ class Upgrade(_Message, frozen=True, tag="upgrade"):
 
 
 FromSupervisor = (
-    Hello | Holding | Child | Signal | Begin | Spawned | Refused | Exited | Orphans | Pause | Resume
+    Hello | Holding | Child | Signal | Begin | Spawned | Refused | Exited | Gone | Pause | Resume
 )
-ToSupervisor = Spawn | Hold | Drop | Reap | Heard | Output | Policy | Ready | Paused | End | Upgrade
+ToSupervisor = (
+    Spawn | Hold | Drop | Reap | Heard | Notify | Output | Policy | Ready | Paused | End | Upgrade
+)
 
 
 class Document(msgspec.Struct, frozen=True):
     """What to execute: goes with `Spawn`, in a memory file. `targets` are the numbers that the
     other descriptors beside it, in their order, get in the child; it has no others.
 
-    With `names_listen_pid` the environment gets LISTEN_PID, which only the child knows.
+    With `names_listen_pid` the environment gets LISTEN_PID, which only the child knows. With
+    `file_limit` its soft limit of open files is the one that the supervisor was started with, and
+    not the hard one. `cgroup` is a `cgroup.procs` that the child enters if it can.
     """
 
     argv: tuple[str, ...]
@@ -169,6 +189,8 @@ class Document(msgspec.Struct, frozen=True):
     directory: str | None = None
     death_signal: int = 15
     names_listen_pid: bool = False
+    file_limit: bool = False
+    cgroup: str = ""
 
 
 def encode_to(message: ToSupervisor) -> bytes:
@@ -205,8 +227,10 @@ def encode_document(document: Document) -> bytes:
         [
             document.directory or "",
             str(document.death_signal),
-            "1" if document.names_listen_pid else "0",
+            str(int(document.names_listen_pid)),
             ",".join(map(str, document.targets)),
+            str(int(document.file_limit)),
+            document.cgroup,
             str(len(document.argv)),
             *document.argv,
             *variables,
