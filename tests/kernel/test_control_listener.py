@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sengu.control.bind import open_control
 from sengu.control.listener import ControlListener
 from sengu.posix.loop import Loop
 from tests.kernel.children import nothing_left_open
@@ -25,7 +26,8 @@ def test_a_stranger_who_locks_a_shared_directory_holds_nobody_up(
     free_path.chmod(0o777)
     directory = os.open(free_path, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
-    control = ControlListener(loop, str(free_path / "control.sock"), "web")
+    path = str(free_path / "control.sock")
+    control = ControlListener(loop, open_control(path, "web"), path, "web")
     assert (free_path / "control.sock").is_socket()
     control.close()
     os.close(directory)

@@ -1,6 +1,5 @@
 """`sengu serve`: bad input, what is executed, and what shells complete."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from sengu.cli.main import run
 from sengu.cli.targets import find_targets
 from sengu.config.settings.serve import SETTINGS
 from sengu.model.web import WebOptions
+from sengu.supervisor import main as supervisor
 from tests.unit.support_executed import Executed, execute
 
 Capture = pytest.CaptureFixture[str]
@@ -26,14 +26,13 @@ def place(free_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Executed]:
-    """Runs `sengu serve` up to where it would execute the server."""
+    """Runs `sengu serve` up to where it would execute the supervisor."""
     return lambda *args: execute(monkeypatch, "serve", *args)
 
 
-def test_serve_executes_the_server_in_this_process(serve: Callable[..., Executed]) -> None:
+def test_serve_executes_the_supervisor_in_this_process(serve: Callable[..., Executed]) -> None:
     executed = serve("myapp:app", "-w", "4", "--listen", "8000")
-    assert executed.arguments[:4] == [sys.executable, "-P", "-m", "sengu.server"]
-    assert os.get_inheritable(int(executed.arguments[4]))
+    assert executed.arguments[:4] == [sys.executable, "-I", "-S", supervisor.__file__]
     boot = executed.boot
     assert boot.service.workers == 4
     assert boot.service.command == ("myapp:app",)

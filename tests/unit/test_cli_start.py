@@ -1,6 +1,7 @@
 """`sengu start`: bad input, what is executed, the background, and acting by pid file."""
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import pytest
 from sengu.cli import pidfile
 from sengu.cli.main import run
 from sengu.config.instance import RunPlaces
+from sengu.supervisor import main as supervisor
 from tests.unit.support_executed import Executed, execute
 
 Capture = pytest.CaptureFixture[str]
@@ -28,18 +30,60 @@ def place(free_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Executed]:
-    """Runs `sengu start` up to where it would execute the server."""
+    """Runs `sengu start` up to where it would execute the supervisor."""
     return lambda *args: execute(monkeypatch, "start", *args)
 
 
-def test_start_executes_the_server_in_this_process(start: Callable[..., Executed]) -> None:
-    executed = start("--port", "8080", "--", "true", "--workers", "9")
-    assert executed.arguments[:4] == [sys.executable, "-P", "-m", "sengu.server"]
-    assert os.get_inheritable(int(executed.arguments[4]))
+def test_start_executes_the_supervisor_in_this_process(start: Callable[..., Executed]) -> None:
+    executed = start("--name", "web", "--port", "8080", "--", "true", "--workers", "9")
+    assert executed.arguments[:4] == [sys.executable, "-I", "-S", supervisor.__file__]
+    assert list(executed.options) == ["name", "boot", "control"]
+    assert executed.options["name"] == "web"
+    assert executed.arguments[-1].isspace()
     boot = executed.boot
     assert boot.service.command == ("true", "--workers", "9")
     assert boot.service.workers == 1
     assert [spec.key for spec in boot.sockets.listeners] == ["8080"]
+
+
+def test_the_supervisor_inherits_what_it_is_to_hold_and_nothing_else(
+    start: Callable[..., Executed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed, open(os.devnull) as other:
+        os.set_inheritable(passed.fileno(), True)
+        os.set_inheritable(other.fileno(), True)
+        monkeypatch.setenv("SERVER_STARTER_PORT", f"8080={passed.fileno()}")
+        executed = start("--", "true")
+        assert executed.options[f"inherited/{passed.fileno()}"] == str(passed.fileno())
+    held = {int(value) for name, value in executed.options.items() if name != "name"}
+    assert executed.inherits == held
+
+
+def test_nobody_is_let_into_a_service_that_was_not_executed(
+    start: Callable[..., Executed], place: Path
+) -> None:
+    start("--", "true")
+    assert not (place / "control.sock").exists()
+
+
+def test_a_second_instance_of_the_name_is_refused_before_anything_is_executed(
+    place: Path, capfd: Capture
+) -> None:
+    with socket.socket(socket.AF_UNIX) as first:
+        first.bind(str(place / "control.sock"))
+        first.listen()
+        assert run(["start", "--name", "web", "--control", "control.sock", "true"]) == 2
+        assert (place / "control.sock").exists()
+    assert "an instance named 'web' is running already" in capfd.readouterr().err
+
+
+def test_a_supervisor_that_cannot_be_executed_leaves_no_socket(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert run(["start", "--control", "control.sock", "true"]) == 1
+    assert "cannot execute /nowhere/python" in capfd.readouterr().err
+    assert not (place / "control.sock").exists()
 
 
 @pytest.mark.parametrize(
@@ -107,22 +151,22 @@ def test_help_has_every_option_with_its_group(capfd: Capture) -> None:
     assert [s.group for s in SETTINGS if f"\n{s.group.value}:\n" not in out] == []
 
 
-# Runs --daemonize in a process of its own, with a stand-in where the server would be executed.
+# Runs --daemonize in a process of its own, with a stand-in for the supervisor that it executes.
 BACKGROUND = """
 import os, sys, msgspec
-from sengu.cli import daemonize
 from sengu.cli.main import run
 from sengu.config.boot import Report
+from sengu.errors import UsageError
 
-def become_server(launch):
-    fd = launch.boot.report_fd
+def execve(_path, arguments, _environ):
+    (fd,) = (int(one.removeprefix("report=")) for one in arguments if one.startswith("report="))
     assert os.getsid(0) != os.getpid() and os.get_inheritable(fd)
     assert os.readlink("/proc/self/fd/0") == "/dev/null"
     {body}
     os._exit(0)
 
-daemonize.become_server = become_server
-sys.exit(run(["start", "--daemonize", "--log-file", "log", "--name", "x", "true"]))
+os.execve = execve
+sys.exit(run(["start", "--daemonize", "--log-file", "log", "--control", "control.sock", "true"]))
 """
 
 BACKGROUND_CASES = [
@@ -134,8 +178,9 @@ BACKGROUND_CASES = [
         "sengu: error: it died\nwhat the new worker wrote last:\n  | boom\n",
     ),
     ("bad input", "os.write(fd, msgspec.json.encode(Report(2, 'in use')))", 2, "in use"),
+    ("in use", "raise UsageError('it runs already')", 2, "sengu: error: it runs already\n"),
     ("silent death", "os._exit(9)", 1, "ended without saying why; look at the end of its log"),
-    ("no server", "raise OSError('no memory')", 1, "sengu: error: no memory\n"),
+    ("no supervisor", "raise OSError(12, 'no memory')", 1, f"{sys.executable}: no memory; install"),
 ]
 
 

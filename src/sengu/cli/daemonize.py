@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 import msgspec
 
-from sengu.cli.become import become_server
+from sengu.cli.become import become_supervisor
 from sengu.cli.exits import Exit
 from sengu.cli.text import quote_last_words, say
 from sengu.cli.waiting import Deadline, waiting_for
@@ -46,19 +46,18 @@ def run_in_background(launch: Launch) -> int:
 
 
 def _detach(launch: Launch, writer: int) -> NoReturn:
-    """In the child: leave the terminal and become the server. Never returns."""
+    """In the child: leave the terminal and become the supervisor. Never returns."""
     try:
         os.setsid()
         if os.fork() != 0:
             os._exit(Exit.OK)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0, inheritable=True)
-        os.set_inheritable(writer, True)
-        boot = msgspec.structs.replace(launch.boot, report_fd=writer)
-        become_server(Launch(boot, launch.environment))
+        become_supervisor(launch, writer)
     except BaseException as problem:  # the parent's code must not run twice
+        code = problem.exit_code if isinstance(problem, SenguError) else Exit.FAILED
         with contextlib.suppress(OSError):  # nobody waits any more
-            os.write(writer, msgspec.json.encode(Report(Exit.FAILED, str(problem))))
+            os.write(writer, msgspec.json.encode(Report(code, str(problem))))
     finally:
         os._exit(Exit.FAILED)
 

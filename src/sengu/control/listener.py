@@ -1,97 +1,85 @@
-"""The control socket: one per instance, for its own user and root only.
+"""Accepts the control API's clients: the instance's own user and root, nobody else.
 
-Its file is also what makes an instance's name unique: whoever listens on it has the name.
+The socket outlives us: the supervisor holds it, and clients wait in its queue while one server
+follows another. Imported by the server.
 """
 
-import contextlib
-import fcntl
 import os
 import select
 import socket
-import stat
 import struct
-from collections.abc import Iterator
 
+from sengu.control.bind import open_control
 from sengu.control.connection import Connection
 from sengu.control.routes import Service
 from sengu.errors import UsageError
-from sengu.listeners.bind import file_identity, is_alive, open_listener
-from sengu.model.address import UnixAddress
+from sengu.listeners.bind import file_identity
 from sengu.posix.loop import Loop
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
-_BACKLOG = 1024  # connect(2) on a UNIX socket does not wait for room if it has a timeout
-_MODE = 0o600
-_OTHERS = 0o077
 _PAUSE_SECONDS = 0.5
+
+Identity = tuple[int, int]  # device and inode of a socket file
 
 
 class ControlListener:
-    """Accepts clients of the same user or root, on a socket file of mode 0600."""
+    """Serves a socket made by `open_control`, and looks after its file."""
 
-    def __init__(self, loop: Loop, path: str, name: str) -> None:
-        """Raises UsageError when another instance has the name, or the path can not be bound."""
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        path: str,
+        name: str,
+        identity: Identity | None = None,
+    ) -> None:
+        """`identity` is that of the socket's file; None: what is at `path` now is that file."""
         self._loop = loop
         self._path = path
         self._name = name
         self._service: Service | None = None
-        self._socket, self._identity = self._bind()
+        self.socket = sock
+        self.identity = identity or file_identity(path)
 
     def serve(self, service: Service) -> None:
         self._service = service
         self._watch()
 
     def heal(self) -> str | None:
-        """Bind anew if somebody removed the socket file. Returns what was done, in words."""
-        if file_identity(self._path) == self._identity:
+        """Bind anew if somebody removed the socket file. Returns what was done, in words.
+
+        `socket` and `identity` are other ones then.
+        """
+        if file_identity(self._path) == self.identity:
             return None
         try:
-            fresh, self._identity = self._bind()
+            fresh = open_control(self._path, self._name)
         except UsageError as error:
             return f"the control socket {self._path} was removed or replaced, and {error}"
-        self._loop.unwatch(self._socket.fileno())
-        self._socket.close()
-        self._socket = fresh
+        self._loop.unwatch(self.socket.fileno())
+        self.socket.close()
+        self.socket, self.identity = fresh, file_identity(self._path)
         self._watch()
         return f"the control socket {self._path} was removed; it was bound anew"
 
     def close(self) -> None:
-        if file_identity(self._path) == self._identity:
+        """The service is over: its name is free."""
+        if file_identity(self._path) == self.identity:
             os.unlink(self._path)
-        self._loop.unwatch(self._socket.fileno())
-        self._socket.close()
-
-    def _bind(self) -> tuple[socket.socket, tuple[int, int] | None]:
-        """Bind under a lock on the directory: two that start at once must not both succeed."""
-        directory = os.path.dirname(self._path)
-        try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            with _locked(directory):
-                if is_alive(self._path):
-                    raise UsageError(
-                        f"an instance named {self._name!r} is running already ({self._path}); "
-                        "stop it, or give this one another --name"
-                    )
-                sock = open_listener(UnixAddress(self._path), _BACKLOG, _MODE)
-                sock.setblocking(False)
-                return sock, file_identity(self._path)
-        except OSError as error:
-            raise UsageError(
-                f"cannot make the control socket {self._path}: {error.strerror}; "
-                "name another place with --control"
-            ) from error
+        self._loop.unwatch(self.socket.fileno())
+        self.socket.close()
 
     def _watch(self) -> None:
-        self._loop.watch(self._socket.fileno(), select.EPOLLIN, self._accept)
+        self._loop.watch(self.socket.fileno(), select.EPOLLIN, self._accept)
 
     def _accept(self) -> None:
         assert self._service is not None
         try:
-            client, _address = self._socket.accept()
+            client, _address = self.socket.accept()
         except BlockingIOError:  # it left before we came
             return
         except OSError:  # out of descriptors: spinning would not free one
-            self._loop.unwatch(self._socket.fileno())
+            self._loop.unwatch(self.socket.fileno())
             self._loop.call_at(self._loop.now() + _PAUSE_SECONDS, self._watch)
             return
         raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -101,25 +89,3 @@ class ControlListener:
             return
         client.setblocking(False)
         Connection(self._loop, client, self._service)
-
-
-@contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        owner = os.fstat(fd).st_uid
-        if owner not in (0, os.geteuid()):  # who owns the directory can replace what is in it
-            raise UsageError(
-                f"{directory} belongs to another user (uid {owner}); "
-                "name another place for the control socket with --control"
-            )
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # In a directory of our own it is another that starts, and done in a moment. In one
-            # that others may open, such as /tmp, anybody can hold it for ever.
-            if stat.S_IMODE(os.fstat(fd).st_mode) & _OTHERS == 0:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
