@@ -285,11 +285,9 @@ class World:
         started = ev.WorkerStarted(
             worker, action.generation, action.slot, 100 + worker, action.reason
         )
-        requested = None
         if self.spec.application is not None:
             assert action.generation in self._fork_servers, "nobody is there to fork"
-            requested = ev.WorkerRequested(worker, action.generation, action.slot, action.reason)
-            self._will(0.0, started)
+        self._will(0.0, started)
         fate = self._fates.popleft() if self._fates else HEALTHY
         self._processes[worker] = _Process(fate, self.now)
         says_so = not isinstance(self.spec.boot.readiness, ReadyAfterDelay)
@@ -298,7 +296,7 @@ class World:
         if fate.dies_after is not None:
             self._will_exit(worker, fate.dies_after, "exit status 1")
         self._will_beat(worker)
-        return requested or started
+        return ev.WorkerRequested(worker, action.generation, action.slot, action.reason)
 
     def _stop(self, action: do.StopWorker) -> Fact:
         fate = self._processes[action.worker].fate

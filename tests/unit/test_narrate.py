@@ -1,5 +1,7 @@
 """What people are told: facts that changed something, and each once."""
 
+import pytest
+
 from sengu.model import events as ev
 from sengu.model.observed import Observed
 from sengu.model.service import BootPolicy, ReadyByNotify, RestartPolicy, ServiceSpec, StopPolicy
@@ -43,3 +45,54 @@ def test_a_worker_is_ready_once_however_often_it_says_so() -> None:
     assert [sentence for sentence in sentences if "is ready" in sentence] == [
         "worker 0 of generation 1 (pid 77) is ready: said READY=1"
     ]
+
+
+def test_a_worker_is_started_once_however_often_that_is_told() -> None:
+    started = ev.WorkerStarted(1, 1, 0, 77, "first generation")
+    requested = ev.WorkerRequested(1, 1, 0, "first generation")
+    sentences = told(ev.DeployRequested("start"), requested, started, started)
+    assert sentences[1:] == ["worker 0 of generation 1 started as pid 77 (first generation)"]
+
+
+def test_a_worker_without_a_process_is_told_as_a_failed_start() -> None:
+    sentences = told(
+        ev.DeployRequested("start"),
+        ev.WorkerRequested(1, 1, 0, "first generation"),
+        ev.WorkerExited(1, "no process: cannot fork"),
+        ev.WorkerRequested(2, 1, 0, "first generation"),
+        ev.WorkerStopping(2, 15, 6.0, "to rest"),
+        ev.WorkerExited(2, "no process: it was given up"),
+    )
+    assert sentences[1] == (
+        "worker 0 of generation 1 could not be started: cannot fork (failure 1 in a row)"
+    )
+    assert sentences[-1] == "worker 0 of generation 1 has no process: it was given up"
+
+
+@pytest.mark.parametrize(
+    ("fact", "sentence"),
+    [
+        (
+            ev.ServerAdopted(1234, workers=4, ended=1, unwanted=0, missing=0),
+            "server 1234 has taken over: 4 workers live on, 1 ended meanwhile",
+        ),
+        (
+            ev.ServerAdopted(1234, workers=1, ended=0, unwanted=2, missing=3),
+            "server 1234 has taken over: 1 worker lives on, 2 that nobody wants any more killed, "
+            "3 asked for again",
+        ),
+        (ev.UpgradeRequested("USR2"), "upgrade of sengu asked for by USR2"),
+        (
+            ev.UpgradeFailed("the new server was not ready within 30 s"),
+            "sengu is not upgraded: the new server was not ready within 30 s; "
+            "the old version goes on",
+        ),
+        (ev.Upgraded("0.4", "0.3"), "sengu is upgraded from 0.3 to 0.4"),
+        (
+            ev.Upgraded("0.4", "0.4"),
+            "sengu 0.4 goes on as installed now, which is the same version",
+        ),
+    ],
+)
+def test_what_becomes_of_the_server_is_told(fact: Fact, sentence: str) -> None:
+    assert told(fact) == [sentence]

@@ -2,6 +2,8 @@
 
 import pytest
 
+from sengu.model import events as ev
+from sengu.model.actions import DeclareReady
 from sengu.model.observed import Outcome
 from sengu.model.service import (
     BootPolicy,
@@ -11,6 +13,7 @@ from sengu.model.service import (
     RestartPolicy,
     StopPolicy,
 )
+from sengu.planner import initial, plan, reduce
 from tests.unit.support_steps import (
     BROKEN,
     HANGING,
@@ -139,6 +142,45 @@ def test_readiness_and_a_stop_that_cross_end_in_a_stop() -> None:
     assert crew(world) == {"1/0": "ready", "1/1": "stopping"}
 
 
+def test_a_worker_has_all_its_time_from_the_moment_it_is_there_however_slow_the_fork() -> None:
+    spec = make_spec(workers=1, boot=BootPolicy(ReadyAfterDelay(5), timeout_seconds=20, attempts=1))
+    observed = initial(spec)
+    for fact in (
+        ev.DeployRequested("start"),
+        ev.GenerationPrepared(1, Pacing()),
+        ev.WorkerRequested(1, 1, 0, "first generation"),
+    ):
+        observed = reduce(spec, observed, fact, 100.0)
+    assert plan(spec, observed, 119.9).actions == ()
+    observed = reduce(spec, observed, ev.WorkerStarted(1, 1, 0, 77, "first generation"), 119.9)
+    assert plan(spec, observed, 124.8).actions == ()
+    assert plan(spec, observed, 124.9).actions == (DeclareReady(1, "alive after 5 s"),)
+
+
+def test_a_worker_that_is_told_of_twice_begins_once() -> None:
+    spec = make_spec(workers=1)
+    started = ev.WorkerStarted(1, 1, 0, 77, "first generation")
+    once = reduce(spec, initial(spec), started, 100.0)
+    assert reduce(spec, once, started, 105.0) == once
+    assert reduce(spec, once, ev.WorkerRequested(1, 1, 0, "first generation"), 105.0) == once
+    gone = reduce(spec, once, ev.WorkerExited(1, "signal KILL"), 106.0)
+    assert reduce(spec, gone, started, 107.0) == gone
+
+
+def test_a_worker_without_a_process_is_a_failure_but_no_restart() -> None:
+    spec = make_spec(workers=1)
+    observed = initial(spec)
+    for fact in (
+        ev.DeployRequested("start"),
+        ev.WorkerRequested(1, 1, 0, "first generation"),
+        ev.WorkerExited(1, "no process: ENOMEM"),
+    ):
+        observed = reduce(spec, observed, fact, 100.0)
+    account = observed.slot(1, 0)
+    assert (account.failures, account.restarts) == (1, 0)
+    assert account.last_failure == "no process: ENOMEM"
+
+
 # --- the watchdog ---
 
 
@@ -166,6 +208,22 @@ def test_the_watchdog_does_not_watch_before_readiness() -> None:
 def test_a_server_that_overslept_hears_the_beats_before_it_judges() -> None:
     world = serving(make_spec(workers=1, watchdog_seconds=10))
     assert deeds(world, Stall(100)) == []
+
+
+def test_beats_that_no_server_was_there_to_hear_are_not_missed() -> None:
+    spec = make_spec(workers=1, watchdog_seconds=10)
+    world = serving(spec)
+    adopted = ev.ServerAdopted(pid=7, workers=1, ended=0, unwanted=0, missing=0)
+    observed = reduce(spec, world.observed, adopted, world.now + 100)
+    assert plan(spec, observed, world.now + 109.9).actions == ()
+    assert plan(spec, observed, world.now + 110).actions != ()
+
+
+def test_a_worker_that_is_not_ready_yet_is_not_watched_from_the_adoption_on() -> None:
+    spec = make_spec(watchdog_seconds=10)
+    observed = reduce(spec, initial(spec), ev.WorkerStarted(1, 1, 0, 77, "first"), 100.0)
+    adopted = ev.ServerAdopted(pid=7, workers=1, ended=0, unwanted=0, missing=0)
+    assert reduce(spec, observed, adopted, 105.0) == observed
 
 
 # --- scale ---

@@ -20,9 +20,14 @@ class Event(msgspec.Struct, frozen=True, tag=_snake):
 
 
 class DeployRequested(Event, frozen=True):
-    """Somebody asked for a new generation. Its number is the last one plus one."""
+    """Somebody asked for a new generation. Its number is the last one plus one.
+
+    `token` is a client's own name for its request: one that has lost the answer may ask again under
+    the same, and nothing is deployed twice.
+    """
 
     by: str
+    token: str = ""
 
 
 class GenerationPreparing(Event, frozen=True):
@@ -55,7 +60,10 @@ class GenerationLost(Event, frozen=True):
 
 
 class WorkerRequested(Event, frozen=True):
-    """The generation's fork server was asked for a worker. WorkerStarted tells that it lives."""
+    """The process is asked for, of the supervisor or of the generation's fork server.
+
+    WorkerStarted tells that it lives, WorkerExited that it does not: `no process: …`.
+    """
 
     worker: int
     generation: int
@@ -64,6 +72,8 @@ class WorkerRequested(Event, frozen=True):
 
 
 class WorkerStarted(Event, frozen=True):
+    """The process is there."""
+
     worker: int
     generation: int
     slot: int
@@ -72,7 +82,7 @@ class WorkerStarted(Event, frozen=True):
 
 
 class StartFailed(Event, frozen=True):
-    """No process came to be: the system refused to make one."""
+    """No process was asked for: what the worker would need cannot be had."""
 
     generation: int
     slot: int
@@ -131,7 +141,10 @@ class WorkerKilled(Event, frozen=True):
 
 
 class WorkerExited(Event, frozen=True):
-    """`how` is `exit status 1` or `signal KILL`; `last_words` the end of its stderr."""
+    """`how` is `exit status 1`, `signal KILL`, or `no process: …` when none came to be.
+
+    `last_words` are the end of its stderr.
+    """
 
     worker: int
     how: str
@@ -178,3 +191,38 @@ class ServiceStopped(Event, frozen=True):
     """The last worker is gone. `failure` is why, when the service never came up."""
 
     failure: str = ""
+
+
+class ServerAdopted(Event, frozen=True):
+    """A new server has taken over from one that is gone.
+
+    So many `workers` live and are as described, so many had `ended` meanwhile, so many processes
+    live that are `unwanted` and are killed, so many workers are `missing`: they were asked for, and
+    are again.
+    """
+
+    pid: int
+    workers: int
+    ended: int
+    unwanted: int
+    missing: int
+
+
+class UpgradeRequested(Event, frozen=True):
+    """Server and supervisor are to go on as what is installed now. `token`: see DeployRequested."""
+
+    by: str
+    token: str = ""
+
+
+class UpgradeFailed(Event, frozen=True):
+    """The old version goes on."""
+
+    problem: str
+
+
+class Upgraded(Event, frozen=True):
+    """The first server of the new version says so, when it has taken over."""
+
+    version: str
+    before: str

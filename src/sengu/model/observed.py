@@ -32,8 +32,9 @@ class Outcome(enum.StrEnum):
 class Worker(msgspec.Struct, frozen=True):
     """The process in a slot. Times are monotonic seconds.
 
-    `pid` is 0 until the fork server has told it. `overdue` says what the worker is stuck in, `worn`
-    why it is to be replaced.
+    `pid` is 0 until there is a process: `started_at` is when that came to be, and as long as there
+    is none, when it was asked for. `overdue` says what the worker is stuck in, `worn` why it is to
+    be replaced.
     """
 
     id: int
@@ -88,7 +89,7 @@ class Deploy(msgspec.Struct, frozen=True):
     """The deploy under way, named by the generation that it brings.
 
     `wakes`: the service was resting when it was asked for. The old generation rests on meanwhile,
-    and so does the service if the deploy fails.
+    and so does the service if the deploy fails. `token` is the name of the request (events).
     """
 
     generation: int
@@ -98,6 +99,7 @@ class Deploy(msgspec.Struct, frozen=True):
     last_words: str = ""
     has_stopped_old: bool = False
     wakes: bool = False
+    token: str = ""
 
 
 class Stop(msgspec.Struct, frozen=True):

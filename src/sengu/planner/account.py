@@ -21,7 +21,8 @@ def charge_worker(
 ) -> Observed:
     """The worker died or missed a deadline, though nobody had asked it to stop."""
     account = observed.slot(worker.generation, worker.slot)
-    account = replace(account, restarts=account.restarts + 1)
+    if worker.pid:  # else there was no process, and what follows is no restart
+        account = replace(account, restarts=account.restarts + 1)
     if worker.ready_at is not None and failure.at - worker.ready_at >= spec.restart.stable_seconds:
         account = replace(account, failures=0)
     return _charge(spec, observed, (worker.generation, worker.slot), account, failure)

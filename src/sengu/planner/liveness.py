@@ -24,7 +24,7 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
 
 def _boot(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> None:
     readiness = spec.boot.readiness
-    if isinstance(readiness, ReadyAfterDelay):
+    if worker.pid and isinstance(readiness, ReadyAfterDelay):
         if agenda.is_due(worker.started_at + readiness.seconds):
             agenda.do(DeclareReady(worker.id, f"alive after {readiness.seconds:g} s"))
     elif agenda.is_due(worker.started_at + spec.boot.timeout_seconds):

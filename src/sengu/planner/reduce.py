@@ -46,6 +46,10 @@ Fact = (
     | ev.RestRequested
     | ev.StopRequested
     | ev.ServiceStopped
+    | ev.ServerAdopted
+    | ev.UpgradeRequested
+    | ev.UpgradeFailed
+    | ev.Upgraded
 )
 
 
@@ -75,7 +79,9 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
             return _forget_generation(observed, event.generation)
         case ev.DeployConcluded():
             return _deploy_concluded(spec, observed, event, now)
-        case ev.WorkerRequested() | ev.WorkerStarted():
+        case ev.WorkerRequested():
+            return _worker_requested(observed, event, now)
+        case ev.WorkerStarted():
             return _worker_started(observed, event, now)
         case ev.StartFailed():
             failure = Failure(event.problem, now)
@@ -99,16 +105,17 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
         case ev.ScaleRequested():
             return _scaled(observed, event.workers)
         case ev.ScaleAdjusted():
-            wanted = max(0, observed.wanted + event.delta)
-            # One less than none is no news, least of all to a resting service.
-            return observed if wanted == observed.wanted else _scaled(observed, wanted)
+            return _adjusted(observed, event.delta)
         case ev.RestRequested():
             return _rested(observed)
         case ev.StopRequested():
             return _stop_requested(spec, observed, event, now)
         case ev.ServiceStopped():
-            assert observed.stop is not None
-            return replace(observed, stop=replace(observed.stop, is_over=True))
+            return _stopped(observed)
+        case ev.ServerAdopted():
+            return _server_adopted(observed, now)
+        case ev.UpgradeRequested() | ev.UpgradeFailed() | ev.Upgraded():
+            return observed  # the service is the same, whoever looks after it
         case _:
             assert_never(event)
 
@@ -126,7 +133,7 @@ def _deploy_requested(observed: Observed, event: ev.DeployRequested) -> Observed
         observed,
         last_generation=number,
         generations={**observed.generations, number: Generation(number)},
-        deploy=Deploy(number, event.by, wakes=wakes),
+        deploy=Deploy(number, event.by, wakes=wakes, token=event.token),
         superseded=superseded,
         wanted=observed.wanted if observed.rested_from is None else observed.rested_from,
         rested_from=None,
@@ -166,6 +173,12 @@ def _scaled(observed: Observed, wanted: int) -> Observed:
     return replace(observed, wanted=wanted, rested_from=None, deploy=deploy)
 
 
+def _adjusted(observed: Observed, delta: int) -> Observed:
+    wanted = max(0, observed.wanted + delta)
+    # One less than none is no news, least of all to a resting service.
+    return observed if wanted == observed.wanted else _scaled(observed, wanted)
+
+
 def _rested(observed: Observed) -> Observed:
     if observed.rested_from is not None:
         return observed
@@ -181,6 +194,11 @@ def _stop_requested(
         return replace(observed, stop=Stop(reason, kill_at, event.immediate))
     immediate = event.immediate or observed.stop.immediate
     return replace(observed, stop=replace(observed.stop, reason=reason, immediate=immediate))
+
+
+def _stopped(observed: Observed) -> Observed:
+    assert observed.stop is not None
+    return replace(observed, stop=replace(observed.stop, is_over=True))
 
 
 def _deploy_concluded(
@@ -210,19 +228,26 @@ def _now_serves(observed: Observed, number: int, now: float) -> Observed:
     return replace(observed, current=number)
 
 
-def _worker_started(
+def _worker_requested(
     observed: Observed, event: ev.WorkerRequested | ev.WorkerStarted, now: float
 ) -> Observed:
-    """It was asked for, or it lives; of one that was asked for, only the pid is news then."""
-    pid = event.pid if isinstance(event, ev.WorkerStarted) else 0
-    if event.worker in observed.workers:
-        return _change_worker(observed, event.worker, pid=pid)
-    worker = Worker(event.worker, event.generation, event.slot, pid, Phase.STARTING, started_at=now)
+    if event.worker < observed.next_worker_id:  # known, or gone already
+        return observed
+    worker = Worker(event.worker, event.generation, event.slot, 0, Phase.STARTING, started_at=now)
     return replace(
         observed,
-        next_worker_id=max(observed.next_worker_id, event.worker + 1),
+        next_worker_id=event.worker + 1,
         workers={**observed.workers, worker.id: worker},
     )
+
+
+def _worker_started(observed: Observed, event: ev.WorkerStarted, now: float) -> Observed:
+    """All its time begins now: none of it is lost to the forks of those who came before it."""
+    observed = _worker_requested(observed, event, now)
+    worker = observed.workers.get(event.worker)
+    if worker is None or worker.pid == event.pid:  # gone, or told twice
+        return observed
+    return _change_worker(observed, event.worker, pid=event.pid, started_at=now)
 
 
 def _worker_ready(observed: Observed, worker_id: int, now: float) -> Observed:
@@ -266,6 +291,15 @@ def _worker_exited(
         failure = Failure(event.how, now, event.last_words)
         return charge_worker(spec, observed, worker, failure)
     return observed
+
+
+def _server_adopted(observed: Observed, now: float) -> Observed:
+    """Nobody is to be blamed for beats that no server was there to hear."""
+    workers = {
+        worker.id: worker if worker.beat_at is None else replace(worker, beat_at=now)
+        for worker in observed.workers.values()
+    }
+    return replace(observed, workers=workers)
 
 
 def _change_worker(observed: Observed, worker_id: int, **changes: object) -> Observed:

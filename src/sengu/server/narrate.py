@@ -18,13 +18,13 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
             return f"deploy of generation {after.last_generation} asked for by {fact.by}"
         case ev.DeployConcluded():
             return _concluded(fact, keeps_serving=before.current > 0 and before.stop is None)
-        case ev.WorkerStarted():
+        case ev.WorkerStarted() if after is not before:
             return (
                 f"worker {fact.slot} of generation {fact.generation} started "
                 f"as pid {fact.pid} ({fact.reason})"
             )
         case ev.StartFailed():
-            return _start_failed(fact, after)
+            return _start_failed(fact.problem, fact.generation, fact.slot, after)
         case ev.WorkerReady() if _was_starting(fact.worker, before):  # it may say so again later
             return f"{_worker(fact.worker, after)} is ready: {fact.reason}"
         case ev.WorkerWorn() if fact.worker in before.workers:
@@ -37,7 +37,7 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
         case ev.WorkerExited() if fact.worker in before.workers:
             return _exited(fact, before, after)
         case _:
-            return _generation(fact) or _asked(fact, after)
+            return _generation(fact) or _asked(fact, after) or _server(fact)
 
 
 def _generation(fact: Fact) -> str | None:
@@ -78,16 +78,48 @@ def _concluded(fact: ev.DeployConcluded, *, keeps_serving: bool) -> str:
     return f"{said}; the old generation keeps serving" if keeps_serving else said
 
 
-def _start_failed(fact: ev.StartFailed, after: Observed) -> str:
-    account = after.slot(fact.generation, fact.slot)
+def _server(fact: Fact) -> str | None:
+    match fact:
+        case ev.ServerAdopted():
+            return _adopted(fact)
+        case ev.UpgradeRequested():
+            return f"upgrade of sengu asked for by {fact.by}"
+        case ev.UpgradeFailed():
+            return f"sengu is not upgraded: {fact.problem}; the old version goes on"
+        case ev.Upgraded() if fact.version == fact.before:
+            return f"sengu {fact.version} goes on as installed now, which is the same version"
+        case ev.Upgraded():
+            return f"sengu is upgraded from {fact.before} to {fact.version}"
+        case _:
+            return None
+
+
+def _adopted(fact: ev.ServerAdopted) -> str:
+    found = [f"{fact.workers} workers live on" if fact.workers != 1 else "1 worker lives on"]
+    if fact.ended:
+        found.append(f"{fact.ended} ended meanwhile")
+    if fact.unwanted:
+        found.append(f"{fact.unwanted} that nobody wants any more killed")
+    if fact.missing:
+        found.append(f"{fact.missing} asked for again")
+    return f"server {fact.pid} has taken over: {', '.join(found)}"
+
+
+def _start_failed(problem: str, generation: int, slot: int, after: Observed) -> str:
+    failures = after.slot(generation, slot).failures
     return (
-        f"worker {fact.slot} of generation {fact.generation} could not be started: "
-        f"{fact.problem} (failure {account.failures} in a row)"
+        f"worker {slot} of generation {generation} could not be started: "
+        f"{problem} (failure {failures} in a row)"
     )
 
 
 def _exited(fact: ev.WorkerExited, before: Observed, after: Observed) -> str:
     worker = before.workers[fact.worker]
+    if not worker.pid and worker.is_wanted:
+        problem = fact.how.removeprefix("no process: ")
+        return _start_failed(problem, worker.generation, worker.slot, after)
+    if not worker.pid:
+        return f"{_worker(fact.worker, before)} has {fact.how}"
     said = f"{_worker(fact.worker, before)} exited with {fact.how}"
     if not worker.is_wanted:
         return said
