@@ -20,6 +20,7 @@ from sengu.errors import UsageError
 from sengu.model.address import Inherited
 from sengu.model.service import (
     BootPolicy,
+    OnServerLoss,
     Pacing,
     ReadyAfterDelay,
     ReadyByNotify,
@@ -93,6 +94,11 @@ def test_the_signals_are_told_apart() -> None:
     service = build({"signal-on-hup": "QUIT", "signal-on-term": "INT", "grace": "2m"}).boot.service
     assert service.retire == StopPolicy(3, 120)
     assert service.stop == StopPolicy(2, 120)
+
+
+def test_workers_are_not_left_alone_unless_that_is_wanted() -> None:
+    assert build({}).boot.service.on_server_loss is OnServerLoss.STOP
+    assert build({"on-server-loss": "keep"}).boot.service.on_server_loss is OnServerLoss.KEEP
 
 
 def test_interval_is_delay_and_back_off_with_a_floor() -> None:
@@ -222,6 +228,7 @@ BAD: list[tuple[str, Mapping[str, str | Sequence[str]], Sequence[str], str]] = [
     ("descriptor twice", {"port": ["1=9", "2=9"]}, ["true"], "descriptor 9 too"),
     ("descriptor is stderr", {"port": ["1=2"]}, ["true"], "use 0, or 3 and up"),
     ("descriptor too high", {"port": ["1=99999999"]}, ["true"], "ulimit -n"),
+    ("no such answer", {"on-server-loss": "kill"}, ["true"], "write stop or keep"),
     ("daemon without log", {"daemonize": "1"}, ["true"], "add --log-file"),
     ("probe without listener", {"ready": "tcp"}, ["true"], "add --port"),
     ("probe of UDP", {"ready": "http:/", "port": ["u53"]}, ["true"], "add --port"),

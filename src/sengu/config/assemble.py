@@ -15,7 +15,13 @@ from sengu.config.settings import start as known
 from sengu.config.sockets import check_listeners
 from sengu.errors import UsageError
 from sengu.model.address import InetAddress, Sockets
-from sengu.model.service import ReadyAfterDelay, ReadyByProbe, ServiceSpec, StopPolicy
+from sengu.model.service import (
+    OnServerLoss,
+    ReadyAfterDelay,
+    ReadyByProbe,
+    ServiceSpec,
+    StopPolicy,
+)
 
 
 def assemble(values: Values, command: Sequence[str], environ: Mapping[str, str]) -> Launch:
@@ -46,6 +52,7 @@ def _service_spec(values: Values, name: str, command: Sequence[str]) -> ServiceS
         restart=restart_policy(values),
         strategy=strategy(values),
         watchdog_seconds=values[known.WATCHDOG],
+        on_server_loss=OnServerLoss(values[known.ON_SERVER_LOSS]),
     )
 
 

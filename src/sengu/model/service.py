@@ -87,11 +87,20 @@ class SignalProfile(enum.StrEnum):
     UNICORN = "unicorn"
 
 
+class OnServerLoss(enum.StrEnum):
+    """What becomes of the workers when the main process itself is killed, and with it all that
+    looks after them. `stop`: the kernel sends each its stop signal. `keep`: they go on alone.
+    """
+
+    STOP = "stop"
+    KEEP = "keep"
+
+
 class ServiceSpec(msgspec.Struct, frozen=True):
     """One service. `retire` stops the workers of an old generation, `stop` those of the last.
 
     With an `application`, workers are forked by a fork server that has loaded it, and `command` is
-    only what people are shown.
+    only what people are shown; they look after themselves `on_server_loss`.
     """
 
     name: str
@@ -104,6 +113,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     strategy: Strategy = Surge()
     watchdog_seconds: float | None = None
     application: Application | None = None
+    on_server_loss: OnServerLoss = OnServerLoss.STOP
 
 
 class Pacing(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from sengu.config import kinds
 from sengu.config.setting import Effect, Group, Setting, collect
 from sengu.config.settings import common
 from sengu.model.address import ListenerSpec
-from sengu.model.service import Readiness
+from sengu.model.service import OnServerLoss, Readiness
 
 PORT: Setting[tuple[ListenerSpec, ...]] = Setting(
     name="port",
@@ -72,6 +72,15 @@ SIGNAL_ON_TERM: Setting[int] = Setting(
     default_text="TERM",
     group=Group.STOPPING,
     help="Signal that asks workers to stop when the server is stopped with TERM.",
+)
+ON_SERVER_LOSS: Setting[str] = Setting(
+    name="on-server-loss",
+    kind=kinds.choice("answer to the loss of the server", [one.value for one in OnServerLoss]),
+    default=OnServerLoss.STOP.value,
+    group=Group.STOPPING,
+    help="What becomes of the workers when sengu's main process itself is killed with -9. stop: "
+    "the kernel sends each its stop signal. keep: they go on serving, but nobody looks after them: "
+    "end them yourself before the next start, as they have the listeners.",
 )
 
 SETTINGS: tuple[Setting[Any], ...] = collect(globals(), vars(common))
