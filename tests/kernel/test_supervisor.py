@@ -1,5 +1,6 @@
 """What the supervisor holds and forks for the server, and what it tells it."""
 
+import errno
 import os
 import select
 import signal
@@ -42,6 +43,7 @@ def output_of(server: Server, key: str, *argv: str, fd: int = 1, **how: object) 
     text = read_to_end(read_end)
     server.hear(wire.Exited)
     server.say(wire.Reap(key))
+    assert server.hear(wire.Gone).key == key
     return text
 
 
@@ -185,12 +187,22 @@ def test_a_program_that_cannot_run_says_so_itself(
     assert os.waitstatus_to_exitcode(server.hear(wire.Exited).status) == status
 
 
-def test_a_document_that_makes_no_sense_is_told_by_an_exit(server: Server) -> None:
+def test_a_document_that_makes_no_sense_is_refused(server: Server) -> None:
     fd = os.memfd_create("document")
     server.say(wire.Spawn("worker/1"), fd)
+    assert server.hear(wire.Refused) == wire.Refused("worker/1", errno.EINVAL)
+    os.write(fd, wire.encode_document(wire.Document((), {}, ())))
+    server.say(wire.Spawn("worker/1"), fd)
+    assert server.hear(wire.Refused) == wire.Refused("worker/1", errno.EINVAL)
     os.close(fd)
-    server.hear(wire.Spawned)
-    assert os.waitstatus_to_exitcode(server.hear(wire.Exited).status) == 126
+
+
+def test_a_process_without_a_descriptor_that_it_is_to_have_is_refused(server: Server) -> None:
+    fd = os.memfd_create("document")
+    os.write(fd, wire.encode_document(wire.Document(("true",), {}, (0, 1))))
+    server.say(wire.Spawn("worker/1"), fd, 0)
+    assert server.hear(wire.Refused) == wire.Refused("worker/1", errno.EINVAL)
+    os.close(fd)
 
 
 def test_a_process_without_a_document_is_refused(server: Server) -> None:
@@ -218,7 +230,7 @@ def test_a_process_keeps_its_number_until_it_is_to_be_reaped(server: Server) -> 
     server.hear(wire.Exited)
     assert state_of(kin.pid) == "Z"
     server.say(wire.Reap("worker/1"))
-    server.spawned("worker/2", "true")  # what comes after it is done after it
+    assert server.hear(wire.Gone).key == "worker/1"
     assert state_of(kin.pid) == ""
 
 
@@ -255,8 +267,8 @@ def test_one_that_is_forgotten_while_it_lives_is_reaped_in_the_end(server: Serve
     server.say(wire.Reap("worker/1"))
     assert server.spawned("worker/1", "sleep", "1000").pid != kin.pid
     os.kill(kin.pid, signal.SIGKILL)
-    server.hear(wire.Orphans)
-    assert state_of(kin.pid) == ""
+    while state_of(kin.pid):
+        assert not select.select([server.socket], [], [], 0.01)[0]
 
 
 def test_orphans_are_reaped_at_once_behind_whatever_is_not(server: Server) -> None:
@@ -269,8 +281,9 @@ def test_orphans_are_reaped_at_once_behind_whatever_is_not(server: Server) -> No
     os.close(write_end)
     orphan = int(os.read(read_end, 100))
     assert server.hear(wire.Exited).key == "worker/2"
+    server.say(wire.Reap("worker/2"))
     os.close(say_go)
-    server.hear(wire.Orphans)
+    assert server.hear(wire.Gone).key == "worker/2"
     assert state_of(orphan) == ""
     assert state_of(kin.pid) == "Z"
     os.close(go)
@@ -360,6 +373,8 @@ def test_a_worker_that_dies_at_once_is_never_taken_for_an_orphan(
                 exited[key] = status
                 if len(exited) % 2:  # some stay in the way of those behind them
                     server.say(wire.Reap(key))
+            case wire.Gone():
+                pass
             case message:
                 pytest.fail(f"{message}")
     assert set(exited.values()) == {7 << 8}

@@ -1,6 +1,6 @@
 """The supervisor: the main process. It forks, holds, reaps and restarts, and decides nothing else.
 
-`python -I -S main.py [name=TEXT] [NAME=FD…] [ROOM]`: each FD goes into the store, as NAME. ROOM is
+`python -I -S main.py name=TEXT [NAME=FD…] [ROOM]`: each FD goes into the store, as NAME. ROOM is
 blank: the process title is written over the arguments. `server=PATH` runs a script in place of the
 server. `state=FD` is how it follows itself in an upgrade, `--check VERSION` whether it could.
 
@@ -20,6 +20,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
 import select
 import signal
 import socket
@@ -35,6 +36,8 @@ MAX_PACKET_BYTES = 1 << 16
 MAX_DESCRIPTORS = 253  # in one packet (SCM_MAX_FD)
 DESCRIPTOR_ROOM = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
 PACKETS_AT_ONCE = 64
+BIRTHS_AT_ONCE = 1024  # more than a socket holds, so all that were there
+MAX_LINE_BYTES = 4096  # a pipe that takes anything takes that much (PIPE_BUF)
 
 FIRST_PASSED_FD = 3
 FORWARDED = (
@@ -48,20 +51,23 @@ FORWARDED = (
     signal.SIGTTOU,
     signal.SIGWINCH,
 )
+END_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 MAX_UNHEARD = 64
 TITLE_ROOM = b" " * 200
 
-GOOD_AFTER_SECONDS = 10.0
-MAX_DEATHS = 5
+READY_SECONDS = 30.0
+GOOD_AFTER_SECONDS = 2.0  # a server that was ready for so long makes up for those before
+MAX_DEATHS = 20
+MAX_FAILURES = 5  # of those, in a row without ever having been ready
 FIRST_DELAY_SECONDS = 0.1
 MAX_DELAY_SECONDS = 5.0
 LAST_SECONDS = 2.0  # what a server has to exit, or to write down where it is stuck
 CHECK_SECONDS = 10.0
 PAUSE_SECONDS = 10.0
-TRIAL_SECONDS = 30.0
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+WRONG_USAGE = 2
 CANNOT_EXECUTE = 126
 NOT_FOUND = 127
 
@@ -93,7 +99,7 @@ class Log:
         line = f"{moment}.{int(now * 1000) % 1000:03d} sengu[{self._name}] {text}\n"
         try:
             if select.select([], [2], [], 0)[1]:
-                os.write(2, line.encode(errors="replace"))
+                os.write(2, line.encode(errors="replace")[:MAX_LINE_BYTES])
         except OSError:  # nobody reads any more
             return
 
@@ -198,53 +204,21 @@ def _leave_to_the_pipe(_number: int, _frame: object) -> None:
     pass
 
 
-class Store:
-    """Descriptors by name, each with a note, in the order in which they were last held."""
+class Child:
+    """A process of the service. Its number is its own, or its process group's, while it is known.
 
-    def __init__(self) -> None:
-        self._held: dict[bytes, tuple[bytes, Descriptor | None]] = {}
-
-    def hold(self, name: bytes, note: bytes, descriptor: Descriptor | None) -> None:
-        self._held.pop(name, None)
-        self._held[name] = (note, descriptor)
-
-    def drop(self, name: bytes) -> None:
-        self._held.pop(name, None)
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes, Descriptor | None]]:
-        return ((name, note, held) for name, (note, held) in self._held.items())
-
-
-class Births:
-    """Where a fork server's process in between tells of each worker, `KEY PID` and its pidfd.
-
-    It does so before it exits, and only then the worker is ours: whoever finds a strange child and
-    reads here afterwards knows whether it is one.
+    It stays a zombie until it is to be reaped, and then known until its group is empty.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-
-    def take(self) -> Iterator[tuple[bytes, int, Descriptor]]:
-        while packet := receive(self.socket):
-            fields, passed = packet
-            try:
-                key, pid = fields[0], int(fields[1])
-                yield key, pid, passed[0] if passed else Descriptor(os.pidfd_open(pid))
-            except (IndexError, ValueError, OSError):  # nothing that we could look after
-                continue
-
-
-class Child:
-    """A process of the service. It stays a zombie, so its numbers are its own, until `reap`."""
-
-    __slots__ = ("key", "pid", "pidfd", "status")
+    __slots__ = ("is_reaped", "key", "outlives_us", "pid", "pidfd", "status")
 
     def __init__(self, key: bytes, pid: int, pidfd: Descriptor, status: int | None = None) -> None:
         self.key = key
         self.pid = pid
         self.pidfd = pidfd
         self.status = status
+        self.is_reaped = False
+        self.outlives_us = False  # what reads our output ends when that does
 
     def signal(self, number: int) -> None:
         try:
@@ -252,64 +226,107 @@ class Child:
         except OSError:  # it has ended, or become another user's
             return
 
-    def kill(self) -> None:
-        """KILL it and its process group. It is not reaped, so no other group has that number."""
-        self.signal(signal.SIGKILL)
+    def signal_group(self, number: int) -> None:
         try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except OSError:  # it leads no group
+            os.killpg(self.pid, number)
+        except OSError:  # it leads no group, or nobody is left there
             return
+
+    def has_group(self) -> bool:
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # another user's
+            return True
+        return True
 
     def describe(self) -> list[bytes]:
         return [self.key, digits(self.pid), b"" if self.status is None else digits(self.status)]
 
 
+class Document:
+    """What to execute, as the server wrote it down in a memory file."""
+
+    def __init__(self, fd: int) -> None:
+        """Raises ValueError for what is none."""
+        text = os.pread(fd, os.fstat(fd).st_size, 0)
+        self.directory, death_signal, names_pid, targets, limits, self.cgroup, count, *rest = (
+            text.split(b"\0")
+        )
+        self.death_signal = int(death_signal)
+        self.names_listen_pid = names_pid == b"1"
+        self.targets = [int(target) for target in targets.split(b",") if target]
+        self.limits_files = limits == b"1"
+        self.argv, variables = rest[: int(count)], rest[int(count) :]
+        self.environment = dict(text.split(b"=", 1) for text in variables if text)
+        if not self.argv:
+            raise ValueError("no program")
+
+
 class Children:
     """All our children. The only one who waits for them, but for servers and trials (`own`)."""
 
-    def __init__(
-        self, loop: Loop, signals: Signals, births: Births, tell: Callable[..., None]
-    ) -> None:
-        self._loop = loop
-        self._signals = signals
+    def __init__(self, supervisor: Supervisor, births: socket.socket) -> None:
+        self._supervisor = supervisor
+        self._loop = supervisor.loop
+        self._tell = supervisor.tell
         self._births = births
-        self._tell = tell
         self._by_key: dict[bytes, Child] = {}
-        self._by_pid: dict[int, Child] = {}
-        self._ended: list[Child] = []
+        self._by_pid: dict[int, Child] = {}  # not reaped
+        self._remnants: dict[int, Child] = {}  # reaped, with somebody left in the group
+        self._ended: list[Child] = []  # their status is not known yet
+        self._early: list[Child] = []  # and cannot be, until the process in between has gone
+        self._last_signal: int | None = None
         self.own: set[int] = set()
         self.has_news = True  # CHLD has come
-        loop.watch(births.socket.fileno(), self._take_births)
+        self._loop.watch(births.fileno(), self._take_births)
 
     def __iter__(self) -> Iterator[Child]:
         return iter(self._by_key.values())
 
     @property
     def are_gone(self) -> bool:
-        return all(child.status is not None for child in self._by_key.values())
+        return all(child.outlives_us for child in self)
 
     def spawn(self, key: bytes, passed: list[Descriptor]) -> None:
         """Fork and execute what the document `passed[0]` says; tells what has come of it."""
         child = self._by_key.get(key)
-        if child is None:
-            try:
+        try:
+            if child is None:
                 child = self._start(key, [descriptor.number for descriptor in passed])
-            except OSError as error:
-                self._tell(b"refused", key, digits(error.errno or errno.EIO))
-                return
-        self._tell(b"spawned", key, digits(child.pid), descriptor=child.pidfd)
+            elif child.status is not None:
+                raise OSError(errno.EEXIST, "not gone yet")
+        except (OSError, ValueError) as error:
+            self.refuse(key, getattr(error, "errno", None) or errno.EINVAL)
+        else:
+            self._tell(b"spawned", key, digits(child.pid), descriptor=child.pidfd)
 
     def _start(self, key: bytes, fds: list[int]) -> Child:
-        if not fds:  # lost on the way: we have no room for more
-            raise OSError(errno.EMFILE, "no document")
-        parent = os.getpid()
-        pid = self._signals.fork(lambda: become_program(fds[0], fds[1:], parent))
+        if not fds:
+            raise OSError(errno.EINVAL, "no document")
+        document, parent = Document(fds[0]), os.getpid()
+        if len(document.targets) != len(fds) - 1:
+            raise OSError(errno.EINVAL, "not as many descriptors as it says")
+        soft_limit = self._supervisor.file_limit if document.limits_files else None
+        pid = self._supervisor.signals.fork(
+            lambda: become_program(document, fds[1:], parent, soft_limit)
+        )
         child = Child(key, pid, open_child(pid))
+        child.outlives_us = document.death_signal == 0
         self.take_in(child)
         return child
 
+    def refuse(self, key: bytes, error: int) -> None:
+        self._tell(b"refused", key, digits(error))
+
     def take_in(self, child: Child) -> None:
+        if child.pid in self._remnants:  # so that group is empty
+            self._say_gone(self._remnants[child.pid])
         self._by_key[child.key] = child
+        if child.is_reaped:
+            self._remnants[child.pid] = child
+            return
         self._by_pid[child.pid] = child
         if child.status is None:
             # Once: it stays readable, but the status may be the process in between's for a while.
@@ -317,43 +334,100 @@ class Children:
             self._loop.watch(child.pidfd.number, lambda: self._ended.append(child), events)
 
     def _take_births(self) -> None:
-        for key, pid, pidfd in self._births.take():
-            child = Child(key, pid, pidfd)
-            if key in self._by_key:  # whoever has asked twice knows of one only
-                child.kill()
+        """A fork server's process in between tells of each worker, `KEY PID` and its pidfd.
+
+        It does so before it exits, and only then the worker is ours: whoever finds a strange child
+        and reads here afterwards knows whether it is one.
+        """
+        for _ in range(BIRTHS_AT_ONCE):
+            packet = receive(self._births)
+            if packet is None:
+                return
+            fields, passed = packet
+            try:
+                key, pid = fields[-2], int(fields[-1])
+            except (IndexError, ValueError):
+                if fields == [b""]:  # nobody will ever tell of any again
+                    self._loop.unwatch(self._births.fileno())
+                    return
                 continue
-            self.take_in(child)
-            self._tell(b"spawned", key, digits(pid), descriptor=pidfd)
+            self._be_told_of(key, pid, passed)
+
+    def _be_told_of(self, key: bytes, pid: int, passed: list[Descriptor]) -> None:
+        try:
+            child = Child(key, pid, passed[0] if passed else open_pidfd(pid))
+        except OSError as error:
+            self.refuse(key, error.errno or errno.EIO)
+            return
+        if key in self._by_key:  # whoever has asked twice knows of one only
+            child.signal(signal.SIGKILL)
+            return
+        self.take_in(child)
+        if self._last_signal is not None:
+            child.signal(self._last_signal)
+        self._tell(b"spawned", key, digits(pid), descriptor=child.pidfd)
 
     def reap(self, key: bytes) -> None:
-        """Forget it. One that lives is reaped as a stranger, and nobody is told."""
-        child = self._by_key.pop(key, None)
+        """Let go of it. One that lives is reaped as a stranger, and nobody is told."""
+        child = self._by_key.get(key)
         if child is None:
             return
-        del self._by_pid[child.pid]
-        self._loop.unwatch(child.pidfd.number)
-        _wait(child.pid)
+        if not child.is_reaped:
+            del self._by_pid[child.pid]
+            self._loop.unwatch(child.pidfd.number)
+            _wait(child.pid)
+            child.is_reaped = True
+            if child.status is None:
+                del self._by_key[key]
+                return
+            self._remnants[child.pid] = child
+        if not child.has_group():
+            self._say_gone(child)
+
+    def _say_gone(self, child: Child) -> None:
+        del self._remnants[child.pid]
+        del self._by_key[child.key]
+        self._tell(b"gone", child.key)
+
+    def end(self, number: int) -> None:
+        """The service is over: each gets this signal, and what it has left in its group too."""
+        self._last_signal = number
+        for child in list(self):
+            if child.outlives_us:
+                continue
+            child.signal(number)
+            if number == signal.SIGKILL:
+                child.signal_group(number)
+            if child.status is not None:
+                self._bury(child, number)
+
+    def _bury(self, child: Child, last_signal: int) -> None:
+        child.signal_group(last_signal)
+        self.reap(child.key)
 
     def look(self) -> None:
         """Take the statuses of those that have ended, and reap orphans. Once in a round."""
-        if self._ended:
-            self._take_statuses()
+        ended, self._ended = self._ended, []
+        if self.has_news:
+            ended += self._early
+            self._early = []
+        for child in ended:
+            if self._by_pid.get(child.pid) is child:
+                self._take_status(child)
         if self.has_news:
             self.has_news = False
             if self._reap_strangers():
-                self._tell(b"orphans")
+                for child in list(self._remnants.values()):
+                    self.reap(child.key)
 
-    def _take_statuses(self) -> None:
-        waiting = []
-        for child in self._ended:
-            if self._by_pid.get(child.pid) is not child:
-                continue
-            child.status = _peek_status(child)
-            if child.status is None:
-                waiting.append(child)
-            else:
-                self._tell(b"exited", child.key, digits(child.status))
-        self._ended = waiting
+    def _take_status(self, child: Child) -> None:
+        child.status = _peek_status(child)
+        if child.status is None:
+            self._early.append(child)
+            return
+        self._tell(b"exited", child.key, digits(child.status))
+        if self._last_signal is not None and not child.outlives_us:
+            self._bury(child, self._last_signal)
 
     def _reap_strangers(self) -> bool:
         found = False
@@ -425,8 +499,10 @@ class Server:
         self.beat: Descriptor | None = None
         self.ready_at: float | None = None
         self.code: int | None = None  # what to exit with, once it has said so
+        self.fault = ""  # what it is killed for
         self.on_readable: Callable[[], None] = lambda: None
         self._hung_up = False
+        self._events = 0
 
     @property
     def owes(self) -> bool:
@@ -458,7 +534,9 @@ class Server:
 
     def listen(self) -> None:
         events = select.EPOLLIN | (select.EPOLLOUT if self._outbox else 0)
-        self._loop.watch(self.socket.fileno(), self._on_ready, events)
+        if events != self._events:
+            self._events = events
+            self._loop.watch(self.socket.fileno(), self._on_ready, events)
 
     def _on_ready(self) -> None:
         if self._outbox:
@@ -471,7 +549,7 @@ class Server:
             self._hung_up = True
             self._outbox.clear()
             self._loop.unwatch(self.socket.fileno())
-            self._loop.after(LAST_SECONDS, f"kill {self.process.pid}", self._kill)
+            self._kill_later()
 
     def watch_beat(self, beat: Descriptor | None) -> None:
         """`beat` is a timer that the server keeps winding up: readable when it has run down."""
@@ -479,22 +557,36 @@ class Server:
             self._loop.unwatch(self.beat.number)
         self.beat = beat
         if beat is not None:
-            self._loop.watch(beat.number, self._on_stuck)
+            self._loop.watch(beat.number, lambda: self._dismiss("is stuck"))
 
-    def _on_stuck(self) -> None:
+    def await_ready(self) -> None:
+        late = f"was not ready within {READY_SECONDS:g} s"
+        self._loop.after(READY_SECONDS, f"ready {self.process.pid}", lambda: self._dismiss(late))
+
+    def be_ready(self) -> None:
+        self.ready_at = time.monotonic()
+        self._loop.cancel(f"ready {self.process.pid}")
+
+    def _dismiss(self, fault: str) -> None:
+        """Make it write down where it is, and kill it."""
         self.watch_beat(None)
-        self._log(
-            f"the server (pid {self.process.pid}) is stuck; its stacks follow, then it is killed"
-        )
+        self.fault = fault
+        pid = self.process.pid
+        self._log(f"the server (pid {pid}) {fault}; its stacks follow, then it is killed")
         self.process.signal(signal.SIGABRT)
-        self._loop.after(LAST_SECONDS, f"kill {self.process.pid}", self._kill)
+        self.process.signal(signal.SIGCONT)  # one that was stopped can do it then
+        self._kill_later()
 
-    def _kill(self) -> None:
-        self.process.signal(signal.SIGKILL)
+    def _kill_later(self) -> None:
+        def kill() -> None:
+            self.process.signal(signal.SIGKILL)
+
+        self._loop.after(LAST_SECONDS, f"kill {self.process.pid}", kill)
 
     def close(self) -> None:
         """It has ended."""
         self._loop.cancel(f"kill {self.process.pid}")
+        self._loop.cancel(f"ready {self.process.pid}")
         self.watch_beat(None)
         self._loop.unwatch(self.process.pidfd.number)
         self._loop.unwatch(self.socket.fileno())
@@ -506,14 +598,16 @@ class Restarts:
     """When to start the next server, and whether."""
 
     def __init__(self) -> None:
-        self.deaths = 0
+        self.deaths = 0  # in a row
+        self.failures = 0  # those of them that were never ready, in a row
 
     def after_death(self, now: float, ready_at: float | None) -> float | None:
         """Seconds to wait; None to give up. `ready_at`: since when the dead one had been ready."""
         if ready_at is not None and now - ready_at >= GOOD_AFTER_SECONDS:
             self.deaths = 0
         self.deaths += 1
-        if self.deaths >= MAX_DEATHS:
+        self.failures = self.failures + 1 if ready_at is None else 0
+        if self.failures >= MAX_FAILURES or self.deaths >= MAX_DEATHS:
             return None
         if self.deaths == 1:
             return 0.0
@@ -541,9 +635,9 @@ class Upgrade:
     def is_on_trial(self) -> bool:
         return self._phase == "trial"
 
-    def begin(self) -> None:
+    def begin(self, server: Server) -> None:
         if self._phase:
-            self._supervisor.log("an upgrade is going on already")
+            server.send(b"resume", b"an upgrade is going on already")
             return
         argv = [*this_program(), b"--check", digits(VERSION)]
         try:
@@ -587,8 +681,6 @@ class Upgrade:
     def try_server(self) -> None:
         """We are the new supervisor: start a server beside the paused one."""
         self._phase = "trial"
-        late = f"the new server was not ready within {TRIAL_SECONDS:g} s"
-        self._loop.after(TRIAL_SECONDS, "upgrade", lambda: self.fail(late))
         try:
             self._supervisor.start_server()
         except OSError as error:
@@ -598,7 +690,6 @@ class Upgrade:
         """The new server is good."""
         if self._phase != "trial":
             return
-        self._loop.cancel("upgrade")
         self._phase = ""
         self._supervisor.log("upgraded: the new server is ready, the old one is killed")
         if self._supervisor.old is not None:
@@ -611,13 +702,12 @@ class Upgrade:
         self._loop.cancel("upgrade")
         supervisor = self._supervisor
         supervisor.log(f"not upgraded: {problem}; the old server goes on")
-        if supervisor.old is not None:
-            if supervisor.server is not None:
-                supervisor.server.process.signal(signal.SIGKILL)
-            supervisor.old, supervisor.server = supervisor.server, supervisor.old
-        if has_paused and supervisor.server is not None:
-            supervisor.server.send(b"resume")
-            supervisor.tell_signals()
+        if supervisor.server is None:  # none on trial any more
+            supervisor.server, supervisor.old = supervisor.old, None
+        if supervisor.server is not None:
+            supervisor.server.send(b"resume", problem.encode(errors="replace"))
+            if has_paused:
+                supervisor.tell_signals()
 
     def forget(self) -> None:
         """The server that was to be followed has ended, or the one on trial is left alone."""
@@ -630,40 +720,32 @@ class Upgrade:
 class Supervisor:
     """The parts, wired, and what is done for the server."""
 
-    def __init__(self, name: bytes, script: bytes | None, births: Births) -> None:
+    def __init__(
+        self, name: bytes, script: bytes | None, births: socket.socket, file_limit: int
+    ) -> None:
         self.name = name
         self.script = script
+        self.births = births
+        self.file_limit = file_limit  # the soft one that we were started with
         self.log = Log(os.fsdecode(name))
         self.loop = Loop()
         self.signals = Signals()
-        self.store = Store()
-        self.births = births
-        self.children = Children(self.loop, self.signals, births, self.tell)
+        # Descriptors by name, each with a note, in the order in which they were last held.
+        self.store: dict[bytes, tuple[bytes, Descriptor | None]] = {}
+        self.children = Children(self, births)
         self.restarts = Restarts()
         self.upgrade = Upgrade(self)
         self.server: Server | None = None
         self.old: Server | None = None  # paused, or killed, in an upgrade
         self.policy = (int(signal.SIGTERM), 30.0)
         self._exit_code: int | None = None  # only the children's end is waited for
-        self._verbs: dict[bytes, Callable[[Server, list[bytes], list[Descriptor]], None]] = {
-            b"spawn": self._spawn,
-            b"hold": self._hold,
-            b"drop": self._drop,
-            b"reap": lambda _server, fields, _passed: self.children.reap(fields[0]),
-            b"heard": lambda _server, fields, _passed: self.signals.hear(int(fields[0])),
-            b"output": self._output,
-            b"policy": self._set_policy,
-            b"ready": self._ready,
-            b"paused": lambda _server, _fields, _passed: self.upgrade.on_paused(),
-            b"end": self._end,
-            b"upgrade": lambda _server, _fields, _passed: self.upgrade.begin(),
-        }
+        self._is_over = False  # and not even that
         self.loop.watch(self.signals.fd, self.take_signals)
 
     def run(self) -> int:
         while True:
             self.children.look()
-            if self._exit_code is not None and self.children.are_gone:
+            if self._exit_code is not None and (self._is_over or self.children.are_gone):
                 return self._exit_code
             self.loop.run_once()
 
@@ -678,29 +760,6 @@ class Supervisor:
             for unheard in self.signals.unheard:
                 self.server.send(b"signal", digits(unheard))
 
-    def start_server(self) -> None:
-        """Raises OSError when the system refuses."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            pid = self.signals.fork(lambda: become_server(theirs.fileno(), self.script))
-        server = Server(self.loop, self.log, Child(b"server", pid, open_child(pid)), ours)
-        self.look_after(server)
-        self.server = server
-        server.send(b"hello", digits(VERSION), digits(os.getpid()))
-        for name, note, held in self.store:
-            server.send(b"held", name, note, descriptor=held)
-        for child in self.children:
-            server.send(b"child", *child.describe(), descriptor=child.pidfd)
-        if not self.upgrade.keeps_signals:
-            self.tell_signals()
-        server.send(b"begin")
-
-    def look_after(self, server: Server) -> None:
-        self.children.own.add(server.process.pid)
-        self.loop.watch(server.process.pidfd.number, lambda: self._on_server_end(server))
-        server.on_readable = lambda: self._receive(server, PACKETS_AT_ONCE)
-        server.listen()
-
     def take_signals(self) -> None:
         for which in self.signals.take():
             if which == signal.SIGCHLD:
@@ -713,6 +772,90 @@ class Supervisor:
                 if self.server is not None and not self.upgrade.keeps_signals:
                     self.server.send(b"signal", digits(which))
 
+    def start_server(self) -> None:
+        """Raises OSError when the system refuses."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = self.signals.fork(lambda: become_server(theirs.fileno(), self.script))
+        server = Server(self.loop, self.log, Child(b"server", pid, open_child(pid)), ours)
+        self.look_after(server)
+        self.server = server
+        server.await_ready()
+        server.send(b"hello", digits(VERSION), digits(os.getpid()))
+        for name, (note, held) in self.store.items():
+            server.send(b"held", name, note, descriptor=held)
+        for child in self.children:
+            server.send(b"child", *child.describe(), descriptor=child.pidfd)
+        if not self.upgrade.keeps_signals:
+            self.tell_signals()
+        server.send(b"begin")
+
+    def start_or_restart(self) -> None:
+        try:
+            self.start_server()
+        except OSError as error:
+            problem = f"cannot start the server: {error.strerror}"
+            if self.children.are_gone or not END_SIGNALS.isdisjoint(self.signals.unheard):
+                self._give_up(problem)
+            else:  # no fault of the server's, and it may pass
+                self._start_in(MAX_DELAY_SECONDS, problem)
+
+    def _start_in(self, seconds: float, problem: str) -> None:
+        when = f"in {seconds:g} s" if seconds else "now"
+        self.log(f"{problem}; the workers go on, a new one is started {when}")
+        self.loop.after(seconds, "start", self.start_or_restart)
+
+    def look_after(self, server: Server) -> None:
+        self.children.own.add(server.process.pid)
+        self.loop.watch(server.process.pidfd.number, lambda: self._on_server_end(server))
+        server.on_readable = lambda: self._receive(server, PACKETS_AT_ONCE)
+        server.listen()
+
+    def _on_server_end(self, server: Server) -> None:
+        self._receive(server, sys.maxsize)  # its last words
+        server.close()
+        pid, status = os.waitpid(server.process.pid, 0)
+        self.children.own.discard(pid)
+        if server is self.old:
+            self.old = None
+            return
+        self.server = None
+        how = f"has ended ({describe_status(status)})"
+        if self.old is not None and self.upgrade.is_on_trial:
+            self.upgrade.fail(f"the new server {server.fault or how}")
+        elif server.code is not None:
+            self._exit_code = server.code
+            self._kill_children()
+        else:
+            self.upgrade.forget()
+            self._restart(f"the server (pid {pid}) {how}", server.ready_at)
+
+    def _restart(self, problem: str, ready_at: float | None) -> None:
+        delay = self.restarts.after_death(time.monotonic(), ready_at)
+        if delay is None:
+            self._give_up(f"{problem}, as {self.restarts.deaths - 1} before it")
+        else:
+            self._start_in(delay, problem)
+
+    def _give_up(self, problem: str) -> None:
+        number, grace_seconds = self.policy
+        name = signal.Signals(number).name.removeprefix("SIG")
+        self.log(
+            f"{problem}; giving up: all processes get {name}, and KILL after {grace_seconds:g} s"
+        )
+        self._exit_code = 1
+        self.children.end(number)
+        self.loop.after(grace_seconds, "kill", self._kill_children)
+
+    def _kill_children(self) -> None:
+        self.children.end(signal.SIGKILL)
+        self.loop.after(LAST_SECONDS, "leave", self._leave)
+
+    def _leave(self) -> None:
+        left = ", ".join(str(child.pid) for child in self.children if not child.outlives_us)
+        self.log(f"cannot end the processes of group {left}; left alone")
+        self._is_over = True
+
     def _receive(self, server: Server, at_most: int) -> None:
         for _ in range(at_most):
             packet = receive(server.socket)
@@ -723,96 +866,57 @@ class Supervisor:
                 server.hang_up()
                 return
             try:
-                self._verbs[verb](server, fields, passed)
-            except (IndexError, KeyError, ValueError):
-                self.log(f"the server said what we do not understand: {verb!r} {fields!r}")
+                self._obey(server, verb, fields, passed)
+            except (OSError, ValueError) as error:
+                self.log(f"cannot do what the server said: {verb!r} {fields!r}: {error}")
 
-    def _on_server_end(self, server: Server) -> None:
-        self._receive(server, sys.maxsize)  # its last words
-        server.close()
-        pid, status = os.waitpid(server.process.pid, 0)
-        self.children.own.discard(pid)
-        how = describe_status(status)
-        if server is self.old:
-            self.old = None
-            return
-        self.server = None
-        if self.old is not None and self.upgrade.is_on_trial:
-            self.upgrade.fail(f"the new server has ended ({how})")
-        elif server.code is not None:
-            self._finish(server.code)
-        else:
-            self.upgrade.forget()
-            self._restart(f"the server (pid {pid}) has ended ({how})", server.ready_at)
+    def _obey(
+        self, server: Server, verb: bytes, fields: list[bytes], passed: list[Descriptor]
+    ) -> None:
+        """Raises ValueError for what makes no sense, OSError for what the system refuses."""
+        match verb, fields:
+            case b"spawn", [key]:
+                self.children.spawn(key, passed)
+            case b"reap", [key]:
+                self.children.reap(key)
+            case (b"hold", [b"beat", *_]) | (b"drop", [b"beat"]):  # of this server's own life
+                server.watch_beat(passed[0] if passed else None)
+            case b"hold", [name, note]:
+                self.store.pop(name, None)
+                self.store[name] = (note, passed[0] if passed else None)
+            case b"drop", [name]:
+                self.store.pop(name, None)
+            case b"heard", [number]:
+                self.signals.hear(int(number))
+            case b"notify", [text]:
+                notify(text)
+            case b"output", [] if passed:
+                os.dup2(passed[0].number, 1)
+                os.dup2(passed[0].number, 2)
+            case b"policy", [number, grace_ms]:
+                self.policy = (signal.Signals(int(number)), int(grace_ms) / 1000)
+            case b"cut", [verb, name, *_]:  # what was passed found no room here
+                if verb == b"spawn":
+                    self.children.refuse(name, errno.EMFILE)
+                self.store.pop(name, None)  # without what it means it is worse than none
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            case _:
+                self._note_how_it_is(server, verb, fields)
 
-    def _restart(self, what: str, ready_at: float | None) -> None:
-        delay = self.restarts.after_death(time.monotonic(), ready_at)
-        if delay is None:
-            self._give_up(what)
-            return
-        when = f"in {delay:g} s" if delay else "now"
-        self.log(f"{what}; the workers go on, a new one is started {when}")
-        if delay:
-            self.loop.after(delay, "start", self.start_or_restart)
-        else:
-            self.start_or_restart()
-
-    def start_or_restart(self) -> None:
-        try:
-            self.start_server()
-        except OSError as error:
-            self._restart(f"cannot start the server: {error.strerror}", None)
-
-    def _give_up(self, what: str) -> None:
-        number, grace_seconds = self.policy
-        name = signal.Signals(number).name.removeprefix("SIG")
-        self.log(
-            f"{what}, {self.restarts.deaths} times in a row; giving up: all processes get {name}, "
-            f"and KILL after {grace_seconds:g} s"
-        )
-        self._exit_code = 1
-        for child in self.children:
-            child.signal(number)
-        self.loop.after(grace_seconds, "kill", self._kill_children)
-
-    def _finish(self, code: int) -> None:
-        self._exit_code = code
-        self._kill_children()
-
-    def _kill_children(self) -> None:
-        for child in self.children:
-            child.kill()
-
-    def _spawn(self, _server: Server, fields: list[bytes], passed: list[Descriptor]) -> None:
-        self.children.spawn(fields[0], passed)
-
-    def _hold(self, server: Server, fields: list[bytes], passed: list[Descriptor]) -> None:
-        name, note = fields
-        held = passed[0] if passed else None
-        if name == b"beat":  # of this server's life, not for the next one
-            server.watch_beat(held)
-        else:
-            self.store.hold(name, note, held)
-
-    def _drop(self, server: Server, fields: list[bytes], _passed: list[Descriptor]) -> None:
-        if fields[0] == b"beat":
-            server.watch_beat(None)
-        self.store.drop(fields[0])
-
-    def _output(self, _server: Server, _fields: list[bytes], passed: list[Descriptor]) -> None:
-        os.dup2(passed[0].number, 1)
-        os.dup2(passed[0].number, 2)
-
-    def _set_policy(self, _server: Server, fields: list[bytes], _: list[Descriptor]) -> None:
-        self.policy = (signal.Signals(int(fields[0])), int(fields[1]) / 1000)
-
-    def _ready(self, server: Server, _fields: list[bytes], _passed: list[Descriptor]) -> None:
-        server.ready_at = time.monotonic()
-        if server is self.server:
-            self.upgrade.on_ready()
-
-    def _end(self, server: Server, fields: list[bytes], _passed: list[Descriptor]) -> None:
-        server.code = int(fields[0])
+    def _note_how_it_is(self, server: Server, verb: bytes, fields: list[bytes]) -> None:
+        match verb, fields:
+            case b"ready", []:
+                server.be_ready()
+                if server is self.server:
+                    self.upgrade.on_ready()
+            case b"paused", []:
+                self.upgrade.on_paused()
+            case b"end", [code]:
+                server.code = int(code)
+            case b"upgrade", []:
+                self.upgrade.begin(server)
+            case _:
+                raise ValueError("not understood")
 
 
 def digits(value: int) -> bytes:
@@ -828,11 +932,14 @@ def send(sock: socket.socket, data: bytes, descriptor: Descriptor | None) -> Non
 
 
 def receive(sock: socket.socket) -> tuple[list[bytes], list[Descriptor]] | None:
-    """One packet's fields and descriptors; None when there is none now, an empty field at EOF."""
+    """One packet's fields and descriptors; None when there is none now, an empty field at EOF.
+
+    When descriptors found no room, "cut" is put before its fields.
+    """
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     while True:
         try:
-            data, control, _, _ = sock.recvmsg(MAX_PACKET_BYTES, DESCRIPTOR_ROOM, flags)
+            data, control, how, _ = sock.recvmsg(MAX_PACKET_BYTES, DESCRIPTOR_ROOM, flags)
         except BlockingIOError:
             return None
         except ConnectionResetError:  # killed with our words unread; what it has said comes after
@@ -840,15 +947,38 @@ def receive(sock: socket.socket) -> tuple[list[bytes], list[Descriptor]] | None:
         fds = array.array("i")
         for _, _, payload in control:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-        return data.split(b"\0"), [Descriptor(fd) for fd in fds]
+        cut = [b"cut"] if how & socket.MSG_CTRUNC else []
+        return [*cut, *data.split(b"\0")], [Descriptor(fd) for fd in fds]
 
 
-def open_child(pid: int) -> Descriptor:
-    """The pidfd of a new child. An unseen child is worse than none: it is ended. Raises OSError."""
+def notify(text: bytes) -> None:
+    """Tell the service manager (sd_notify(3)), which heeds the main pid only."""
+    address = os.environb.get(b"NOTIFY_SOCKET", b"")
+    if not address:
+        return
+    if address.startswith(b"@"):
+        address = b"\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(text, socket.MSG_DONTWAIT, address)
+    except OSError:  # nobody listens, or not now
+        return
+
+
+def open_pidfd(pid: int) -> Descriptor:
+    """That of a child. An unseen child is worse than none: it is killed. Raises OSError."""
     try:
         return Descriptor(os.pidfd_open(pid))
     except OSError:
         os.kill(pid, signal.SIGKILL)
+        raise
+
+
+def open_child(pid: int) -> Descriptor:
+    """The pidfd of a child that we have forked. Raises OSError when there is no child."""
+    try:
+        return open_pidfd(pid)
+    except OSError:
         os.waitpid(pid, 0)
         raise
 
@@ -862,30 +992,45 @@ def describe_status(status: int) -> str:
         return f"signal {os.WTERMSIG(status)}"
 
 
-def become_program(document: int, sources: list[int], parent: int) -> int:
+def become_program(
+    document: Document, sources: list[int], parent: int, soft_limit: int | None
+) -> int:
     """In a child: turn into what the document says. Returns the exit status if it cannot."""
-    program = b"what the server asks for"
+    program = document.argv[0]
     try:
-        text = os.pread(document, os.fstat(document).st_size, 0)
-        directory, death_signal, names_pid, targets, count, *rest = text.split(b"\0")
-        argv, variables = rest[: int(count)], rest[int(count) :]
-        program = argv[0]
         os.setsid()
-        prctl(PR_SET_PDEATHSIG, int(death_signal))
+        prctl(PR_SET_PDEATHSIG, document.death_signal)
         if os.getppid() != parent:  # it died before we asked
             return CANNOT_EXECUTE
-        place([int(target) for target in targets.split(b",") if target], sources)
-        environment = dict(text.split(b"=", 1) for text in variables if text)
-        if names_pid == b"1":
-            environment[b"LISTEN_PID"] = digits(os.getpid())
-        if directory:
-            os.chdir(directory)
-        os.execvpe(program, argv, environment)
-    except (OSError, ValueError, IndexError) as error:
+        place(document.targets, sources)
+        if soft_limit is not None:
+            limit_files(soft_limit)
+        if document.cgroup:
+            enter_cgroup(document.cgroup)
+        if document.names_listen_pid:
+            document.environment[b"LISTEN_PID"] = digits(os.getpid())
+        if document.directory:
+            os.chdir(document.directory)
+        os.execvpe(program, document.argv, document.environment)
+    except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else error
         line = f"sengu: cannot run {os.fsdecode(program)}: {problem}\n"
         os.write(2, line.encode(errors="surrogateescape"))
         return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_EXECUTE
+
+
+def limit_files(soft_limit: int) -> None:
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft_limit, hard_limit), hard_limit))
+
+
+def enter_cgroup(procs: bytes) -> None:
+    try:
+        fd = os.open(procs, os.O_WRONLY)
+        os.write(fd, b"0")
+        os.close(fd)
+    except OSError:  # it runs as well where it is
+        return
 
 
 def become_server(sock: int, script: bytes | None) -> int:
@@ -959,14 +1104,15 @@ def write_state(supervisor: Supervisor, fds: list[int]) -> bytes:
 
     server = supervisor.server
     assert server is not None, "only a server asks for an upgrade"
-    births, sock = supervisor.births.socket.fileno(), server.socket.fileno()
+    births, sock = supervisor.births.fileno(), server.socket.fileno()
     fds += (births, sock)
     signal_number, grace_seconds = supervisor.policy
     records = [
         [b"births", digits(births)],
+        [b"limit", digits(supervisor.file_limit)],
         [b"policy", digits(signal_number), digits(int(grace_seconds * 1000))],
-        *([b"held", name, note, refer(held)] for name, note, held in supervisor.store),
-        *([b"child", *child.describe(), refer(child.pidfd)] for child in supervisor.children),
+        *([b"held", name, note, refer(fd)] for name, (note, fd) in supervisor.store.items()),
+        *([b"child", *write_child(child), refer(child.pidfd)] for child in supervisor.children),
         *([b"signal", digits(unheard)] for unheard in supervisor.signals.unheard),
         [
             b"server",
@@ -978,6 +1124,17 @@ def write_state(supervisor: Supervisor, fds: list[int]) -> bytes:
     ]
     flat = [field for record in records for field in (digits(len(record)), *record)]
     return b"\0".join([digits(VERSION), *flat])
+
+
+def write_child(child: Child) -> list[bytes]:
+    return [*child.describe(), digits(child.is_reaped), digits(child.outlives_us)]
+
+
+def read_child(fields: list[bytes]) -> Child:
+    key, pid, status, is_reaped, outlives_us, fd = fields
+    child = Child(key, int(pid), Descriptor(int(fd)), int(status) if status else None)
+    child.is_reaped, child.outlives_us = bool(int(is_reaped)), bool(int(outlives_us))
+    return child
 
 
 def read_state(document: int) -> Iterator[list[bytes]]:
@@ -992,19 +1149,18 @@ def read_state(document: int) -> Iterator[list[bytes]]:
 def follow(name: bytes, script: bytes | None, document: int) -> Supervisor:
     """The supervisor that goes on from another's state."""
     records = list(read_state(document))
-    (births,) = (int(fields[0]) for verb, *fields in records if verb == b"births")
-    supervisor = Supervisor(name, script, Births(socket.socket(fileno=births)))
+    given = {verb: fields for verb, *fields in records}
+    births = socket.socket(fileno=int(given[b"births"][0]))
+    supervisor = Supervisor(name, script, births, int(given[b"limit"][0]))
 
     def take(fd: bytes) -> Descriptor | None:
         return Descriptor(int(fd)) if fd else None
 
     for verb, *fields in records:
         if verb == b"held":
-            supervisor.store.hold(fields[0], fields[1], take(fields[2]))
+            supervisor.store[fields[0]] = (fields[1], take(fields[2]))
         elif verb == b"child":
-            key, pid, status, fd = fields
-            known_status = int(status) if status else None
-            supervisor.children.take_in(Child(key, int(pid), Descriptor(int(fd)), known_status))
+            supervisor.children.take_in(read_child(fields))
         elif verb == b"signal":
             supervisor.signals.unheard.append(int(fields[0]))
         elif verb == b"policy":
@@ -1015,18 +1171,20 @@ def follow(name: bytes, script: bytes | None, document: int) -> Supervisor:
             supervisor.old = Server(supervisor.loop, supervisor.log, process, sock)
             supervisor.look_after(supervisor.old)
             supervisor.old.watch_beat(take(fields[3]))
+            supervisor.old.be_ready()  # else it could not have paused
     os.close(document)
     supervisor.upgrade.try_server()
     return supervisor
 
 
-def begin(name: bytes, script: bytes | None, held: list[tuple[bytes, int]]) -> Supervisor:
+def begin(name: bytes, script: bytes | None, held: dict[bytes, Descriptor]) -> Supervisor:
     """The supervisor of a service that begins."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    supervisor = Supervisor(name, script, Births(ours))
-    for named, fd in held:
-        supervisor.store.hold(named, b"", Descriptor(fd))
-    supervisor.store.hold(b"births", b"", Descriptor(theirs.detach()))
+    soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+    supervisor = Supervisor(name, script, ours, soft_limit)
+    for named, descriptor in {**held, b"births": Descriptor(theirs.detach())}.items():
+        supervisor.store[named] = (b"", descriptor)
     supervisor.start_or_restart()
     return supervisor
 
@@ -1056,18 +1214,29 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--check"]:
         return int(arguments[1:] != [str(VERSION)])
     keep_descriptors_ours()
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-    given = [
-        os.fsencode(argument).partition(b"=")[::2] for argument in arguments if argument.strip()
-    ]
+    given = [os.fsencode(text).partition(b"=")[::2] for text in arguments if text.strip()]
     options = {name: value for name, value in given if name in (b"name", b"server", b"state")}
-    held = [(name, int(value)) for name, value in given if name not in options]
-    name, script = options.get(b"name", b"sengu"), options.get(b"server")
-    if arguments and not arguments[-1].strip():
+    if b"name" not in options:
+        os.write(2, b"sengu: no name=TEXT; `sengu start` and `sengu serve` run the supervisor\n")
+        return WRONG_USAGE
+    name, script = options[b"name"], options.get(b"server")
+    try:
+        held = {named: take_over(value) for named, value in given if named not in options}
+    except (OSError, ValueError) as error:
+        os.write(2, f"sengu: wrong arguments {' '.join(arguments).strip()}: {error}\n".encode())
+        return WRONG_USAGE
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if not arguments[-1].strip():
         set_title(f"sengu: {os.fsdecode(name)}: supervisor", len(arguments[-1]))
     if b"state" in options:
         return follow(name, script, int(options[b"state"])).run()
     return begin(name, script, held).run()
+
+
+def take_over(number: bytes) -> Descriptor:
+    """Raises ValueError for what is no number, OSError for what is not open."""
+    os.fstat(int(number))
+    return Descriptor(int(number))
 
 
 if __name__ == "__main__":
