@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 20.0
 MAIN = Path(sengu.__file__).parent / "supervisor" / "main.py"
 
 PUPPET = """
-import array, os, socket, sys
+import array, os, signal, socket, sys
 strings = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 strings.connect(os.environ["PUPPETEER"])
 rights = array.array("i", [int(sys.argv[1])])
@@ -33,8 +33,10 @@ text = f"{os.getpid()} {os.getpgid(0)} {sorted(map(int, os.listdir('/proc/self/f
 strings.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 os.close(int(sys.argv[1]))
 order = strings.recv(100)
-if order == b"hang":
-    strings.recv(100)
+if order == b"be deaf":
+    signal.signal(signal.SIGABRT, signal.SIG_IGN)
+    strings.send(b"deaf")
+    order = strings.recv(100)
 os._exit(int(order or 0))
 """
 
@@ -140,13 +142,14 @@ class Server:
         assert message.key == key
         return Kin(message.pid, None, pidfd)
 
-    def order(self, text: str) -> None:
-        """`hang`, or the status to exit with."""
-        self._strings.send(text.encode())
+    def be_deaf(self) -> None:
+        """Ignore ABRT from now on."""
+        self._strings.send(b"be deaf")
+        assert self._strings.recv(100) == b"deaf"
 
     def exit(self, status: int = 0) -> None:
         self.socket.close()
-        self.order(str(status))
+        self._strings.send(str(status).encode())
         self.wait()
 
     def kill(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sengu.posix import packets
-from sengu.supervisor.main import MAX_DEATHS, Restarts
+from sengu.supervisor.main import MAX_DEATHS, MAX_FAILURES, Restarts
 from sengu.wire import supervisor as wire
 from tests.kernel.children import nothing_left_open
 from tests.kernel.supervised import MAIN, Server, Supervised, ended, read_to_end
@@ -43,17 +43,27 @@ def server(supervisor: Supervised) -> Server:
 
 def test_the_first_death_costs_no_time_the_next_ones_ever_more() -> None:
     restarts = Restarts()
-    assert [restarts.after_death(0.0, None) for _ in range(MAX_DEATHS)] == [0, 0.1, 0.2, 0.4, None]
+    delays = [restarts.after_death(0.0, 0.0) for _ in range(MAX_DEATHS)]
+    assert delays[:5] == [0, 0.1, 0.2, 0.4, 0.8]
+    assert delays[-2:] == [5.0, None]
+
+
+def test_servers_that_are_never_ready_are_given_up_soon() -> None:
+    restarts = Restarts()
+    delays = [restarts.after_death(0.0, None) for _ in range(MAX_FAILURES)]
+    assert delays == [0, 0.1, 0.2, 0.4, None]
+
+
+def test_a_server_that_was_ready_is_no_failure() -> None:
+    restarts = Restarts()
+    lives = [None] * (MAX_FAILURES - 1) + [100.0] + [None] * (MAX_FAILURES - 1)
+    assert None not in [restarts.after_death(100.0, ready_at) for ready_at in lives]
 
 
 def test_a_server_that_was_ready_for_long_makes_up_for_those_before() -> None:
     restarts = Restarts()
-    assert [restarts.after_death(100.0, ready_at) for ready_at in (None, 95.0, 90.0, None)] == [
-        0.0,
-        0.1,
-        0.0,
-        0.1,
-    ]
+    delays = [restarts.after_death(100.0, ready_at) for ready_at in (None, 99.0, 98.0, None)]
+    assert delays == [0.0, 0.1, 0.0, 0.1]
 
 
 def test_a_dead_server_is_replaced_and_the_workers_live_on(
@@ -72,8 +82,16 @@ def test_a_dead_server_is_replaced_and_the_workers_live_on(
 def test_a_server_that_dies_again_and_again_is_given_up(free_path: Path) -> None:
     with Supervised(free_path, expects_servers=False) as supervisor:
         assert supervisor.wait() == 1
-        assert supervisor.log.count("a new one is started") == MAX_DEATHS - 1
-        assert "5 times in a row; giving up: all processes get TERM, and KILL" in supervisor.log
+        assert supervisor.log.count("a new one is started") == MAX_FAILURES - 1
+        assert ", as 4 before it; giving up: all processes get TERM, and KILL" in supervisor.log
+
+
+def be_given_up(supervisor: Supervised, server: Server) -> None:
+    """Servers die, one after the other, and none was ready."""
+    for _ in range(MAX_FAILURES - 1):
+        server.kill()
+        server = supervisor.begun()
+    server.kill()
 
 
 def test_giving_up_ends_the_workers_as_the_policy_says(
@@ -90,10 +108,7 @@ def test_giving_up_ends_the_workers_as_the_policy_says(
     while said.count(b"trapped") < 2:
         said += os.read(read_end, 100)
     server.say(wire.Policy(signal.SIGINT, 100))
-    for _ in range(MAX_DEATHS - 1):
-        server.kill()
-        server = supervisor.begun()
-    server.kill()
+    be_given_up(supervisor, server)
     assert supervisor.wait() == 1
     assert read_to_end(read_end) == "asked\n"
     assert "all processes get INT, and KILL after 0.1 s" in supervisor.log
@@ -104,10 +119,7 @@ def test_who_does_not_want_to_wait_for_the_grace_sends_another_signal(
 ) -> None:
     kin = server.spawned("worker/1", "sh", "-c", "trap '' TERM; echo trapped; sleep 1000")
     server.say(wire.Policy(signal.SIGTERM, 1_000_000))
-    for _ in range(MAX_DEATHS - 1):
-        server.kill()
-        server = supervisor.begun()
-    server.kill()
+    be_given_up(supervisor, server)
     while "giving up" not in supervisor.log:
         assert not ended(kin.pidfd, 0.01)
     supervisor.signal(signal.SIGINT)
@@ -249,12 +261,24 @@ def test_a_server_whose_beat_stops_is_made_to_tell_where_it_is(
 
 
 def test_one_that_does_not_even_do_that_is_killed(supervisor: Supervised, server: Server) -> None:
-    os.kill(server.pid, signal.SIGSTOP)
+    server.be_deaf()
     beat = timer(0.05)
     server.say(wire.Hold("beat"), beat)
     server.wait()
     supervisor.begun()
     assert "has ended (signal KILL)" in supervisor.log
+    os.close(beat)
+
+
+def test_one_that_is_stopped_can_tell_where_it_is_too(
+    supervisor: Supervised, server: Server
+) -> None:
+    os.kill(server.pid, signal.SIGSTOP)
+    beat = timer(0.05)
+    server.say(wire.Hold("beat"), beat)
+    server.wait()
+    supervisor.begun()
+    assert "has ended (signal ABRT)" in supervisor.log
     os.close(beat)
 
 
