@@ -28,12 +28,20 @@ class FakeService:
     def __init__(self) -> None:
         self.told: list[Callable[[api.ReloadOutcome], None]] = []
         self.readers: list[Callable[[api.Record], None]] = []
+        self.tokens: list[str] = []
 
     def status(self) -> api.Status:
-        return api.Status("web", 1, "0", api.ServiceState.SERVING, 1.0, ("true",), 1, 1)
+        return api.Status(
+            "web", 1, "0", api.ServiceState.SERVING, 1.0, ("true",), 1, 1, last_event=40
+        )
 
-    def reload(self, by: str) -> api.ReloadAccepted:
+    def reload(self, by: str, token: str) -> api.ReloadAccepted:
+        self.tokens.append(token)
         return api.ReloadAccepted(2, 0)
+
+    def upgrade(self, by: str, token: str) -> api.UpgradeAccepted:
+        self.tokens.append(token)
+        return api.UpgradeAccepted(7)
 
     def await_outcome(self, generation: int, tell: Callable[[api.ReloadOutcome], None]) -> None:
         self.told.append(tell)
@@ -164,3 +172,33 @@ def test_a_reader_of_events_that_does_not_read_is_let_go_and_not_kept(client: Cl
     client.socket.send(b"GET /v1/events?since=0 HTTP/1.1\r\nHost: x\r\n\r\n")
     client.loop.run_once(client.loop.now())
     assert client.service.readers == []
+
+
+def test_a_reader_of_new_events_is_told_first_where_it_begins(client: Client) -> None:
+    answer = client.exchange(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"id: 40\n\n" in answer
+    assert b"data:" not in answer
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("reload", {"generation": 2, "last_event": 0}),
+        ("upgrade", {"last_event": 7}),
+    ],
+)
+def test_a_request_has_the_name_that_its_client_gave_it(
+    client: Client, path: str, answer: dict[str, int]
+) -> None:
+    request = f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: "
+    for body in ('{"token":"a7"}', "{}", ""):
+        head, _, told = client.exchange(f"{request}{len(body)}\r\n\r\n{body}".encode()).partition(
+            b"\r\n\r\n"
+        )
+        assert head.startswith(b"HTTP/1.1 202 ")
+        assert json.loads(told) == answer
+    assert client.service.tokens == ["a7", "", ""]
+    body = '{"token":"' + "x" * 65 + '"}'
+    assert client.exchange(f"{request}{len(body)}\r\n\r\n{body}".encode()).startswith(
+        b"HTTP/1.1 400 "
+    )

@@ -20,6 +20,7 @@ STRUCTS = (
     api.DeployStatus,
     api.PastDeploy,
     api.WorkerStatus,
+    api.AdoptionStatus,
     api.ReloadRequest,
     api.ReloadAccepted,
     api.ReloadOutcome,
@@ -27,6 +28,8 @@ STRUCTS = (
     api.StopAccepted,
     api.ScaleRequest,
     api.ScaleAccepted,
+    api.UpgradeRequest,
+    api.UpgradeAccepted,
 )
 
 

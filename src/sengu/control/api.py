@@ -19,9 +19,14 @@ STATUS_PATH = "/v1/status"
 RELOAD_PATH = "/v1/reload"
 STOP_PATH = "/v1/stop"
 SCALE_PATH = "/v1/scale"
+UPGRADE_PATH = "/v1/upgrade"
 EVENTS_PATH = "/v1/events"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_WORKERS)]
+
+# The requester's own name for a request. Who has lost the answer, as its server was replaced, asks
+# again under the same name, and nothing is done twice. Empty: each request is another.
+Token = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class ServiceState(enum.StrEnum):
@@ -92,10 +97,24 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     doing: str = ""
 
 
+class AdoptionStatus(msgspec.Struct, frozen=True):
+    """What the server found when it took over: so many workers lived on, so many had ended, so many
+    processes were killed as nobody wanted them, so many workers were asked for once more.
+    """
+
+    at: float
+    workers: int
+    ended: int
+    unwanted: int
+    missing: int
+
+
 class Status(msgspec.Struct, frozen=True):
     """Answer of `GET /v1/status`. `pid` is the main pid, `generation` the one that serves or 0.
 
-    `resting_from`: all workers were stopped (WINCH); a deploy brings so many back.
+    `resting_from`: all workers were stopped (WINCH); a deploy brings so many back. `servers` is how
+    many server processes the instance has had, `adopted` what the present one found, unless it is
+    the first.
     """
 
     name: str
@@ -112,12 +131,16 @@ class Status(msgspec.Struct, frozen=True):
     workers: tuple[WorkerStatus, ...] = ()
     last_event: int = 0
     resting_from: int | None = None
+    server_pid: int = 0
+    servers: int = 1
+    adopted: AdoptionStatus | None = None
 
 
 class ReloadRequest(msgspec.Struct, frozen=True):
     """With `wait` the answer is a `ReloadOutcome`, otherwise a `ReloadAccepted` at once."""
 
     wait: bool = False
+    token: Token = ""
 
 
 class ReloadAccepted(msgspec.Struct, frozen=True):
@@ -154,6 +177,16 @@ class ScaleAccepted(msgspec.Struct, frozen=True):
     workers: int
 
 
+class UpgradeRequest(msgspec.Struct, frozen=True):
+    token: Token = ""
+
+
+class UpgradeAccepted(msgspec.Struct, frozen=True):
+    """202. `upgraded` or `upgrade_failed` comes after the event `last_event`."""
+
+    last_event: int
+
+
 class Problem(msgspec.Struct, frozen=True):
     """Body of every answer that refuses the request, 400, 404, 405, 409, 413: one line."""
 
@@ -187,6 +220,11 @@ def encode_frame(record: Record) -> bytes:
     """One server-sent event (HTML Living Standard §9.2); the JSON has no line breaks in it."""
     data = encode_record(record)
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (record.id, record.type.encode(), data)
+
+
+def encode_position(number: int) -> bytes:
+    """A server-sent event that tells nothing but where the reader is: after event `number`."""
+    return b"id: %d\n\n" % number
 
 
 def encode_record(record: Record) -> bytes:

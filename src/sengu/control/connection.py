@@ -132,7 +132,11 @@ class Connection:
     def _stream(self, stream: Stream) -> None:
         headers = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")]
         self._send(h11.Response(status_code=200, headers=headers))
-        if stream.since is not None:
+        if stream.since is None:
+            # Cut off before it has heard of any event, the client still knows where to go on.
+            position = api.encode_position(self._service.status().last_event)
+            self._send(h11.Data(data=position))
+        else:
             for record in self._service.events_since(stream.since):
                 self._send_record(record)
         if not self._is_open:  # it did not read what it asked for

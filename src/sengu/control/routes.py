@@ -18,10 +18,11 @@ class Service(Protocol):
     """What the API asks of the server."""
 
     def status(self) -> api.Status: ...
-    def reload(self, by: str) -> api.ReloadAccepted: ...
+    def reload(self, by: str, token: str) -> api.ReloadAccepted: ...
     def await_outcome(self, generation: int, tell: Callable[[api.ReloadOutcome], None]) -> None: ...
     def scale(self, workers: int, by: str) -> None: ...
     def stop(self, immediate: bool, by: str) -> None: ...
+    def upgrade(self, by: str, token: str) -> api.UpgradeAccepted: ...
     def events_since(self, number: int) -> Iterable[api.Record]: ...
     def follow_events(self, reader: Callable[[api.Record], None]) -> Callable[[], None]: ...
 
@@ -81,7 +82,7 @@ def _status(service: Service, _query: str, _body: bytes) -> Answer:
 
 def _reload(service: Service, _query: str, body: bytes) -> Answer | Later:
     request = _decode(body or b"{}", api.ReloadRequest)
-    accepted = service.reload("the control API")
+    accepted = service.reload("the control API", request.token)
     if request.wait:
         return Later(accepted.generation)
     return Answer(202, msgspec.json.encode(accepted))
@@ -97,6 +98,12 @@ def _scale(service: Service, _query: str, body: bytes) -> Answer:
     request = _decode(body, api.ScaleRequest)
     service.scale(request.workers, "the control API")
     return Answer(202, msgspec.json.encode(api.ScaleAccepted(request.workers)))
+
+
+def _upgrade(service: Service, _query: str, body: bytes) -> Answer:
+    request = _decode(body or b"{}", api.UpgradeRequest)
+    accepted = service.upgrade("the control API", request.token)
+    return Answer(202, msgspec.json.encode(accepted))
 
 
 def _events(_service: Service, query: str, _body: bytes) -> Stream:
@@ -119,5 +126,6 @@ _ROUTES = {
     api.RELOAD_PATH: ("POST", _reload),
     api.STOP_PATH: ("POST", _stop),
     api.SCALE_PATH: ("POST", _scale),
+    api.UPGRADE_PATH: ("POST", _upgrade),
     api.EVENTS_PATH: ("GET", _events),
 }
