@@ -18,7 +18,7 @@ from sengu.model.observed import Observed
 from sengu.model.service import Pacing, ReadyAfterDelay, ServiceSpec
 from sengu.planner import plan
 from sengu.planner.reduce import Fact
-from sengu.server.core import Core
+from sengu.server.core import Core, Turn
 from tests.unit.support_steps import (
     HEALTHY,
     Ask,
@@ -78,7 +78,7 @@ class World:
         self.finished: do.FinishService | None = None
         self.record: list[Step | Change | Quiet] = []
         self._keeps_record = keeps_record
-        self._core = Core(spec, lambda: self.now)
+        self._core = Core(spec, lambda: self.now, self)
         self._core.on_fact(self._on_fact)
         self._causes: dict[int, AnyAction] = {}
         self._actions = 0  # since time has passed
@@ -214,8 +214,14 @@ class World:
         if not plan(self.spec, self.observed, self.now).actions:  # else it goes on after a breath
             self._note(Quiet(self.now, self.observed, self.wake_at))
 
-    def _on_fact(self, fact: Fact, before: Observed, after: Observed) -> None:
-        self._note(Change(self.now, self._causes.pop(id(fact), None), fact, before, after))
+    def _on_fact(self, turn: Turn) -> None:
+        fact = turn.fact
+        self._note(
+            Change(self.now, self._causes.pop(id(fact), None), fact, turn.before, turn.after)
+        )
+
+    def write(self, fact: Fact, at: float, wall: float) -> None:
+        pass
 
     def _note(self, line: Step | Change | Quiet) -> None:
         if self._keeps_record:

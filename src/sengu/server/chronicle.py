@@ -4,11 +4,10 @@ The log, `sengu events` and whoever waits for a deploy read the same records.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from sengu.control.api import Record, record_of
 from sengu.model.events import Event
-from sengu.posix import clock
 
 _KEPT_RECORDS = 1000
 
@@ -24,9 +23,20 @@ class Chronicle:
         self._next_reader = 0
         self.last_id = 0
 
-    def write(self, event: Event, text: str) -> None:
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All that are kept, the oldest first."""
+        return tuple(self._records)
+
+    def restore(self, records: Iterable[Record], last_id: int) -> None:
+        """Go on where another chronicle has been left; nobody is told of what it has told."""
+        self._records = deque(records, maxlen=_KEPT_RECORDS)
+        self.last_id = last_id
+
+    def write(self, event: Event, text: str, wall: float) -> None:
+        """Tell of `event`, which was at `wall` (UNIX time)."""
         self.last_id += 1
-        record = record_of(event, self.last_id, clock.wall(), text)
+        record = record_of(event, self.last_id, wall, text)
         self._records.append(record)
         for reader in list(self._readers.values()):
             reader(record)
