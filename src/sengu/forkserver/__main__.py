@@ -1,4 +1,4 @@
-"""`python -m sengu.forkserver FD [ROOM]`: FD is the socket to the server.
+"""`python -m sengu.forkserver FD BIRTHS [ROOM]`: the sockets to the server, and to the supervisor.
 
 ROOM is blank: the process title is written over the arguments.
 """
@@ -13,7 +13,7 @@ from sengu.forkserver.main import run
 if __name__ == "__main__":
     status = 1
     try:
-        status = run(socket.socket(fileno=int(sys.argv[1])))
+        status = run(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))
     except Exception:  # the last frame: nobody else would tell
         traceback.print_exc()
     finally:

@@ -1,7 +1,7 @@
-"""Forks workers: twice, so that they are the server's children, and many at a time.
+"""Forks workers: twice, so that they are the supervisor's children, and many at a time.
 
-A process in between forks the whole batch, tells the server of each, and ends; then the workers'
-parent is the nearest subreaper, which is the server. Nobody here waits for a worker.
+A process in between forks the whole batch, tells the supervisor of each, and ends; then the
+workers' parent is the nearest subreaper, which is the supervisor. Nobody here waits for a worker.
 """
 
 import os
@@ -14,21 +14,29 @@ from sengu.forkserver.life import Heritage, Order, flush_output, live
 from sengu.forkserver.load import Everything
 from sengu.posix import packets
 from sengu.wire import forkserver as wire
+from sengu.wire.supervisor import encode_birth
 from sengu.worker.runtime import HEARD_SIGNALS
 
 _MAX_PROBLEM_BYTES = 1_000  # with all that JSON may make of it, far below a packet's size
 
 
 class Ward:
-    """Where workers are born; the server is told by `sock`."""
+    """Where workers are born. The supervisor is told of each by `births`, the server by `sock` of
+    those that could not be."""
 
-    def __init__(self, heritage: Heritage, sock: socket.socket) -> None:
+    def __init__(self, heritage: Heritage, sock: socket.socket, births: socket.socket) -> None:
         self._heritage = heritage
         self._socket = sock
+        self._births = births
+        self._last = 0
 
     def deliver(self, orders: Sequence[Order], everything: Everything | None) -> None:
         """Fork all these workers. None of them ever returns from here."""
-        wanted = [order for order in orders if self._may_be_born(order, everything)]
+        wanted = [
+            order
+            for order in orders
+            if self._is_new(order) and self._may_be_born(order, everything)
+        ]
         flush_output()
         try:
             between = os.fork()
@@ -41,6 +49,11 @@ class Ward:
         finally:
             for order in orders:
                 _close(order)
+
+    def _is_new(self, order: Order) -> bool:
+        is_new = order.fork.worker > self._last
+        self._last = max(self._last, order.fork.worker)
+        return is_new
 
     def _may_be_born(self, order: Order, everything: Everything | None) -> bool:
         """Whether the hook has nothing against it. What it raises are the worker's last words."""
@@ -83,6 +96,7 @@ class Ward:
                 if number != position:
                     _close(other)
             self._socket.close()
+            self._births.close()
             status = live(self._heritage, orders[position], everything)
         finally:
             # Not by SystemExit: this stack belongs to the fork server.
@@ -91,7 +105,7 @@ class Ward:
     def _report_birth(self, order: Order, pid: int) -> None:
         try:
             pidfd = os.pidfd_open(pid)
-            packets.send(self._socket, wire.encode(wire.Forked(order.fork.worker, pid)), (pidfd,))
+            packets.send(self._births, encode_birth(order.fork.key, pid), (pidfd,))
             os.close(pidfd)
         except OSError as error:
             # No descriptor is left, or nobody listens: one that nobody watches is worse than none.

@@ -26,8 +26,11 @@ _MAX_PROBLEM_BYTES = 1_000
 _MAX_DETAILS_BYTES = 8_000
 
 
-def run(sock: socket.socket) -> int:
-    """Serve the server at the other end of `sock`; returns the exit code."""
+def run(sock: socket.socket, births: socket.socket) -> int:
+    """Serve the server at the other end of `sock`; returns the exit code.
+
+    `births` is where the supervisor hears of workers.
+    """
     descriptors.seal()  # programs that the application runs get none of ours
     data, passed = packets.receive(sock)
     order = wire.decode_order(data)
@@ -48,7 +51,7 @@ def run(sock: socket.socket) -> int:
     except LoadError as error:
         return _fail(sock, error)
     title.set(f"{name}: {order.application.target}")
-    ward = Ward(Heritage(order, prepared, memoryview(memory)), sock)
+    ward = Ward(Heritage(order, prepared, memoryview(memory)), sock, births)
     packets.send(sock, wire.encode(wire.Loaded(thread_warnings(order.application.target))))
     while orders := _wait_for_orders(sock):
         ward.deliver(orders, everything)

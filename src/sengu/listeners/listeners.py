@@ -22,6 +22,9 @@ from sengu.model.address import (
     UnixAddress,
 )
 from sengu.posix.descriptors import FIRST_PASSED_FD
+from sengu.posix.store import Store
+
+FileIdentity = tuple[int, int]  # device and inode
 
 
 class Listener:
@@ -29,14 +32,22 @@ class Listener:
 
     __slots__ = ("_file", "fd", "fixed_fd", "key", "name", "socket", "spec")
 
-    def __init__(self, sock: socket.socket, key: str, name: str, spec: ListenerSpec | None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        key: str,
+        name: str,
+        spec: ListenerSpec | None,
+        file: FileIdentity | None = None,
+    ) -> None:
+        """`file` is what the socket was bound to; None: what is at its path now."""
         self.socket = sock
         self.key = key
         self.name = name
         self.spec = spec
         self.fixed_fd = spec.fixed_fd if spec else None
         self.fd = -1
-        self._file = self._identify()
+        self._file = file or self._identify()
 
     @property
     def path(self) -> str | None:
@@ -49,7 +60,12 @@ class Listener:
     def address(self) -> str:
         return spell_address(self.socket)
 
-    def _identify(self) -> tuple[int, int] | None:
+    @property
+    def note(self) -> str:
+        """What a later server has to know of it: device and inode of its socket file."""
+        return "" if self._file is None else f"{self._file[0]}:{self._file[1]}"
+
+    def _identify(self) -> FileIdentity | None:
         return None if self.path is None else file_identity(self.path)
 
     def has_lost_its_file(self) -> bool:
@@ -76,13 +92,15 @@ class Layout(msgspec.Struct, frozen=True):
 class Listeners:
     """All listeners of the service, in the order in which workers are told of them."""
 
-    def __init__(self, sockets: Sockets) -> None:
+    def __init__(self, sockets: Sockets, store: Store) -> None:
+        """Take up what is in the store, and bind the rest. Raises UsageError."""
         self._sockets = sockets
+        self._store = store
         self._all: list[Listener] = []
-        given = [_adopt(inherited) for inherited in sockets.inherited]
+        given = [_adopt(inherited, store) for inherited in sockets.inherited]
         try:
             for spec in sockets.listeners:
-                self._all.append(_take(spec, given) or self._open(spec))
+                self._all.append(_take(spec, given) or self._find(spec) or self._open(spec))
         except UsageError:
             self.close()
             raise
@@ -136,9 +154,27 @@ class Listeners:
         for listener in self._all:
             listener.close()
 
+    def _find(self, spec: ListenerSpec) -> Listener | None:
+        """The listener that was bound before our time."""
+        held = self._store.take(self._name(spec))
+        if held is None:
+            return None
+        device, _, inode = held.note.partition(":")
+        file = (int(device), int(inode)) if inode else None
+        return Listener(socket.socket(fileno=held.fd), spec.key, spec.name, spec, file)
+
     def _open(self, spec: ListenerSpec) -> Listener:
         sock = open_listener(spec.address, self._sockets.backlog, self._sockets.path_mode)
-        return Listener(sock, spec.key, spec.name, spec)
+        listener = Listener(sock, spec.key, spec.name, spec)
+        try:
+            self._store.hold(self._name(spec), sock.fileno(), listener.note)
+        except OSError as error:
+            listener.close()
+            raise UsageError(f"cannot keep {spec.address}: {error.strerror}") from error
+        return listener
+
+    def _name(self, spec: ListenerSpec) -> str:
+        return f"listener/{self._sockets.listeners.index(spec)}"
 
 
 def spell_address(sock: socket.socket) -> str:
@@ -150,15 +186,17 @@ def spell_address(sock: socket.socket) -> str:
     return f"{host}:{name[1]}{'/udp' if sock.type == socket.SOCK_DGRAM else ''}"
 
 
-def _adopt(inherited: Inherited) -> Listener:
+def _adopt(inherited: Inherited, store: Store) -> Listener:
+    held = store.take(f"inherited/{inherited.fd}")
     try:
-        sock = socket.socket(fileno=inherited.fd)
+        if held is None:
+            raise OSError(None, "it was closed")
+        sock = socket.socket(fileno=held.fd)
     except OSError as error:
         raise UsageError(
             f"descriptor {inherited.fd} was passed to us as {inherited.name!r} but is no socket "
             f"({error.strerror}); check what starts sengu"
         ) from error
-    os.set_inheritable(inherited.fd, False)
     key = spell_address(sock).removesuffix("/udp")
     return Listener(sock, key, inherited.name, None)
 

@@ -52,6 +52,11 @@ def pipe() -> tuple[int, int]:
     return read_end, write_end
 
 
+def write_end_of(read_end: int) -> int:
+    """One more write end of a pipe of which we have the read end. Raises OSError."""
+    return os.open(f"/proc/self/fd/{read_end}", os.O_WRONLY | os.O_CLOEXEC)
+
+
 def has_terminal() -> bool:
     """Whether we have a controlling terminal."""
     try:

@@ -1,4 +1,4 @@
-"""`python -m sengu.server FD [ROOM]`: the server process. FD holds the boot document.
+"""`python -m sengu.server FD [ROOM]`: the server process. FD is the socket to the supervisor.
 
 ROOM is blank: the process title is written over the arguments.
 """

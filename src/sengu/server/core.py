@@ -6,18 +6,32 @@ so tests run it on a fake and replay any history.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sengu.model.actions import AnyAction
 from sengu.model.observed import Observed
 from sengu.model.service import ServiceSpec
 from sengu.planner import initial, plan, reduce
 from sengu.planner.reduce import Fact
+from sengu.posix import clock
 
 _ACTIONS_AT_ONCE = 50
 
-# Told of each fact: the fact, what was observed before it, and after it.
-Listener = Callable[[Fact, Observed, Observed], None]
+
+class Turn(NamedTuple):
+    """A fact that was taken in: what was observed before and after it, and when (UNIX time).
+
+    `is_news`: it has just happened. Otherwise it is replayed: people know it already.
+    """
+
+    fact: Fact
+    before: Observed
+    after: Observed
+    wall: float
+    is_news: bool
+
+
+Listener = Callable[[Turn], None]
 
 
 class Hands(Protocol):
@@ -33,30 +47,41 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None: ...
 
 
+class Record(Protocol):
+    """Where facts are written down, before anything follows from them (`server.journal`)."""
+
+    def write(self, fact: Fact, at: float, wall: float) -> None: ...
+
+
 class Core:
     """The state of the service and its machinery. `wake_at` is when to settle next (monotonic)."""
 
-    def __init__(self, spec: ServiceSpec, now: Callable[[], float]) -> None:
+    def __init__(self, spec: ServiceSpec, now: Callable[[], float], record: Record) -> None:
         self.spec = spec
         self.observed = initial(spec)
         self.wake_at: float | None = None
+        self.record = record
         self._now = now
-        self._inbox: deque[Fact] = deque()
+        self._inbox: deque[tuple[Fact, float, float]] = deque()
         self._listeners: list[Listener] = []
 
     def on_fact(self, listener: Listener) -> None:
         self._listeners.append(listener)
 
     def post(self, fact: Fact) -> None:
-        """Take a fact in with the next `settle`."""
-        self._inbox.append(fact)
+        """Write a fact down at once, and take it in with the next `settle`."""
+        at, wall = self._now(), clock.wall()
+        self.record.write(fact, at, wall)
+        self._inbox.append((fact, at, wall))
 
     def take(self, fact: Fact) -> None:
-        """Take a fact in now, before those that wait; its consequences come with `settle`."""
-        before = self.observed
-        self.observed = reduce(self.spec, before, fact, self._now())
-        for listener in self._listeners:
-            listener(fact, before, self.observed)
+        """Take in a fact now, and before it those that wait; consequences come with `settle`."""
+        self.post(fact)
+        self._take_in()
+
+    def replay(self, fact: Fact, at: float, wall: float) -> None:
+        """Take in what was written down before our time."""
+        self._reduce(fact, at, wall, is_news=False)
 
     def settle(self, hands: Hands) -> None:
         """Let all facts have their consequences, and the consequences theirs.
@@ -66,8 +91,7 @@ class Core:
         """
         carried_out = 0
         while True:
-            while self._inbox:
-                self.take(self._inbox.popleft())
+            self._take_in()
             decided = plan(self.spec, self.observed, self._now())
             self.wake_at = decided.wake_at
             if not decided.actions:
@@ -78,3 +102,15 @@ class Core:
             carried_out += len(decided.actions)
             for action in decided.actions:
                 self.post(hands.execute(action))
+
+    def _take_in(self) -> None:
+        while self._inbox:
+            fact, at, wall = self._inbox.popleft()
+            self._reduce(fact, at, wall, is_news=True)
+
+    def _reduce(self, fact: Fact, at: float, wall: float, *, is_news: bool) -> None:
+        before = self.observed
+        self.observed = reduce(self.spec, before, fact, at)
+        turn = Turn(fact, before, self.observed, wall, is_news)
+        for listener in self._listeners:
+            listener(turn)

@@ -1,23 +1,23 @@
 """The crew: the living processes behind the planner's workers, and all that belongs to each.
 
-Starts them, or has them started, signals them, and turns what they say, and their death, into
-facts.
+Has them started, signals them, and turns what they say, and their death, into facts.
 """
 
 import contextlib
-import select
 import signal
 from collections.abc import Iterator, Mapping
 
 from sengu.model import events as ev
 from sengu.model.actions import StartWorker
-from sengu.model.service import ReadyByNotify, ReadyByProbe, ServiceSpec
+from sengu.model.observed import Phase, Worker
+from sengu.model.service import OnServerLoss, ReadyByNotify, ReadyByProbe, ServiceSpec
 from sengu.posix.loop import Loop
-from sengu.posix.process import Children, Exec, Process
+from sengu.posix.process import Process
+from sengu.server.children import Children, Exec
 from sengu.server.core import Reporter
 from sengu.server.environment import Identity, worker_environment
 from sengu.server.forkservers import ForkServers, Letter
-from sengu.server.member import Member, equip
+from sengu.server.member import Member, equip, worker_key
 from sengu.server.probe import Prober, http_request
 from sengu.server.remnants import Remnants
 from sengu.server.stage import Stage
@@ -25,6 +25,27 @@ from sengu.wire.forkserver import Fork
 from sengu.wire.scoreboard import Line
 
 _WORN = "X_SENGU_WORN"  # what a worker says that has served enough (worker.runtime)
+
+
+class _Guard:
+    """Tells the crew what becomes of one worker's process."""
+
+    def __init__(self, crew: "Crew", worker: int) -> None:
+        self._crew = crew
+        self._worker = worker
+
+    def born(self, process: Process) -> None:
+        self._process = process
+        self._crew.born(self._worker, process)
+
+    def not_born(self, problem: str) -> None:
+        self._crew.not_born(self._worker, problem)
+
+    def ended(self, how: str) -> None:
+        self._crew.ended(self._worker, self._process, how)
+
+    def gone(self) -> None:
+        self._crew.gone(self._worker)
 
 
 class Crew:
@@ -38,60 +59,72 @@ class Crew:
         self._children = children
         self._stage = stage
         self._members: dict[int, Member] = {}
-        self._remnants = Remnants(loop, children)
+        self._remnants = Remnants(loop, children, spec.stop)
         self.post = reporter.post
         self.warn = reporter.warn
 
-    def start(self, action: StartWorker, base: dict[str, str]) -> int:
-        """Start the worker's process and return its pid. Raises OSError; nothing is left then."""
+    def start(self, action: StartWorker, base: dict[str, str]) -> None:
+        """Have the worker's process started. Raises OSError, ValueError; nothing is left then."""
         with contextlib.ExitStack() as undo:
             member = equip(self._loop, self._stage, action)
             undo.callback(member.abandon)
-            process = self._children.spawn(self._order(member, base))
-            undo.callback(self._children.discard, process)
-            self._watch(member, process)
+            order = self._order(member, base)
+            self._children.spawn(member.key, order, _Guard(self, action.worker))
             undo.pop_all()
+        self._members[action.worker] = member
         member.start_relays()
-        if isinstance(self._spec.boot.readiness, ReadyByProbe):
-            self._probe(self._spec.boot.readiness, member)
-        return process.pid
 
     def request(self, action: StartWorker, fork_servers: ForkServers) -> None:
         """Ask the generation's fork server for the worker. Raises OSError; nothing is left then."""
         scoreboard = self._stage.scoreboard
         assert scoreboard is not None
         with contextlib.ExitStack() as undo:
-            member = equip(self._loop, self._stage, action)
+            line = scoreboard.take()
+            undo.callback(scoreboard.give_back, line)
+            member = equip(self._loop, self._stage, action, line)
             undo.callback(member.abandon)
-            member.line = scoreboard.take()
-            undo.callback(scoreboard.give_back, member.line)
-            targets = tuple(member.relays)
-            fork = Fork(action.worker, action.slot, member.notify.name, member.line, targets)
-            passed = [member.relays[fd].write_end for fd in targets]
-            letter = Letter(fork, passed, member.start_relays)
-            fork_servers.order(action.generation, letter)
+            self._send_order(member, fork_servers)
             undo.pop_all()
+        if member.line != line:  # asked for before, it has one already
+            scoreboard.give_back(line)
         self._members[action.worker] = member
 
+    def adopt(self, worker: Worker) -> bool:
+        """Take over the worker's process; whether there is one. Raises OSError."""
+        key = worker_key(worker.id)
+        if not self._children.has(key):
+            return False
+        member = self._inherit(worker)
+        member.stop_signal = _asked_by(worker)
+        self._members[worker.id] = member
+        self._children.adopt(key, _Guard(self, worker.id))
+        return True
+
+    def adopt_remnants(self) -> None:
+        """What workers have left who have exited, as is known."""
+        for key in self._children.names(worker_key("")):
+            worker = int(key.removeprefix(worker_key("")))
+            if self._children.has_ended(key):
+                self._children.adopt(key, _Guard(self, worker))
+
     def born(self, worker: int, process: Process) -> None:
-        """The fork server has made the process of a worker that was asked for."""
-        self._children.adopt(process)
+        """The worker's process lives: it was asked for, or was there before us."""
         member = self._members.get(worker)
-        if member is None:  # it was given up meanwhile
-            self._children.end(process)
+        if member is None:  # one of `adopt_remnants`
             return
-        try:
-            self._watch(member, process)
-        except OSError as error:
-            self._children.end(process)
-            self.not_born(worker, f"it cannot be watched: {error.strerror}")
-            return
-        action = member.action
-        self.post(
-            ev.WorkerStarted(worker, action.generation, action.slot, process.pid, action.reason)
-        )
-        if member.stop_signal:
-            process.signal(member.stop_signal)
+        is_news = not member.was_told
+        member.process = process
+        member.notify.start(process.pid, lambda message: self._hear(worker, message))
+        member.start_relays()
+        if is_news:
+            action = member.action
+            self.post(
+                ev.WorkerStarted(worker, action.generation, action.slot, process.pid, action.reason)
+            )
+            if member.stop_signal:
+                process.signal(member.stop_signal)
+        if isinstance(self._spec.boot.readiness, ReadyByProbe) and not member.stop_signal:
+            self._probe(self._spec.boot.readiness, member)
 
     def not_born(self, worker: int, problem: str) -> None:
         """There will be no process for a worker that was asked for."""
@@ -99,6 +132,7 @@ class Crew:
         if member is not None:
             member.notify.close()
             words = member.last_words()
+            member.abandon()
             self._forget(ev.WorkerExited(worker, f"no process: {problem}", words))
 
     def signal(self, worker: int, number: int) -> None:
@@ -128,12 +162,12 @@ class Crew:
         member = self._members[worker]
         member.stop_signal = signal.SIGKILL
         if member.process is not None:
-            self._children.kill_group(member.process)
+            self._children.kill_group(member.process)  # else it hears as soon as it is there
         # That it is gone is told after this has been, as it is for those who die of it.
         exited = member.exited
         if exited is not None:
             self._loop.call_at(self._loop.now(), lambda: self._forget(exited))
-        elif member.process is None:
+        elif member.process is None and self._spec.application is not None:
             self._loop.call_at(self._loop.now(), lambda: self._give_up(worker))
 
     def close(self) -> None:
@@ -158,6 +192,50 @@ class Crew:
             if member.process is not None and member.exited is None and not member.stop_signal:
                 yield worker
 
+    def ended(self, worker: int, process: Process, how: str) -> None:
+        """The worker's process has exited."""
+        member = self._members.get(worker)
+        if member is None:  # that is known already
+            self._remnants.end(worker, process)
+            return
+        member.notify.drain()
+        exited = ev.WorkerExited(worker, how, member.last_words())
+        member.stop_probing()
+        member.notify.close()
+        if not member.stop_signal:
+            self._forget(exited)
+            self._remnants.end(worker, process)
+            return
+        member.exited = exited
+        if member.stop_signal == signal.SIGKILL:
+            self._forget(exited)
+        else:
+            # A shell does not pass on what it is asked, and leaves the program it ran.
+            self._children.signal_group(process, member.stop_signal)
+        self._children.reap(member.key)
+
+    def gone(self, worker: int) -> None:
+        """Nobody is left in its process group either."""
+        member = self._members.get(worker)
+        if member is not None and member.exited is not None:
+            self._forget(member.exited)
+        self._remnants.forget(worker)
+
+    def _inherit(self, worker: Worker) -> Member:
+        """The member of a worker that was asked for before our time. Raises OSError."""
+        action = StartWorker(worker.id, worker.generation, worker.slot, "asked for earlier")
+        member = equip(self._loop, self._stage, action)
+        member.was_told = worker.pid > 0
+        return member
+
+    def unborn(self, generation: int) -> list[int]:
+        """Workers that were asked for, and of whose birth nothing was heard."""
+        return [
+            worker
+            for worker, member in self._members.items()
+            if member.process is None and member.action.generation == generation
+        ]
+
     def _give_up(self, worker: int) -> None:
         """Do not wait for the birth of a worker any longer."""
         member = self._members.get(worker)
@@ -166,25 +244,29 @@ class Crew:
         elif member is not None:
             # The next preparation of the generation ends the fork server that hangs.
             self.post(ev.GenerationLost(member.action.generation, "it hangs"))
-            self.not_born(worker, "its fork server did not make it in time")
+            self._children.give_up(member.key, "its fork server did not make it in time")
 
-    def _watch(self, member: Member, process: Process) -> None:
-        """Take the new process in. Raises OSError when the kernel will not watch any more."""
-        worker = member.action.worker
-        member.process = process
-        member.notify.start(process.pid, lambda message: self._hear(worker, message))
-        self._loop.watch(process.pidfd, select.EPOLLIN, lambda: self._on_exit(worker))
-        self._members[worker] = member
+    def _send_order(self, member: Member, fork_servers: ForkServers) -> None:
+        outputs = member.open_outputs()
+        action, line = member.action, member.line
+        assert line is not None
+        fork = Fork(
+            action.worker, member.key, action.slot, member.notify.name, line, tuple(outputs)
+        )
+        letter = Letter(fork, list(outputs.values()), member.start_relays)
+        fork_servers.order(action.generation, letter)
+        self._children.expect(member.key, _Guard(self, action.worker))
 
     def _order(self, member: Member, base: dict[str, str]) -> Exec:
         layout = self._stage.listeners.layout()
         descriptors = {
             0: self._stage.null_fd,
             1: 1,
-            **{fd: relay.write_end for fd, relay in member.relays.items()},
+            **member.open_outputs(),
             layout.next_fd: self._stage.lifeline_fd,
             **layout.descriptors,
         }
+        keeps = self._spec.on_server_loss is OnServerLoss.KEEP
         identity = Identity(self._spec.name, member.action.generation, member.action.slot)
         return Exec(
             argv=self._spec.command,
@@ -193,9 +275,9 @@ class Crew:
             ),
             descriptors=descriptors,
             directory=self._stage.directory,
-            death_signal=self._spec.stop.signal,
+            death_signal=0 if keeps else self._spec.stop.signal,
             names_listen_pid="LISTEN_FDS" in layout.environment,
-            file_limit=self._stage.file_limit,
+            has_old_limit=True,
         )
 
     def _probe(self, readiness: ReadyByProbe, member: Member) -> None:
@@ -219,30 +301,13 @@ class Crew:
         if _WORN in message and self._spec.application is not None:
             self.post(ev.WorkerWorn(worker, message[_WORN]))
 
-    def _on_exit(self, worker: int) -> None:
-        member = self._members[worker]
-        process = member.born
-        how = self._children.exit_of(process)
-        if how is None:  # a pidfd polls readable a moment before the status can be had
-            return
-        member.notify.drain()
-        member.exited = exited = ev.WorkerExited(worker, how, member.last_words())
-        member.stop_probing()
-        self._loop.unwatch(process.pidfd)
-        process.close()
-        member.notify.close()
-        if member.stop_signal == signal.SIGKILL or not self._children.has_group(process):
-            self._forget(exited)
-        elif member.stop_signal:
-            # A shell does not pass on what it is asked, and leaves the program it ran.
-            self._children.await_group(process, lambda: self._forget(exited))
-            self._children.signal_group(process, member.stop_signal)
-        else:
-            self._forget(exited)
-            self._remnants.end(process, self._spec.stop)
-
     def _forget(self, exited: ev.WorkerExited) -> None:
         member = self._members.pop(exited.worker)
         if member.line is not None and self._stage.scoreboard is not None:
             self._stage.scoreboard.give_back(member.line)
         self.post(exited)
+
+
+def _asked_by(worker: Worker) -> int:
+    """The signal by which the worker was asked to stop, 0 if it was not."""
+    return signal.SIGKILL if worker.phase is Phase.KILLED else worker.stop_signal

@@ -1,10 +1,7 @@
 """Carries the planner's actions out, each by a few lines, and answers with the fact it made."""
 
-import os
 from typing import assert_never
 
-from sengu.config.envdir import read_envdir
-from sengu.config.pacing import pacing_from
 from sengu.errors import UsageError
 from sengu.model import actions as do
 from sengu.model import events as ev
@@ -12,6 +9,7 @@ from sengu.model.actions import AnyAction
 from sengu.model.service import ServiceSpec
 from sengu.planner.reduce import Fact
 from sengu.server.crew import Crew
+from sengu.server.environment import Environments
 from sengu.server.forkservers import ForkServers, Plan
 from sengu.server.stage import Stage
 
@@ -25,14 +23,13 @@ class Executor:
         crew: Crew,
         fork_servers: ForkServers,
         stage: Stage,
-        env_dir: str | None,
+        environments: Environments,
     ) -> None:
         self._spec = spec
         self._crew = crew
         self._fork_servers = fork_servers
         self._stage = stage
-        self._env_dir = env_dir
-        self._environments: dict[int, dict[str, str]] = {}
+        self._environments = environments
 
     def execute(self, action: AnyAction) -> Fact:
         match action:
@@ -44,7 +41,7 @@ class Executor:
                 words = self._fork_servers.end(action.generation)
                 return ev.GenerationFailed(action.generation, action.reason, words)
             case do.RetireGeneration():
-                self._environments.pop(action.generation, None)
+                self._environments.forget(action.generation)
                 self._fork_servers.end(action.generation)
                 return ev.GenerationRetired(action.generation)
             case do.StartWorker():
@@ -72,39 +69,37 @@ class Executor:
         """
         for line in self._stage.listeners.heal():
             self._crew.warn(line)
-        environment = dict(os.environ)
         try:
-            if self._env_dir is not None:
-                environment.update(read_envdir(self._env_dir))
-            pacing = pacing_from(environment)
-        except OSError as error:
-            return ev.GenerationFailed(generation, f"cannot read {self._env_dir}: {error.strerror}")
+            environment, pacing = self._environments.read(generation)
         except UsageError as error:
             return ev.GenerationFailed(generation, str(error))
-        self._environments[generation] = environment
         application = self._spec.application
         if application is None:
             return ev.GenerationPrepared(generation, pacing)
         try:
-            plan = Plan(self._spec.name, generation, application, environment, pacing)
-            self._fork_servers.start(plan)
-        except OSError as error:
-            problem = f"cannot start a fork server: {error.strerror}"
+            plan = Plan(self._spec.name, generation, application, environment)
+            self._fork_servers.start(plan, pacing)
+        except (OSError, ValueError) as error:
+            problem = f"cannot start a fork server: {describe_error(error)}"
             return ev.GenerationFailed(generation, problem)
         return ev.GenerationPreparing(generation, pacing)
 
-    def _start(self, action: do.StartWorker) -> Fact:
+    def repeat(self, action: do.StartWorker) -> None:
+        """Ask once more for a worker whose process nobody has seen."""
+        fact = self._start(action)
+        if isinstance(fact, ev.StartFailed):
+            self._crew.post(ev.WorkerExited(action.worker, f"no process: {fact.problem}"))
+
+    def _start(self, action: do.StartWorker) -> ev.WorkerRequested | ev.StartFailed:
         try:
             if self._spec.application is not None:
                 self._crew.request(action, self._fork_servers)
-                return ev.WorkerRequested(
-                    action.worker, action.generation, action.slot, action.reason
-                )
-            pid = self._crew.start(action, self._environments[action.generation])
-        except OSError as error:
-            problem = f"cannot start a process: {error.strerror}"
+            else:
+                self._crew.start(action, self._environments.of(action.generation))
+        except (OSError, ValueError) as error:
+            problem = f"cannot start a process: {describe_error(error)}"
             return ev.StartFailed(action.generation, action.slot, problem)
-        return ev.WorkerStarted(action.worker, action.generation, action.slot, pid, action.reason)
+        return ev.WorkerRequested(action.worker, action.generation, action.slot, action.reason)
 
     def _stop(self, action: do.StopWorker) -> Fact:
         problem = self._crew.problem_of(action.worker) if action.failed else ""
@@ -114,3 +109,7 @@ class Executor:
         return ev.WorkerStopping(
             action.worker, action.signal, action.kill_at, reason, action.failed, words
         )
+
+
+def describe_error(error: OSError | ValueError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

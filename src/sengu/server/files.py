@@ -7,21 +7,30 @@ from collections.abc import Callable, Iterable
 
 from sengu.errors import UsageError
 from sengu.model.application import Privileges
+from sengu.posix.store import Store
 
 
 class PidFile:
-    """Holds our pid and a lock on itself as long as we live; `--stop` waits for the lock."""
+    """Holds the main pid and a lock on itself as long as the instance lives.
 
-    def __init__(self, path: str) -> None:
+    `--stop` waits for the lock, which is the open file's: the supervisor holds it.
+    """
+
+    def __init__(self, path: str, store: Store, main_pid: int) -> None:
         """Raises UsageError when it can not be written, or another instance has it."""
         self._path = path
+        held = store.take("pidfile")
+        if held is not None:
+            self._fd = held.fd
+            return
         self._lock()
         while not self._is_in_place():  # who held it has removed it before we had the lock
             os.close(self._fd)
             self._lock()
         try:
             os.ftruncate(self._fd, 0)
-            os.write(self._fd, b"%d\n" % os.getpid())
+            os.write(self._fd, b"%d\n" % main_pid)
+            store.hold("pidfile", self._fd)
         except OSError as error:
             self.remove()
             raise UsageError(f"cannot write the pid file {path}: {error.strerror}") from error

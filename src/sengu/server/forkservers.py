@@ -1,9 +1,8 @@
-"""Fork servers, one for each generation of an application: started, ordered from, ended.
+"""Fork servers, one for each generation of an application: started, adopted, ordered from, ended.
 
-What they report becomes facts, or is passed to the crew when it concerns a worker.
+What they report becomes facts. That a worker was born the supervisor tells.
 """
 
-import contextlib
 import os
 import select
 import signal
@@ -17,26 +16,40 @@ import msgspec
 
 from sengu.model import events as ev
 from sengu.model.application import Application
+from sengu.model.observed import Generation
 from sengu.model.service import Pacing
 from sengu.posix import packets
 from sengu.posix.loop import Loop
-from sengu.posix.process import Children, Exec, Process
+from sengu.posix.process import Process
 from sengu.posix.title import ROOM
+from sengu.server.children import Children, Exec
 from sengu.server.core import Reporter
 from sengu.server.environment import generation_environment
-from sengu.server.member import capture
-from sengu.server.output import Relay
+from sengu.server.link import Link
+from sengu.server.member import capture, worker_key
 from sengu.server.stage import Stage
 from sengu.wire import forkserver as wire
 
 _MESSAGES_AT_ONCE = 1024  # more than wait at a time: a socket's buffer holds fewer
+_PREFIX = "forkserver/"  # keys are forkserver/GENERATION/TOKEN
 
 
 class Ears(Reporter, Protocol):
     """Who is told what a fork server has to say: the crew."""
 
-    def born(self, worker: int, process: Process) -> None: ...
-    def not_born(self, worker: int, problem: str) -> None: ...
+    def unborn(self, generation: int) -> list[int]:
+        """Workers that were asked for, and of whose birth nothing was heard."""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What all fork servers are made with. To `births_fd` they tell whom they have forked."""
+
+    loop: Loop
+    link: Link
+    children: Children
+    stage: Stage
+    ears: Ears
+    births_fd: int
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -46,7 +59,6 @@ class Plan(msgspec.Struct, frozen=True):
     generation: int
     application: Application
     environment: dict[str, str]
-    pacing: Pacing
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -58,118 +70,154 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class ForkServer:
-    """The fork server of one generation. Raises OSError when none can be started."""
+    """The fork server of one generation: its process, and the socket to it.
 
-    def __init__(
-        self, loop: Loop, children: Children, stage: Stage, ears: Ears, plan: Plan
-    ) -> None:
-        self._loop = loop
-        self._children = children
-        self._ears = ears
-        self._plan = plan
+    `pacing` is the generation's, told again when the application is loaded.
+    """
+
+    def __init__(self, context: Context, generation: int, key: str) -> None:
+        """Raises OSError."""
+        self._context = context
+        self._generation = generation
+        self.key = key
+        self.pacing = Pacing()
         self._letters: deque[Letter] = deque()
-        self._orders: set[int] = set()  # workers asked for and not reported yet
+        self._socket: socket.socket
         self._is_loaded = False
         self._has_failed = False
         self._has_exited = False
-        with contextlib.ExitStack() as undo:
-            self._relays = capture(loop, stage)
-            for relay in self._relays.values():
-                undo.callback(relay.abandon)
-            self._socket, theirs = packets.pair()
-            undo.callback(self._socket.close)
-            with theirs:
-                self._process = children.spawn(_exec(stage, plan, theirs.fileno(), self._relays))
-            undo.pop_all()
-        for relay in self._relays.values():
-            relay.start()
-        self._socket.setblocking(False)
-        self._loop.watch(self._process.pidfd, select.EPOLLIN, self._on_exit)
-        self._watch()
-        scoreboard = stage.scoreboard
-        assert scoreboard is not None  # there is one as soon as there is an application
-        load = wire.Load(plan.application, plan.service, plan.generation)
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, which will be told
-            packets.send(self._socket, wire.encode(load), (scoreboard.fd,))
+        self._relays = capture(context.loop, context.stage, key)
+        held = context.link.take(_socket_name(key))
+        if held is not None:
+            self._socket = socket.socket(fileno=held.fd)
 
     @property
     def is_heard(self) -> bool:
-        """Whether it, or a process in between, may still tell of births."""
+        """Whether it, or a process in between, may still have something to say."""
         return self._socket.fileno() >= 0
 
     @property
     def is_gone(self) -> bool:
         return self._has_exited and not self.is_heard
 
-    def order(self, letter: Letter) -> None:
-        """Ask for a worker; `Ears` hear of its birth, or of why it was not born."""
-        self._orders.add(letter.fork.worker)
-        if not self.is_heard:  # it is about to end, and that is told first
-            letter.sent()
-            return
-        # Sent by the loop: so that many orders of one plan are one batch at the other end.
-        self._letters.append(letter)
+    def start(self, plan: Plan) -> None:
+        """Have its process made. Raises OSError, ValueError; nothing is left then."""
+        context, stage = self._context, self._context.stage
+        scoreboard = stage.scoreboard
+        assert scoreboard is not None  # there is one as soon as there is an application
+        self._socket, theirs = packets.pair()
+        with theirs:
+            try:
+                load = wire.Load(plan.application, plan.service, plan.generation)
+                packets.send(self._socket, wire.encode(load), (scoreboard.fd,))
+                context.link.hold(_socket_name(self.key), self._socket.fileno())
+                outputs = {fd: relay.write_end for fd, relay in self._relays.items()}
+                order = _exec(stage, plan, outputs, (theirs.fileno(), context.births_fd))
+                context.children.spawn(self.key, order, self)
+            except (OSError, ValueError):
+                for relay in self._relays.values():
+                    relay.abandon()
+                self._close_socket()
+                raise
+        self.attend()
+
+    def resume(self, generation: Generation) -> None:
+        """Go on with a fork server that was there before us, of which so much is known."""
+        self._is_loaded = generation.prepared
+        self.pacing = generation.pacing
+        self._context.children.adopt(self.key, self)
+        self.attend()
+
+    def attend(self) -> None:
+        """Hear what it says from now on."""
+        self._socket.setblocking(False)
+        for relay in self._relays.values():
+            relay.start()
         self._watch()
+
+    def order(self, letter: Letter) -> None:
+        """Ask for a worker. That it lives the supervisor tells; that it does not, we do."""
+        # Sent by the loop, when what the worker needs is in safe hands; so that many orders of one
+        # plan are one batch at the other end.
+        self._context.link.then(lambda: self._post(letter))
 
     def end(self) -> None:
         """It is not needed any more; its workers live on. Who was asked for is not waited for."""
-        if self._is_loaded and self.is_heard:
-            # Who is born from now on can not be told of, and is killed for that where it is born.
-            self._socket.shutdown(socket.SHUT_RD)
-            self.hear()
         self._close_socket()
         if not self._has_exited:
-            self._loop.unwatch(self._process.pidfd)
-            self._children.end(self._process)
             self._has_exited = True
-            self._tell_unborn()
+            self._context.children.end(self.key)
+        self._tell_unborn()
 
     def last_words(self) -> str:
         return self._relays[2].last_words()
 
-    def hear(self) -> None:
-        """Take in what it has sent."""
+    def born(self, _process: Process) -> None:
+        """It loads the application now."""
+
+    def not_born(self, problem: str) -> None:
+        self._has_failed = self._has_exited = True
+        self._context.ears.post(ev.GenerationFailed(self._generation, problem))
+        self._close_socket()
+        for relay in self._relays.values():
+            relay.abandon()
+
+    def ended(self, how: str) -> None:
+        self._hear()
+        self._has_exited = True
+        number, post = self._generation, self._context.ears.post
+        if self._is_loaded:
+            post(ev.GenerationLost(number, f"it ended with {how}"))
+        elif not self._has_failed:
+            problem = f"the fork server ended with {how} while it loaded the application"
+            post(ev.GenerationFailed(number, problem, self.last_words()))
+        self._context.children.reap(self.key)
+        self._tell_unborn()
+
+    def gone(self) -> None:
+        """Nothing of it is left."""
+
+    def _post(self, letter: Letter) -> None:
+        if not self.is_heard:  # it is about to end, and that is told
+            letter.sent()
+            return
+        self._letters.append(letter)
+        self._watch()
+
+    def _hear(self) -> None:
+        """Take in what it has sent: each is on record before it is taken out of the socket."""
         for _ in range(_MESSAGES_AT_ONCE):
             if not self.is_heard:
                 return
             try:
-                data, descriptors = packets.receive(self._socket)
+                data, _ = packets.receive(self._socket, socket.MSG_PEEK)
+                if data:
+                    self._take(wire.decode_report(data))
+                    packets.receive(self._socket)
             except BlockingIOError:
                 return
             except OSError:  # the socket is broken: as good as closed
-                data, descriptors = b"", []
+                data = b""
             if not data:
                 self._close_socket()
                 return
-            self._take(wire.decode_report(data), descriptors)
 
-    def _take(self, report: wire.FromForkServer, descriptors: Sequence[int]) -> None:
-        number = self._plan.generation
+    def _take(self, report: wire.FromForkServer) -> None:
+        number, ears = self._generation, self._context.ears
         match report:
             case wire.Loaded():
                 self._is_loaded = True
                 for line in report.warnings:
-                    self._ears.warn(line)
-                self._ears.post(ev.GenerationPrepared(number, self._plan.pacing))
+                    ears.warn(line)
+                ears.post(ev.GenerationPrepared(number, self.pacing))
             case wire.LoadFailed():
                 self._has_failed = True
-                self._ears.post(ev.GenerationFailed(number, report.problem, report.details))
-            case wire.Forked():
-                self._orders.discard(report.worker)
-                self._take_birth(report, descriptors)
+                ears.post(ev.GenerationFailed(number, report.problem, report.details))
             case wire.ForkFailed():
-                self._orders.discard(report.worker)
-                self._ears.not_born(report.worker, report.problem)
+                self._give_up(report.worker, report.problem)
 
-    def _take_birth(self, report: wire.Forked, descriptors: Sequence[int]) -> None:
-        if descriptors:
-            self._ears.born(report.worker, Process(report.pid, *descriptors))
-            return
-        # We could open no more (MSG_CTRUNC in recvmsg(2)): one that nobody watches is worse than
-        # none. Only we could have reaped it, and do not before we have heard of it.
-        with contextlib.suppress(ProcessLookupError):  # it is what we are just reaping
-            os.kill(report.pid, signal.SIGKILL)
-        self._ears.not_born(report.worker, "too many open files to watch it")
+    def _give_up(self, worker: int, problem: str) -> None:
+        self._context.children.give_up(worker_key(worker), problem)
 
     def _send(self) -> None:
         while self._letters and self.is_heard:
@@ -181,29 +229,28 @@ class ForkServer:
             except OSError as error:
                 self._letters.popleft()
                 letter.sent()
-                self._orders.discard(letter.fork.worker)
-                self._ears.not_born(letter.fork.worker, f"the fork server: {error.strerror}")
+                self._give_up(letter.fork.worker, f"the fork server: {error.strerror}")
                 continue
             self._letters.popleft()
             letter.sent()
         self._watch()
 
     def _watch(self) -> None:
-        if not self.is_heard:
-            return
-        events = select.EPOLLIN | (select.EPOLLOUT if self._letters else 0)
-        self._loop.watch(self._socket.fileno(), events, self._on_ready)
+        if self.is_heard:
+            events = select.EPOLLIN | (select.EPOLLOUT if self._letters else 0)
+            self._context.loop.watch(self._socket.fileno(), events, self._on_ready)
 
     def _on_ready(self) -> None:
-        self.hear()
+        self._hear()
         if self._letters:
             self._send()
 
     def _close_socket(self) -> None:
-        """No birth will be told of any more."""
+        """No birth is to be expected any more."""
         if not self.is_heard:
             return
-        self._loop.unwatch(self._socket.fileno())
+        self._context.link.drop(_socket_name(self.key))
+        self._context.loop.unwatch(self._socket.fileno())
         self._socket.close()
         for letter in self._letters:
             letter.sent()
@@ -212,46 +259,43 @@ class ForkServer:
 
     def _tell_unborn(self) -> None:
         """Not before it was told what has become of us: or they would be asked for again, of us."""
-        if not self.is_gone:
-            return
-        for worker in sorted(self._orders):
-            self._ears.not_born(worker, "its fork server ended")
-        self._orders.clear()
-
-    def _on_exit(self) -> None:
-        how = self._children.exit_of(self._process)
-        if how is None:  # a pidfd polls readable a moment before the status can be had
-            return
-        self.hear()
-        self._has_exited = True
-        self._loop.unwatch(self._process.pidfd)
-        self._process.close()
-        number = self._plan.generation
-        if self._is_loaded:
-            self._ears.post(ev.GenerationLost(number, f"it ended with {how}"))
-        elif not self._has_failed:
-            problem = f"the fork server ended with {how} while it loaded the application"
-            self._ears.post(ev.GenerationFailed(number, problem, self.last_words()))
-        self._tell_unborn()
+        if self.is_gone:
+            for worker in self._context.ears.unborn(self._generation):
+                self._give_up(worker, "its fork server ended")
 
 
 class ForkServers:
     """All of them, by generation."""
 
-    def __init__(self, loop: Loop, children: Children, stage: Stage, ears: Ears) -> None:
-        self._loop = loop
-        self._children = children
-        self._stage = stage
-        self._ears = ears
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._all: dict[int, ForkServer] = {}
-        children.on_stranger = self._hear_all
 
-    def start(self, plan: Plan) -> None:
-        """Start the fork server of a generation; facts tell when it has loaded. Raises OSError."""
+    def start(self, plan: Plan, pacing: Pacing) -> None:
+        """Have the fork server of a generation started; facts tell when it has loaded.
+
+        Raises OSError, ValueError.
+        """
         self.end(plan.generation)
-        self._all[plan.generation] = ForkServer(
-            self._loop, self._children, self._stage, self._ears, plan
-        )
+        key = f"{_PREFIX}{plan.generation}/{os.urandom(4).hex()}"
+        server = ForkServer(self._context, plan.generation, key)
+        server.start(plan)
+        server.pacing = pacing
+        self._all[plan.generation] = server
+
+    def adopt(self, generation: Generation) -> bool:
+        """Take over the generation's fork server; whether there is one. Raises OSError."""
+        children, link = self._context.children, self._context.link
+        if not generation.prepared and generation.preparing_since is None:
+            return False  # then whoever is there is not what is waited for
+        for key in children.names(f"{_PREFIX}{generation.number}/"):
+            is_here = children.has(key) and not children.has_ended(key)
+            if is_here and _socket_name(key) in link.names("socket/"):
+                server = ForkServer(self._context, generation.number, key)
+                self._all[generation.number] = server
+                server.resume(generation)
+                return True
+        return False
 
     def order(self, generation: int, letter: Letter) -> None:
         """Raises OSError when there is nobody to ask."""
@@ -273,25 +317,28 @@ class ForkServers:
         for generation in list(self._all):
             self.end(generation)
 
-    def _hear_all(self) -> None:
-        for server in list(self._all.values()):
-            server.hear()
+
+def _socket_name(key: str) -> str:
+    return f"socket/{key}"
 
 
-def _exec(stage: Stage, plan: Plan, socket_fd: int, relays: Mapping[int, Relay]) -> Exec:
+def _exec(stage: Stage, plan: Plan, outputs: Mapping[int, int], sockets: Sequence[int]) -> Exec:
+    """`sockets` are to us, and to whom it tells of births."""
     layout = stage.listeners.layout()
     own = layout.next_fd + 1
+    numbers = [own + position for position in range(len(sockets))]
+    arguments = [str(number) for number in numbers]
     environment = generation_environment(plan.environment, plan.service, plan.generation, layout)
     return Exec(
-        argv=(sys.executable, "-P", "-m", "sengu.forkserver", str(own), ROOM),
+        argv=(sys.executable, "-P", "-m", "sengu.forkserver", *arguments, ROOM),
         environment=environment,
         descriptors={
             0: stage.null_fd,
             1: 1,
-            **{fd: relay.write_end for fd, relay in relays.items()},
+            **outputs,
             **layout.descriptors,
             layout.next_fd: stage.lifeline_fd,
-            own: socket_fd,
+            **dict(zip(numbers, sockets, strict=True)),
         },
         directory=stage.directory,
         # It holds nothing that could be lost, and may be in the middle of the application's code.

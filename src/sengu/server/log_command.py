@@ -1,62 +1,79 @@
 """`--log-file '| command'`: our output is a command's stdin.
 
-We keep both ends of the pipe, so when the command dies what was written waits for the next one.
+Both ends of the pipe are held, so when the command dies what was written waits for the next one.
 """
 
 import os
-import select
 from collections.abc import Callable
 
-from sengu.errors import UsageError
 from sengu.posix.loop import Loop
-from sengu.posix.process import Children, Exec, Process
+from sengu.posix.process import Process
+from sengu.posix.store import Store
+from sengu.server.children import Children, Exec
 
+_KEY = "log"
 _RESTART_SECONDS = 1.0
 
 
 class LogCommand:
-    """Keeps the command running. `fd` is where to write."""
+    """Keeps the command running. `fd` is where to write, `is_new` whether it was made just now."""
 
     def __init__(
-        self, loop: Loop, children: Children, argv: tuple[str, ...], warn: Callable[[str], None]
+        self,
+        loop: Loop,
+        children: Children,
+        store: Store,
+        argv: tuple[str, ...],
+        warn: Callable[[str], None],
     ) -> None:
-        """Raises UsageError when no process can be made."""
+        """Raises OSError."""
         self._loop = loop
         self._children = children
         self._argv = argv
         self._warn = warn
-        self._read_end, self.fd = os.pipe2(os.O_CLOEXEC)
-        # Its own output goes where ours went before it became the command's input.
-        self._outputs = (os.dup(1), os.dup(2))
-        try:
+        names = ("log/read", "log/write", "log/stdout", "log/stderr")
+        held = [store.take(name) for name in names]
+        self.is_new = None in held
+        if self.is_new:
+            # Its own output goes where ours went before it became the command's input.
+            found = [*os.pipe2(os.O_CLOEXEC), os.dup(1), os.dup(2)]
+            for name, fd in zip(names, found, strict=True):
+                store.hold(name, fd)
+        else:
+            found = [entry.fd for entry in held if entry is not None]
+        self._read_end, self.fd, self._stdout, self._stderr = found
+        if children.has(_KEY):
+            children.adopt(_KEY, self)
+        else:
             self._start()
-        except OSError as error:
-            raise UsageError(f"cannot start the log command: {error.strerror}") from error
+
+    def born(self, _process: Process) -> None:
+        """It reads."""
+
+    def not_born(self, problem: str) -> None:
+        self._warn(f"cannot start the log command: {problem}")
+        self._start_later()
+
+    def ended(self, how: str) -> None:
+        self._warn(f"the log command exited with {how}; it is started again")
+        self._children.reap(_KEY)
+        self._start_later()
+
+    def gone(self) -> None:
+        """What it has started is gone, too."""
 
     def _start(self) -> None:
-        stdout, stderr = self._outputs
-        process = self._children.spawn(
-            Exec(
-                self._argv,
-                os.environ,
-                {0: self._read_end, 1: stdout, 2: stderr},
-                death_signal=0,  # it shall live on to read what we wrote last
-            )
+        order = Exec(
+            self._argv,
+            os.environ,
+            {0: self._read_end, 1: self._stdout, 2: self._stderr},
+            death_signal=0,  # it shall live on to read what we wrote last
+            has_old_limit=True,
         )
-        self._loop.watch(process.pidfd, select.EPOLLIN, lambda: self._on_exit(process))
-
-    def _restart(self) -> None:
         try:
-            self._start()
+            self._children.spawn(_KEY, order, self)
         except OSError as error:
-            self._warn(f"cannot start the log command again: {error.strerror}")
-            self._loop.call_at(self._loop.now() + _RESTART_SECONDS, self._restart)
+            self.not_born(error.strerror or str(error))
 
-    def _on_exit(self, process: Process) -> None:
-        how = self._children.exit_of(process)
-        if how is None:
-            return
-        self._loop.unwatch(process.pidfd)
-        process.close()
-        self._warn(f"the log command exited with {how}; it is started again")
-        self._loop.call_at(self._loop.now() + _RESTART_SECONDS, self._restart)
+    def _start_later(self) -> None:
+        self._loop.call_at(self._loop.now() + _RESTART_SECONDS, self._start)

@@ -6,11 +6,11 @@ a full disk, costs lines, and their number is told, but never blocks a worker or
 
 import os
 import select
-import signal
 import stat
 
 from sengu.posix import descriptors
 from sengu.posix.loop import Loop
+from sengu.posix.store import Store
 
 _STDERR = 2
 _NEWLINE = 10
@@ -65,7 +65,7 @@ class Sink:
         """Write what can be written now; the rest when there is room."""
         while self._queue and self._is_writable():
             try:
-                written = self._write_piece(self._queue[: self._piece_bytes])
+                written = os.write(self._fd, self._queue[: self._piece_bytes])
             except BlockingIOError:
                 break
             except OSError:  # disk full, reader or terminal gone: nothing will come of waiting
@@ -88,17 +88,6 @@ class Sink:
             if not self._never_blocks and not self._poll.poll(left * 1000):
                 return
             self.flush()
-
-    def _write_piece(self, piece: bytearray) -> int:
-        if self._fd == _STDERR:
-            return os.write(_STDERR, piece)
-        # Under `stty tostop` a terminal answers who is in the background by TTOU, which we catch,
-        # and again each time the write is repeated for that; who blocks it may write.
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
-        try:
-            return os.write(self._fd, piece)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
     def _lose_queue(self) -> None:
         self._lost_lines += self._queue.count(b"\n")
@@ -131,27 +120,55 @@ def _open_terminal() -> int:
 
 
 class Relay:
-    """The read end of a worker's stdout or stderr. Forwards whole lines, remembers the last."""
+    """The read end of a worker's stdout or stderr. Forwards whole lines, remembers the last.
 
-    def __init__(self, loop: Loop, sink: Sink) -> None:
+    It is held as `name` until all who had the other end are gone. `write_end` is -1 when it is not
+    ours any more.
+    """
+
+    def __init__(self, loop: Loop, sink: Sink, store: Store, name: str) -> None:
+        """Raises OSError."""
         self._loop = loop
         self._sink = sink
-        self._fd, self.write_end = descriptors.pipe()
+        self._store = store
+        self._name = name
         self._rest = b""
         self._tail = b""
+        self.write_end = -1
+        held = store.take(name)
+        if held is not None:
+            self._fd = held.fd
+            return
+        self._fd, self.write_end = descriptors.pipe()
+        store.hold(name, self._fd)
+
+    def open_again(self) -> None:
+        """Make a write end, if the one there was is lost. Raises OSError."""
+        if self.write_end < 0:
+            self.write_end = descriptors.write_end_of(self._fd)
 
     def start(self) -> None:
         """The worker has its end now: give up ours, so that its death is an EOF."""
-        self._loop.watch(self._fd, select.EPOLLIN, self._on_readable)
-        os.close(self.write_end)
-        self.write_end = -1
+        if self._fd >= 0:
+            self._loop.watch(self._fd, select.EPOLLIN, self._on_readable)
+        self._close_write_end()
 
     def abandon(self) -> None:
         """There will be no worker."""
+        self._close_write_end()
+        self._close()
+
+    def _close_write_end(self) -> None:
         if self.write_end >= 0:
             os.close(self.write_end)
-        self._loop.unwatch(self._fd)
-        os.close(self._fd)
+            self.write_end = -1
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            self._store.drop(self._name)
+            self._loop.unwatch(self._fd)
+            os.close(self._fd)
+            self._fd = -1
 
     def last_words(self) -> str:
         """The end of what was written, everything that is in the pipe by now included."""
@@ -174,9 +191,7 @@ class Relay:
         if not data:  # EOF: all who had it are gone
             self._forward(self._rest + b"\n" if self._rest else b"")
             self._rest = b""
-            self._loop.unwatch(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+            self._close()
             return False
         whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
         self._forward(whole + newline)

@@ -11,8 +11,9 @@ from sengu.config.boot import Report
 from sengu.control.api import ServiceState
 from sengu.model import events as ev
 from sengu.model.observed import Observed, Outcome, Phase
-from sengu.planner.reduce import Fact
+from sengu.posix.store import Store
 from sengu.posix.title import Title
+from sengu.server.core import Turn
 from sengu.server.files import StatusFile
 from sengu.server.notify import Manager
 from sengu.server.service import service_state
@@ -22,19 +23,25 @@ class Outside:
     """Follows the facts (`on_fact`) and the state they lead to (`on_settled`)."""
 
     def __init__(
-        self, name: str, manager: Manager, status_file: StatusFile | None, report_fd: int | None
+        self, name: str, manager: Manager, status_file: StatusFile | None, store: Store
     ) -> None:
         self._name = name
         self._title = Title()
         self._manager = manager
         self._status_file = status_file
-        self._report_fd = report_fd
+        self._store = store
         self._outcome: Report | None = None
         self._summary = ""
         self._state = ServiceState.STARTING
         self.failure = ""  # why the service never came up
 
-    def on_fact(self, fact: Fact, before: Observed, after: Observed) -> None:
+    def on_fact(self, turn: Turn) -> None:
+        fact, after = turn.fact, turn.after
+        if isinstance(fact, ev.DeployConcluded) and turn.before.current == 0:
+            self._conclude_first(fact, after)
+        if not turn.is_news:
+            self._state = service_state(after)
+            return
         if isinstance(fact, ev.DeployRequested) and service_state(after) is ServiceState.DEPLOYING:
             # At once and each time: the deploy may be over before all is settled, or take the
             # place of another, and who has sent HUP waits to hear of his own.
@@ -43,8 +50,6 @@ class Outside:
         if isinstance(fact, ev.DeployConcluded | ev.GenerationRetired):
             # Before anybody is told of it: who is may look into the file next.
             self._write_status_file(after)
-        if isinstance(fact, ev.DeployConcluded) and before.current == 0:
-            self._conclude_first(fact, after)
 
     def _conclude_first(self, fact: ev.DeployConcluded, after: Observed) -> None:
         if fact.outcome is Outcome.SUCCEEDED:
@@ -56,22 +61,11 @@ class Outside:
             words = f"\n{fact.last_words}" if fact.last_words else ""
             self._outcome = Report(1, failure + words)
 
-    def _report(self, report: Report) -> None:
-        """Tell whoever started us as a daemon how it went; once."""
-        if self._report_fd is None:
-            return
-        try:
-            os.write(self._report_fd, msgspec.json.encode(report))
-        except BrokenPipeError:  # it did not wait
-            pass
-        finally:
-            os.close(self._report_fd)
-            self._report_fd = None
-
     def on_settled(self, observed: Observed) -> None:
         self._write_status_file(observed)
         if self._outcome is not None:
-            self._report(self._outcome)
+            tell_starter(self._store, self._outcome)
+            self._outcome = None
         self._tell_manager(observed)
         summary = summarize(observed)
         if summary != self._summary:
@@ -115,3 +109,18 @@ def summarize(observed: Observed) -> str:
     elif observed.deploy is not None:
         parts.append(f"deploying generation {observed.deploy.generation}")
     return ", ".join(parts)
+
+
+def tell_starter(store: Store, report: Report) -> bool:
+    """Tell whoever started us as a daemon how it went, once; whether there is somebody."""
+    held = store.take("report")
+    if held is None:
+        return False
+    try:
+        os.write(held.fd, msgspec.json.encode(report))
+    except BrokenPipeError:  # it did not wait
+        pass
+    finally:
+        os.close(held.fd)
+        store.drop("report")
+    return True

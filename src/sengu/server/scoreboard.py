@@ -2,20 +2,34 @@
 
 import mmap
 import os
+from collections.abc import Iterable
 
+from sengu.posix.store import Store
 from sengu.wire.scoreboard import LINES, SIZE_BYTES, Line, read_line
 
 
 class Scoreboard:
     """Lines of all workers, in blocks of `lanes`. `fd` is the memory file that fork servers map."""
 
-    def __init__(self, lanes: int) -> None:
-        self.fd = os.memfd_create("sengu-scoreboard", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, SIZE_BYTES)
+    def __init__(self, lanes: int, store: Store) -> None:
+        """Raises OSError."""
+        held = store.take("scoreboard")
+        if held is None:
+            self.fd = os.memfd_create("sengu-scoreboard", os.MFD_CLOEXEC)
+            os.ftruncate(self.fd, SIZE_BYTES)
+            store.hold("scoreboard", self.fd)
+        else:
+            self.fd = held.fd
         self._memory = memoryview(mmap.mmap(self.fd, SIZE_BYTES))
         self._lanes = lanes
         self._free: list[int] = []
         self._next = 0
+
+    def claim(self, taken: Iterable[int]) -> None:
+        """Workers that were there before us have these first lines."""
+        lines = set(taken)
+        self._next = max(lines, default=-self._lanes) + self._lanes
+        self._free = [line for line in range(0, self._next, self._lanes) if line not in lines]
 
     def take(self) -> int:
         """The first line of a block for a new worker. Raises OSError when all are taken."""

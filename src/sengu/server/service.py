@@ -3,7 +3,6 @@
 Requests become facts; answers are read off what is observed.
 """
 
-import os
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -13,41 +12,59 @@ from sengu.control import api
 from sengu.control.routes import Refused
 from sengu.model import events as ev
 from sengu.model.observed import Observed, Worker
-from sengu.planner.reduce import Fact
 from sengu.posix import clock
-from sengu.posix.loop import Loop
 from sengu.server.chronicle import Chronicle
-from sengu.server.core import Core
+from sengu.server.core import Core, Turn
 from sengu.server.crew import Crew
+from sengu.server.past import Past
 from sengu.server.stage import Stage
 from sengu.wire.scoreboard import Line
 
 Tell = Callable[[api.ReloadOutcome], None]
 
 
+class Identity(msgspec.Struct, frozen=True):
+    """Pids of the supervisor, which is the instance's, and of the server that answers."""
+
+    main_pid: int
+    pid: int
+
+
 class RunningService:
     """Implements `control.routes.Service`."""
 
     def __init__(
-        self, core: Core, crew: Crew, stage: Stage, chronicle: Chronicle, loop: Loop
+        self, core: Core, crew: Crew, stage: Stage, chronicle: Chronicle, instance: Identity
     ) -> None:
         self._core = core
         self._crew = crew
         self._stage = stage
         self._chronicle = chronicle
-        self._loop = loop
-        self._started_at = loop.now()
+        self._instance = instance
         self._waiting: dict[int, list[Tell]] = {}
-        self._last_deploy: api.PastDeploy | None = None
-        core.on_fact(self._on_fact)
+        self.past = Past()
 
-    def reload(self, by: str) -> api.ReloadAccepted:
+    def reload(self, by: str, token: str) -> api.ReloadAccepted:
         """Ask for a deploy. Its number is known at once: the next one. Raises Refused."""
         if self._core.observed.stop is not None:
             raise Refused(409, "the service is being stopped; nothing can be deployed any more")
+        known = self.past.deploys.get(token)
+        if known is not None:
+            return known
         last_event = self._chronicle.last_id
-        self._core.take(ev.DeployRequested(by))
+        self._core.take(ev.DeployRequested(by, token))
         return api.ReloadAccepted(self._core.observed.last_generation, last_event)
+
+    def upgrade(self, by: str, token: str) -> api.UpgradeAccepted:
+        """Ask for server and supervisor to be replaced by what is installed. Raises Refused."""
+        if self._core.observed.stop is not None:
+            raise Refused(409, "the service is being stopped; nothing is upgraded any more")
+        known = self.past.upgrades.get(token)
+        if known is not None:
+            return known
+        last_event = self._chronicle.last_id
+        self._core.take(ev.UpgradeRequested(by, token))
+        return api.UpgradeAccepted(last_event)
 
     def await_outcome(self, generation: int, tell: Tell) -> None:
         self._waiting.setdefault(generation, []).append(tell)
@@ -68,13 +85,13 @@ class RunningService:
         return self._chronicle.follow(reader)
 
     def status(self) -> api.Status:
-        observed, spec, now = self._core.observed, self._core.spec, self._loop.now()
+        observed, spec, now = self._core.observed, self._core.spec, clock.monotonic()
         return api.Status(
             name=spec.name,
-            pid=os.getpid(),
+            pid=self._instance.main_pid,
             version=sengu.__version__,
             state=service_state(observed),
-            uptime_seconds=now - self._started_at,
+            uptime_seconds=clock.wall() - self.past.started_at,
             command=spec.command,
             generation=observed.current,
             workers_wanted=observed.wanted,
@@ -83,10 +100,13 @@ class RunningService:
                 for listener in self._stage.listeners
             ),
             deploy=_deploy_status(observed),
-            last_deploy=self._last_deploy,
+            last_deploy=self.past.last_deploy,
             workers=self._workers(now),
             last_event=self._chronicle.last_id,
             resting_from=observed.rested_from,
+            server_pid=self._instance.pid,
+            servers=self.past.servers,
+            adopted=self.past.adopted,
         )
 
     def _workers(self, now: float) -> tuple[api.WorkerStatus, ...]:
@@ -98,14 +118,14 @@ class RunningService:
             for row in worker_statuses(observed, now)
         )
 
-    def _on_fact(self, fact: Fact, _before: Observed, _after: Observed) -> None:
-        if not isinstance(fact, ev.DeployConcluded):
-            return
-        past = api.PastDeploy(fact.generation, fact.outcome, fact.reason, clock.wall())
-        self._last_deploy = past
-        told = api.ReloadOutcome(fact.generation, fact.outcome, fact.reason, fact.last_words)
-        for tell in self._waiting.pop(fact.generation, ()):
-            tell(told)
+    def on_fact(self, turn: Turn) -> None:
+        """To be told of each fact after the chronicle."""
+        self.past.learn(turn, self._chronicle.last_id)
+        fact = turn.fact
+        if isinstance(fact, ev.DeployConcluded):
+            told = api.ReloadOutcome(fact.generation, fact.outcome, fact.reason, fact.last_words)
+            for tell in self._waiting.pop(fact.generation, ()):
+                tell(told)
 
 
 def service_state(observed: Observed) -> api.ServiceState:

@@ -4,7 +4,7 @@ import os
 import socket
 
 from sengu.listeners.listeners import Listeners
-from sengu.posix import limits
+from sengu.posix.store import Store
 from sengu.server.output import Sink
 from sengu.server.probe import Target, probe_target
 from sengu.server.scoreboard import Scoreboard
@@ -17,17 +17,18 @@ class Stage:
     deploy's last words; stdout only when it goes to a log file, which may be reopened.
     """
 
-    def __init__(self, listeners: Listeners, sink: Sink, directory: str | None) -> None:
+    def __init__(
+        self, store: Store, listeners: Listeners, sink: Sink, directory: str | None
+    ) -> None:
+        """Raises OSError."""
+        self.store = store
         self.listeners = listeners
         self.sink = sink
         self.directory = directory
         self.captured: tuple[int, ...] = (2,)
         self.scoreboard: Scoreboard | None = None
-        self.file_limit = limits.raise_file_limit()  # what executed workers get
         self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        # Workers get the read end; nobody writes. When all holders of the write end are gone,
-        # which is us alone, they see EOF.
-        self.lifeline_fd, self._lifeline_held = os.pipe2(os.O_CLOEXEC)
+        self.lifeline_fd = _hold_lifeline(store)
 
     @property
     def probe_target(self) -> Target | None:
@@ -36,3 +37,17 @@ class Stage:
             if listener.socket.type == socket.SOCK_STREAM:
                 return probe_target(listener.socket)
         return None
+
+
+def _hold_lifeline(store: Store) -> int:
+    """Workers get the read end; nobody writes.
+
+    When all holders of the write end are gone, which are the supervisor and us, they see EOF.
+    """
+    read_end, write_end = store.take("lifeline/read"), store.take("lifeline/write")
+    if read_end is not None and write_end is not None:
+        return read_end.fd
+    made, kept = os.pipe2(os.O_CLOEXEC)
+    store.hold("lifeline/read", made)
+    store.hold("lifeline/write", kept)  # and our own is open as long as we are
+    return made

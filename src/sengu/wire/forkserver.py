@@ -21,13 +21,15 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
-    """To the fork server: a worker is wanted.
+    """To the fork server: a worker is wanted. That it lives the supervisor is told, by `key`.
 
     Descriptors: what the worker's descriptors `targets` are to be. `line` is its first line of the
-    scoreboard.
+    scoreboard. Numbers of workers grow, so one that was seen already was sent twice: by a server
+    that could not know whether its predecessor had.
     """
 
     worker: int
+    key: str
     slot: int
     notify_socket: str
     line: int
@@ -47,13 +49,6 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
     details: str = ""
 
 
-class Forked(msgspec.Struct, frozen=True, tag="forked"):
-    """From the fork server: the worker lives. Descriptor: its pidfd."""
-
-    worker: int
-    pid: int
-
-
 class ForkFailed(msgspec.Struct, frozen=True, tag="fork_failed"):
     """From the fork server: no process came to be."""
 
@@ -62,7 +57,7 @@ class ForkFailed(msgspec.Struct, frozen=True, tag="fork_failed"):
 
 
 ToForkServer = Load | Fork
-FromForkServer = Loaded | LoadFailed | Forked | ForkFailed
+FromForkServer = Loaded | LoadFailed | ForkFailed
 
 encode = msgspec.json.encode
 decode_order = msgspec.json.Decoder(ToForkServer).decode

@@ -22,10 +22,11 @@ class _Message(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Hello(_Message, frozen=True, tag="hello"):
-    """First of all."""
+    """First of all. `is_trial`: a server beside this one is paused until this one is ready."""
 
     version: int
     main_pid: int
+    is_trial: bool = False
 
 
 class Holding(_Message, frozen=True, tag="held"):

@@ -1,0 +1,117 @@
+"""Adoption: a new server takes over what another has left. Imported by `server.main`.
+
+First everything is found and looked at, which changes nothing, then what has happened meanwhile is
+told, and what was under way is done again. In between `ready` is said: until then another server
+may still go on in place of this one.
+"""
+
+import os
+
+import msgspec
+
+from sengu.model import events as ev
+from sengu.model.actions import StartWorker
+from sengu.model.observed import Observed, Worker
+from sengu.model.service import ServiceSpec
+from sengu.posix.loop import Loop
+from sengu.server.children import Children
+from sengu.server.crew import Crew
+from sengu.server.environment import Environments
+from sengu.server.execute import Executor
+from sengu.server.forkservers import ForkServers
+from sengu.server.link import Link
+from sengu.server.member import worker_key
+from sengu.server.notify import remark_of
+from sengu.server.output import Relay
+from sengu.server.stage import Stage
+
+_GONE = "an unknown status, while no server was there"
+_NOT_NEEDED = "no process: it was not needed any more"
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """Who takes over."""
+
+    loop: Loop
+    link: Link
+    children: Children
+    stage: Stage
+    crew: Crew
+    fork_servers: ForkServers
+    environments: Environments
+    hands: Executor
+
+
+class Adoption:
+    """Of one new server. Raises OSError when there is no room for all that there is."""
+
+    def __init__(self, parts: Parts, spec: ServiceSpec, observed: Observed) -> None:
+        self._parts = parts
+        self._spec = spec
+        self._lost: list[int] = []  # generations
+        self._gone: list[Worker] = []
+        self._missing: list[Worker] = []
+        self._living = self._ended = 0
+        self._find_generations(observed)
+        for worker in observed.workers.values():
+            self._find_worker(worker)
+        parts.crew.adopt_remnants()
+
+    def finish(self) -> None:
+        """Tell what has happened meanwhile, and repeat what may not have been done."""
+        parts, post = self._parts, self._parts.crew.post
+        killed = [key for key in parts.children.end_unwanted() if key.startswith(worker_key(""))]
+        self._tidy()
+        post(
+            ev.ServerAdopted(
+                os.getpid(), self._living, self._ended, len(killed), len(self._missing)
+            )
+        )
+        for number in self._lost:
+            post(ev.GenerationLost(number, "it was not there any more"))
+        for worker in self._gone:
+            post(ev.WorkerExited(worker.id, _GONE))
+        for worker in self._missing:
+            if worker.is_wanted:
+                action = StartWorker(worker.id, worker.generation, worker.slot, "asked for again")
+                parts.hands.repeat(action)
+            else:
+                post(ev.WorkerExited(worker.id, _NOT_NEEDED))
+
+    def _find_generations(self, observed: Observed) -> None:
+        has_application = self._spec.application is not None
+        for generation in observed.generations.values():
+            is_there = self._parts.environments.adopt(generation.number)
+            if has_application:
+                is_there = self._parts.fork_servers.adopt(generation)
+            if not is_there and (generation.prepared or generation.preparing_since is not None):
+                self._lost.append(generation.number)
+
+    def _find_worker(self, worker: Worker) -> None:
+        children, key = self._parts.children, worker_key(worker.id)
+        has_ended = children.has_ended(key)
+        if self._parts.crew.adopt(worker):
+            self._ended += has_ended
+            self._living += not has_ended
+        elif worker.pid:
+            self._gone.append(worker)
+        else:
+            self._missing.append(worker)
+
+    def _tidy(self) -> None:
+        """Let go of what belongs to nobody, but for what may still be written to."""
+        link = self._parts.link
+        for name in link.names("output/"):
+            Relay(self._parts.loop, self._parts.stage.sink, link, name).start()
+        for prefix in ("notify/", "socket/", "environment/"):
+            for name in link.names(prefix):
+                held = link.take(name)
+                if held is not None:
+                    os.close(held.fd)
+                link.drop(name)
+
+
+def lines_taken(link: Link) -> list[int]:
+    """First lines on the scoreboard of workers that were there before us."""
+    remarks = [remark_of(link.note(name)).partition(" ")[0] for name in link.names("notify/")]
+    return [int(line) for line in remarks if line.isdecimal()]

@@ -1,0 +1,296 @@
+"""Puts the server together from its parts, and runs it until the service has ended.
+
+Each part takes what outlives a server from the supervisor's hands, or makes it: so the first server
+and one that takes over are put together in the same way. Imported by `server.main`.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+
+import sengu
+from sengu.config.boot import Boot
+from sengu.control.listener import ControlListener
+from sengu.listeners.listeners import Listeners
+from sengu.model import events as ev
+from sengu.model.application import Application
+from sengu.model.service import OnServerLoss
+from sengu.planner.reduce import Fact
+from sengu.posix import clock
+from sengu.posix.loop import Loop
+from sengu.server.adopt import Adoption, Parts, lines_taken
+from sengu.server.beat import Beat
+from sengu.server.children import Children
+from sengu.server.chronicle import Chronicle
+from sengu.server.core import Core, Turn
+from sengu.server.crew import Crew
+from sengu.server.desk import SignalDesk
+from sengu.server.environment import Environments
+from sengu.server.execute import Executor
+from sengu.server.files import PidFile, StatusFile, make_for_workers
+from sengu.server.forkservers import Context, ForkServers
+from sengu.server.link import Inheritance, Link
+from sengu.server.log import Log
+from sengu.server.memory import Memory
+from sengu.server.narrate import narrate
+from sengu.server.notify import Manager
+from sengu.server.output import Sink
+from sengu.server.outside import Outside
+from sengu.server.requests import RequestWatch
+from sengu.server.scoreboard import Scoreboard
+from sengu.server.service import Identity, RunningService
+from sengu.server.stage import Stage
+from sengu.server.watcher import Watcher
+from sengu.wire import supervisor as wire
+
+_LOST = 1  # exit code when the supervisor is gone
+
+
+class Instance:
+    """The parts, wired. `let_go` gets what is to be done when the service is over."""
+
+    def __init__(
+        self,
+        boot: Boot,
+        found: Inheritance,
+        loop: Loop,
+        link: Link,
+        let_go: contextlib.ExitStack,
+    ) -> None:
+        """Bind and open everything. Raises SenguError, OSError."""
+        self._boot = boot
+        self._found = found
+        self._loop = loop
+        self._link = link
+        self._memory = Memory(link)
+        self._children = Children(loop, link)
+        self._children.inherit(found.kin)
+        self._chronicle = Chronicle()
+        self._core = Core(boot.service, clock.monotonic, self._memory)
+        self._beat = Beat(loop, link)
+        self._desk = SignalDesk(boot.signals, self)
+        self._ended = self._is_upgrade = False
+        self._open(let_go)
+        self._wire(let_go)
+
+    def _open(self, let_go: contextlib.ExitStack) -> None:
+        boot, link = self._boot, self._link
+        self._manager = Manager(self._loop, link, os.environ)
+        held = link.take("control")
+        assert held is not None  # the command line has made it
+        device, _, inode = held.note.partition(":")
+        self._control = ControlListener(
+            self._loop,
+            socket.socket(fileno=held.fd),
+            boot.control,
+            boot.service.name,
+            (int(device), int(inode)) if inode else None,
+        )
+        self._hold_control()
+        let_go.callback(self._control.close)
+        if boot.files.pid is not None:
+            let_go.callback(PidFile(boot.files.pid, link, self._found.main_pid).remove)
+        listeners = Listeners(boot.sockets, link)
+        let_go.callback(listeners.close)
+        sink = Sink(self._loop)
+        let_go.callback(sink.finish)
+        self._sink = sink
+        self._stage = Stage(link, listeners, sink, boot.directory)
+        self._log = Log(boot.service.name, boot.files.log, sink, link)
+        self._log.open(self._loop, self._children, is_first=self._memory.is_new)
+        if self._log.has_target:
+            self._stage.captured = (1, 2)
+        if boot.service.application is not None:
+            self._stage.scoreboard = Scoreboard(boot.service.application.lanes, link)
+            self._stage.scoreboard.claim(lines_taken(link))
+
+    def _wire(self, let_go: contextlib.ExitStack) -> None:
+        boot, spec = self._boot, self._boot.service
+        status_file = None
+        if boot.files.status is not None:
+            status_file = StatusFile(boot.files.status, self.warn)
+            let_go.callback(status_file.remove)
+        self._outside = Outside(spec.name, self._manager, status_file, self._link)
+        self._crew = Crew(spec, self._loop, self._children, self._stage, self)
+        let_go.callback(self._crew.close)
+        births = self._link.take("births")
+        assert births is not None  # the supervisor has made it
+        context = Context(
+            self._loop, self._link, self._children, self._stage, self._crew, births.fd
+        )
+        self._fork_servers = ForkServers(context)
+        let_go.callback(self._fork_servers.close)
+        self._environments = Environments(self._link, boot.env_dir)
+        self._hands = Executor(
+            spec, self._crew, self._fork_servers, self._stage, self._environments
+        )
+        identity = Identity(self._found.main_pid, os.getpid())
+        self._service = RunningService(
+            self._core, self._crew, self._stage, self._chronicle, identity
+        )
+
+    def run(self) -> int:
+        """Until the service has ended; returns the exit code. Raises SenguError, OSError."""
+        self._core.on_fact(self._outside.on_fact)
+        self._core.on_fact(self._tell)
+        self._core.on_fact(self._service.on_fact)
+        self._memory.recall(self._core, self._chronicle, self._service.past)
+        self._link.listen(self._hear, self._on_loss)
+        if self._memory.is_new:
+            self._begin()
+        else:
+            self._take_over()
+        self._beat.start()
+        self._manager.start(self._found.main_pid)
+        self._control.serve(self._service)
+        self._look_after_application()
+        for number in self._found.signals:
+            self._on_signal(number)
+        while not self._ended:
+            self._core.settle(self._hands)
+            self._outside.on_settled(self._core.observed)
+            self._memory.shorten(self._core, self._chronicle, self._service.past)
+            if not self._ended:
+                self._loop.run_once(self._core.wake_at)
+        if not self._outside.failure:
+            return _LOST if self._link.is_lost else 0
+        self._sink.write(f"sengu: error: {self._outside.failure}\n".encode())
+        return 1
+
+    def _begin(self) -> None:
+        stop = self._boot.service.stop
+        self._link.send(wire.Policy(stop.signal, int(stop.grace_seconds * 1000)))
+        self._say_ready()
+        where = f"pid {self._found.main_pid}, control {self._boot.control}"
+        self._log.write(f"sengu {sengu.__version__}, {where}")
+        for listener in self._stage.listeners:
+            self._log.write(f"listening on {listener.address}, descriptor {listener.fd} of workers")
+        self._core.post(ev.DeployRequested("start"))
+
+    def _take_over(self) -> None:
+        observed = self._core.observed
+        parts = Parts(
+            self._loop,
+            self._link,
+            self._children,
+            self._stage,
+            self._crew,
+            self._fork_servers,
+            self._environments,
+            self._hands,
+        )
+        adoption = Adoption(parts, self._boot.service, observed)
+        self._say_ready()
+        adoption.finish()
+        self._ended = observed.stop is not None and observed.stop.is_over
+        if not self._service.past.upgrading:
+            return
+        if self._found.is_trial:
+            before = self._found.notes.get("version", "an unknown version")
+            self._core.post(ev.Upgraded(sengu.__version__, before))
+        else:  # it was asked for, and we have come for another reason
+            self._link.send(wire.Upgrade())
+
+    def _say_ready(self) -> None:
+        self._link.send(wire.Ready())
+        self._link.send(wire.Hold("version", sengu.__version__))
+        self._link.flush_all()
+
+    def _hear(self, message: wire.FromSupervisor, fd: int | None) -> None:
+        if self._children.hear(message, fd):
+            return
+        if fd is not None:
+            os.close(fd)
+        match message:
+            case wire.Signal(number):
+                self._on_signal(number)
+            case wire.Pause():
+                self._pause()
+            case wire.Resume(problem):
+                self._core.post(ev.UpgradeFailed(problem))
+            case _:
+                pass
+
+    def _on_signal(self, number: int) -> None:
+        fact = self._desk.read(number, is_stopping=self._core.observed.stop is not None)
+        if fact is not None:
+            self._core.post(fact)
+        self._link.send(wire.Heard(number))
+
+    def _pause(self) -> None:
+        """Stand still: a new server is tried. If it is good, we hear no more."""
+        self._beat.stop()
+        self._link.send(wire.Paused())
+        self._link.flush_all()
+        resume = self._link.await_resume()
+        if resume is not None:
+            self._memory.cut()
+            self._core.post(ev.UpgradeFailed(resume.problem))
+            self._beat.start()
+
+    def _on_loss(self) -> None:
+        """The supervisor is gone, so nothing can be started any more."""
+        self._children.lose_supervisor()
+        if self._boot.service.on_server_loss is OnServerLoss.KEEP:
+            self._log.warn("the supervisor was killed; the workers go on unattended")
+            self._ended = True
+        else:
+            self._core.post(ev.StopRequested("the end of the supervisor"))
+
+    def _tell(self, turn: Turn) -> None:
+        fact = turn.fact
+        text = narrate(fact, turn.before, turn.after)
+        if text is not None:
+            self._chronicle.write(fact, text, turn.wall)
+        if not turn.is_news:
+            return
+        if text is not None:
+            self._log.write(text)
+        if isinstance(fact, ev.DeployRequested):
+            self._heal_control()
+        if isinstance(fact, ev.UpgradeRequested) and not self._service.past.upgrading:
+            self._link.send(wire.Upgrade())
+        self._ended = self._ended or isinstance(fact, ev.ServiceStopped)
+
+    def _heal_control(self) -> None:
+        healed = self._control.heal()
+        if healed is not None:
+            self.warn(healed)
+            self._hold_control()
+
+    def _hold_control(self) -> None:
+        identity = self._control.identity
+        note = "" if identity is None else f"{identity[0]}:{identity[1]}"
+        self._link.hold("control", self._control.socket.fileno(), note)
+
+    def post(self, fact: Fact) -> None:
+        """Take a fact in with the next round."""
+        self._core.post(fact)
+
+    def warn(self, text: str) -> None:
+        """Tell people, in the log."""
+        self._log.warn(text)
+
+    def reopen_logs(self) -> None:
+        """Let all who write to files open them anew."""
+        self._log.reopen()
+        if self._boot.service.application is not None:
+            self._make_files(self._boot.service.application)
+            self._crew.signal_all(signal.SIGUSR1)
+
+    def _make_files(self, application: Application) -> None:
+        try:
+            make_for_workers(application.files, application.privileges)
+        except OSError as error:
+            self.warn(f"cannot make {error.filename} for the workers: {error.strerror}")
+
+    def _look_after_application(self) -> None:
+        application = self._boot.service.application
+        if application is None:
+            return
+        self._make_files(application)
+        if application.request_timeout_seconds is not None:
+            RequestWatch(self._loop, self._crew, application.request_timeout_seconds, self.post)
+        if self._boot.watched:
+            Watcher(self._children, self.warn).start(self._boot.control, self._boot.watched)

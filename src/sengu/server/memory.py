@@ -1,0 +1,54 @@
+"""What a server knows, kept so that the next one knows it too. Imported by `server.main`."""
+
+from sengu.planner.reduce import Fact
+from sengu.posix.store import Store
+from sengu.server.chronicle import Chronicle
+from sengu.server.core import Core
+from sengu.server.journal import Entry, Journal, Snapshot
+from sengu.server.past import Past
+
+_NAME = "journal"
+
+
+class Memory:
+    """The journal in the store. `is_new`: nobody was here before us."""
+
+    def __init__(self, store: Store) -> None:
+        """Raises OSError."""
+        self._store = store
+        held = store.take(_NAME)
+        self.is_new = held is None
+        if held is None:
+            self._journal = Journal.create()
+            store.hold(_NAME, self._journal.fd)
+        else:
+            self._journal = Journal(held.fd)
+
+    def write(self, fact: Fact, at: float, wall: float) -> None:
+        """Raises OSError."""
+        self._journal.write(fact, at, wall)
+
+    def recall(self, core: Core, chronicle: Chronicle, past: Past) -> None:
+        """Let them know all that was known. Raises SenguError."""
+        for line in self._journal.read():
+            match line:
+                case Snapshot(observed, records, last_id, known):
+                    core.observed = observed
+                    chronicle.restore(records, last_id)
+                    past.restore(known)
+                case Entry(fact, at, wall):
+                    core.replay(fact, at, wall)
+
+    def shorten(self, core: Core, chronicle: Chronicle, past: Past) -> None:
+        """Begin anew with what all has come to, when it is time. Raises OSError."""
+        if not self._journal.is_long:
+            return
+        snapshot = Snapshot(core.observed, chronicle.records, chronicle.last_id, past)
+        journal = Journal.create(snapshot)
+        self._store.hold(_NAME, journal.fd)
+        self._journal.close()
+        self._journal = journal
+
+    def cut(self) -> None:
+        """Forget what another has written since we have: it was on trial, and has failed."""
+        self._journal.cut()
