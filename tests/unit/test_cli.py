@@ -5,19 +5,20 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from sengu.cli import ls, reload, which
+from sengu.cli import ls, reload, stop, which
 from sengu.cli.main import run
 from sengu.config.instance import RunPlaces
 from sengu.control import api
 from sengu.control.client import ControlClient, EventStream
 from sengu.model.observed import Outcome
-from tests.unit.fake_instance import FakeInstance, concluded, make_status, record, worker
+from tests.unit.fake_instance import NOT_READ, FakeInstance, concluded, make_status, record, worker
 
 Capture = pytest.CaptureFixture[str]
 StartInstance = Callable[[str], FakeInstance]
@@ -135,17 +136,23 @@ def test_reload_fails_when_the_instance_goes_away(web: FakeInstance, capfd: Capt
     assert "went away before generation 5 was deployed" in capfd.readouterr().err
 
 
-def test_reload_asks_again_when_only_the_stream_was_cut(web: FakeInstance, capfd: Capture) -> None:
-    last = api.PastDeploy(5, Outcome.SUCCEEDED, "all ready", 0)
-    web.statuses = [make_status(), make_status(generation=5, last_deploy=last)]
+def test_reload_goes_on_when_the_server_is_replaced(web: FakeInstance, capfd: Capture) -> None:
+    web.records, web.stays_open = deployed(), True
+    web.cuts = [0, 0, 40, NOT_READ, 300]  # twice as it is asked, then three times as it tells
     assert run(["reload"]) == 0
-    assert "all ready" in capfd.readouterr().out
+    assert capfd.readouterr().err.splitlines() == [
+        "worker_started 8",
+        "worker_ready 8",
+        "deploy_concluded ",
+    ]
+    assert len({one for one in web.asked if one.startswith("POST")}) == 1
 
 
 def test_reload_without_waiting_only_asks(web: FakeInstance, capfd: Capture) -> None:
     assert run(["reload", "--no-wait"]) == 0
     assert capfd.readouterr().out == "generation 5 is being deployed\n"
-    assert web.asked == ['POST /v1/reload {"wait":false}']
+    (asked,) = web.asked
+    assert re.fullmatch(r'POST /v1/reload {"wait":false,"token":"[0-9a-f]{32}"}', asked)
 
 
 def test_reload_drained_comes_back_when_the_old_workers_are_gone(
@@ -208,6 +215,36 @@ def test_stop_waits_until_the_process_is_gone(
     assert 'POST /v1/stop {"immediate":true}' in web.asked
 
 
+@pytest.mark.parametrize("cuts", [[0], [NOT_READ, 0], [7]])
+def test_stop_of_an_instance_that_ends_before_it_can_say_so_is_done(
+    web: FakeInstance, monkeypatch: pytest.MonkeyPatch, capfd: Capture, cuts: list[int]
+) -> None:
+    def end(_body: bytes) -> api.StopAccepted:
+        web.die()
+        return api.StopAccepted()
+
+    def tell() -> api.Status:
+        web.cuts = [*cuts]
+        return make_status()
+
+    seen_as(monkeypatch, 0)
+    monkeypatch.setattr(web, "next_status", tell)
+    web.reactions[api.STOP_PATH] = end
+    assert run(["stop"]) == 0
+    assert web.asked[-1].startswith("POST")
+
+
+def test_stop_waits_for_the_main_process_though_a_server_has_bound_the_socket_anew(
+    web: FakeInstance, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    held: list[int] = []
+    monkeypatch.setattr(stop, "_hold", held.append)
+    seen_as(monkeypatch, 77)
+    web.statuses = [make_status(pid=4242, server_pid=77)]
+    assert run(["stop"]) == 0
+    assert held == [4242]
+
+
 def test_stop_that_takes_too_long_says_so(web: FakeInstance, capfd: Capture) -> None:
     assert run(["stop", "--timeout", "1ms"]) == 5
     assert "goes on stopping" in capfd.readouterr().err
@@ -245,6 +282,33 @@ def test_status_is_a_table_with_what_is_wrong(web: FakeInstance, capfd: Capture)
     assert first == ["web", "4", "0", "4000", "ready", "7.0", "s", "0"]
     assert second[:7] == ["web", "4", "1", "-", "backoff", "-", "6"]
     assert out.endswith("again in 4.0 s; \\x1b[31m; last failure: exit status 1\n")
+
+
+@pytest.mark.parametrize(
+    ("servers", "found", "line"),
+    [
+        (2, (4, 0, 0, 0), "4243, the 2nd (took over 12 s ago: 4 workers lived on)"),
+        (
+            13,
+            (1, 2, 3, 4),
+            "4243, the 13th (took over 12 s ago: 1 worker lived on, 2 had ended, "
+            "3 killed as unwanted, 4 asked for again)",
+        ),
+    ],
+)
+def test_status_tells_of_a_server_that_is_not_the_first(
+    web: FakeInstance, capfd: Capture, servers: int, found: tuple[int, int, int, int], line: str
+) -> None:
+    adopted = api.AdoptionStatus(time.time() - 12.3, *found)
+    web.statuses = [make_status(server_pid=4243, servers=servers, adopted=adopted)]
+    assert run(["status"]) == 0
+    assert f"\n  server     {line}\n" in capfd.readouterr().out
+
+
+def test_status_says_nothing_of_the_first_server(web: FakeInstance, capfd: Capture) -> None:
+    web.statuses = [make_status(server_pid=4243)]
+    assert run(["status"]) == 0
+    assert "4243" not in capfd.readouterr().out
 
 
 def test_status_counts_requests_when_workers_tell_of_them(
@@ -378,7 +442,7 @@ def test_the_only_instance_is_taken_and_named(
     assert capfd.readouterr().err == "sengu: using 'other', the only instance that runs\n"
 
 
-@pytest.mark.parametrize("verb", [["stop"], ["reload"], ["scale", "2"]])
+@pytest.mark.parametrize("verb", [["stop"], ["reload"], ["scale", "2"], ["upgrade"]])
 def test_what_changes_an_instance_is_never_guessed(
     start_instance: StartInstance, capfd: Capture, verb: list[str]
 ) -> None:
@@ -439,6 +503,8 @@ BAD_INPUT = [
     (["reload", "--no-wait", "--timeout", "1"], "leave out"),
     (["reload", "--timeout", "soon"], "not a duration"),
     (["reload", "--timeout", "0"], "more than 0"),
+    (["upgrade", "--timeout", "0"], "more than 0"),
+    (["upgrade", "a", "b"], "unexpected extra argument"),
     (["scale"], "missing argument"),
     (["scale", "x"], "write 4, +1 or -1"),
     (["scale", "-3"], "take fewer off"),
@@ -471,6 +537,7 @@ VERBS = [
     "reload",
     "status",
     "scale",
+    "upgrade",
     "stop",
     "events",
     "ls",
@@ -532,6 +599,8 @@ def test_the_completion_script_is_for_the_shell(shell: str, capfd: Capture) -> N
     ("words", "found"),
     [
         ("sengu rel", {"plain,reload"}),
+        ("sengu up", {"plain,upgrade"}),
+        ("sengu start --on-server-loss k", {"plain,keep"}),
         ("sengu start --ready-", {"plain,--ready-timeout"}),
         ("sengu start --strategy ro", {"plain,rolling"}),
         ("sengu start --pid-file /x", {"file,/x"}),

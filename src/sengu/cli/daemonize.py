@@ -15,9 +15,10 @@ import msgspec
 from sengu.cli.become import become_supervisor
 from sengu.cli.exits import Exit
 from sengu.cli.text import quote_last_words, say
-from sengu.cli.waiting import Deadline, waiting_for
+from sengu.cli.waiting import waiting_for
 from sengu.config.boot import Report
 from sengu.config.launch import Launch
+from sengu.control.deadline import Deadline
 from sengu.errors import SenguError
 
 _PATIENCE_SECONDS = 3.0

@@ -11,10 +11,11 @@ import msgspec
 from sengu.cli.exits import Exit
 from sengu.cli.progress import Progress, open_progress
 from sengu.cli.text import duration, plural, printable, quote_last_words
-from sengu.cli.waiting import Deadline, SupersededError, waiting_for
+from sengu.cli.waiting import SupersededError, waiting_for
 from sengu.control.api import Record, Status
 from sengu.control.client import ControlClient, EventStream
-from sengu.errors import NotRunningError, SenguError
+from sengu.control.deadline import Deadline
+from sengu.errors import SenguError
 from sengu.model.observed import Outcome
 from sengu.posix import clock
 
@@ -103,7 +104,9 @@ class _Watch:
             self._progress.show(
                 f"generation {generation}: {tally.ready} of {plural(wanted, 'worker')} ready"
             )
-        return self._ask_for_conclusion(generation)
+        raise SenguError(
+            f"the instance went away before generation {generation} was deployed; see its log"
+        )
 
     def await_departures(self, generation: int) -> None:
         """Wait until no worker of a generation before that one is left."""
@@ -122,18 +125,6 @@ class _Watch:
         if record is not None:
             self._progress.tell(printable(record.text))
         return record
-
-    def _ask_for_conclusion(self, generation: int) -> Conclusion:
-        """The stream has ended before the deploy did: perhaps only the stream has."""
-        try:
-            last = self._client.status().last_deploy
-        except NotRunningError:
-            last = None
-        if last is None or last.generation != generation:
-            raise SenguError(
-                f"the instance went away before generation {generation} was deployed; see its log"
-            )
-        return Conclusion(generation, last.outcome, last.reason)
 
 
 def _older_workers(status: Status, generation: int) -> int:

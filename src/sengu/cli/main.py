@@ -25,6 +25,7 @@ _VERBS = {
     "reload": "Deploy a new generation and wait for the outcome.",
     "status": "Show generations, workers and listeners of an instance.",
     "scale": "Change the number of workers.",
+    "upgrade": "Go on as the version of sengu that is installed now.",
     "stop": "Stop an instance and wait until it is gone.",
     "events": "Show what has happened, or follow it.",
     "ls": "List all instances of this user.",

@@ -14,9 +14,10 @@ import msgspec
 from sengu.cli.deploys import Order, deploy
 from sengu.cli.exits import Exit
 from sengu.cli.text import say
-from sengu.cli.waiting import Deadline, TimedOutError, wait_for_exit, waiting_for
+from sengu.cli.waiting import TimedOutError, wait_for_exit, waiting_for
 from sengu.config.instance import find_sockets, run_places
 from sengu.control.client import ControlClient
+from sengu.control.deadline import Deadline
 from sengu.errors import NotRunningError, SenguError, UsageError
 
 _ANSWER_SECONDS = 2.0

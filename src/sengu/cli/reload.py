@@ -4,9 +4,9 @@ import click
 
 from sengu.cli.exits import Exit
 from sengu.cli.options import Verb, duration_option
-from sengu.cli.waiting import Deadline
 from sengu.cli.which import changes_instance
 from sengu.control.client import ControlClient
+from sengu.control.deadline import Deadline
 from sengu.errors import UsageError
 
 

@@ -10,10 +10,11 @@ from sengu.cli.exits import Exit
 from sengu.cli.options import Verb, duration_option
 from sengu.cli.progress import open_progress
 from sengu.cli.text import plural, printable
-from sengu.cli.waiting import Deadline, waiting_for
+from sengu.cli.waiting import waiting_for
 from sengu.cli.which import changes_instance
 from sengu.control.api import Status, WorkerState
 from sengu.control.client import ControlClient
+from sengu.control.deadline import Deadline
 from sengu.errors import SenguError, UsageError
 
 _DEFAULT_TIMEOUT_SECONDS = 60.0

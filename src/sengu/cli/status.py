@@ -8,7 +8,7 @@ import msgspec
 
 from sengu.cli.exits import Exit
 from sengu.cli.options import Verb
-from sengu.cli.text import duration, plural, printable, table
+from sengu.cli.text import duration, ordinal, plural, printable, table
 from sengu.cli.which import looks_at_instance
 from sengu.control.api import Status, WorkerStatus
 from sengu.control.client import ControlClient
@@ -62,6 +62,8 @@ def _summary(status: Status, now: float) -> list[str]:
         f"up {duration(status.uptime_seconds)}, pid {status.pid}, sengu {status.version}",
         f"  command    {printable(shlex.join(status.command))}",
     ]
+    if status.servers > 1:
+        lines.append(f"  server     {_server(status, now)}")
     lines += [
         f"  listener   {printable(one.address)} ({printable(one.name)}, descriptor {one.fd})"
         for one in status.listeners
@@ -82,6 +84,19 @@ def _summary(status: Status, now: float) -> list[str]:
             f"{duration(now - last.at)} ago: {printable(last.reason)}"
         )
     return lines
+
+
+def _server(status: Status, now: float) -> str:
+    """The process that answers, when it is not the first: the one before was killed or upgraded."""
+    said = f"{status.server_pid}, the {ordinal(status.servers)}"
+    found = status.adopted
+    if found is None:
+        return said
+    parts = [f"{plural(found.workers, 'worker')} lived on"]
+    parts += [f"{found.ended} had ended"] if found.ended else []
+    parts += [f"{found.unwanted} killed as unwanted"] if found.unwanted else []
+    parts += [f"{found.missing} asked for again"] if found.missing else []
+    return f"{said} (took over {duration(now - found.at)} ago: {', '.join(parts)})"
 
 
 def _row(service: str, worker: WorkerStatus, counts: bool) -> tuple[str, ...]:

@@ -1,15 +1,19 @@
 """`sengu stop`: stop an instance, and wait until its process is gone."""
 
 import os
+from contextlib import suppress
 
 import click
 
 from sengu.cli.exits import Exit
 from sengu.cli.options import Verb, duration_option
 from sengu.cli.text import say
-from sengu.cli.waiting import Deadline, TimedOutError, wait_for_exit, waiting_for
+from sengu.cli.waiting import TimedOutError, wait_for_exit, waiting_for
 from sengu.cli.which import changes_instance
-from sengu.control.client import ControlClient
+from sengu.control.api import Status
+from sengu.control.client import ControlClient, WentAwayError
+from sengu.control.deadline import Deadline
+from sengu.errors import NotRunningError
 
 
 @click.command(
@@ -34,15 +38,22 @@ def command(client: ControlClient, now: bool, timeout: float | None) -> int:
     deadline = Deadline(timeout)
     goes_on = f"{status.name!r} (process {status.pid}) goes on stopping"
     # Held before we ask: afterwards the number might be another process's.
-    pidfd = _hold(client.process_id())
+    pidfd = _hold(_main_process(client, status))
     with waiting_for(goes_on, deadline):
-        client.stop(immediate=now)
+        with suppress(WentAwayError):  # it has stopped, and its last server could not say so
+            client.stop(immediate=now)
         say(f"stopping {status.name!r} (process {status.pid})")
         if pidfd is None:
             _wait_for_silence(client, deadline)
         elif not wait_for_exit(pidfd, deadline.left()):
             raise TimedOutError(f"timed out after {timeout:g} s; {goes_on}")
     return Exit.OK
+
+
+def _main_process(client: ControlClient, status: Status) -> int:
+    pid = client.process_id()
+    # A server has bound the socket anew, and it is not the one that ends last.
+    return status.pid if pid == status.server_pid else pid
 
 
 def _hold(pid: int) -> int | None:
@@ -54,7 +65,7 @@ def _hold(pid: int) -> int | None:
 
 
 def _wait_for_silence(client: ControlClient, deadline: Deadline) -> None:
-    """Read events until there are no more, because who sent them is gone."""
-    with client.events(None, follow=True) as stream:
+    """Read events until there are no more, because nobody is there who could send them."""
+    with suppress(NotRunningError), client.events(None, follow=True) as stream:
         while stream.read(deadline.left()) is not None:
             pass

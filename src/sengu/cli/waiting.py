@@ -1,4 +1,4 @@
-"""Waiting with an end: deadlines, and what is raised when a wait is cut short.
+"""Waiting with an end: what is raised when a wait is cut short.
 
 Imported by the verbs that wait.
 """
@@ -9,10 +9,8 @@ from contextlib import contextmanager
 
 from sengu.cli.exits import Exit
 from sengu.control.client import NoAnswerError
+from sengu.control.deadline import Deadline
 from sengu.errors import SenguError
-from sengu.posix import clock
-
-_LEAST_SECONDS = 0.001  # a socket with a timeout of 0 would not wait but refuse to
 
 
 class SupersededError(SenguError):
@@ -31,21 +29,6 @@ class InterruptedWaitError(SenguError):
     """The user has had enough of waiting; what was asked for goes on."""
 
     exit_code = Exit.INTERRUPTED
-
-
-class Deadline:
-    """The end of all waiting of one verb, `seconds` from now; None is never."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.seconds = seconds
-        self._at = None if seconds is None else clock.monotonic() + seconds
-
-    def left(self) -> float | None:
-        """Seconds left, a little more than none when it is over; None for ever."""
-        return None if self._at is None else max(_LEAST_SECONDS, self._at - clock.monotonic())
-
-    def is_over(self) -> bool:
-        return self._at is not None and self._at <= clock.monotonic()
 
 
 @contextmanager
