@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "posix": frozenset({"errors"}),
     "listeners": frozenset({"errors", "model", "posix"}),
     "control": frozenset({"errors", "listeners", "model", "posix", "wire"}),
-    "control.client": frozenset({"control", "errors", "model", "wire"}),
+    "control.asking": frozenset({"control", "errors"}),
+    "control.client": frozenset({"control", "control.asking", "errors", "model", "wire"}),
     "server": frozenset(
         {"config", "control", "errors", "listeners", "model", "planner", "posix", "wire"}
     ),

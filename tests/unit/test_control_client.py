@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sengu.control import api, client
-from sengu.control.client import ControlClient, NoAnswerError, WentAwayError
+from sengu.control import api, asking
+from sengu.control.asking import NoAnswerError, WentAwayError
+from sengu.control.client import ControlClient
 from sengu.errors import NotRunningError, SenguError
 from tests.unit.fake_instance import NOT_READ, FakeInstance, record
 
@@ -19,7 +20,7 @@ RECORDS = [record(number, "worker_ready", worker=number) for number in (41, 42, 
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(asking, "_PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -65,16 +66,14 @@ def test_what_must_not_be_done_twice_is_asked_for_under_one_name(
 
 
 @pytest.mark.parametrize("follow", [True, False])
-@pytest.mark.parametrize("since", [None, 40])
 def test_wherever_a_stream_is_cut_off_no_event_is_lost_or_repeated(
-    web: FakeInstance, follow: bool, since: int | None
+    web: FakeInstance, follow: bool
 ) -> None:
     web.records, web.stays_open = RECORDS, True
-    query = "follow=false" if since is None else f"follow=false&since={since}"
-    length = length_of_answer(web, f"GET {api.EVENTS_PATH}?{query}")
+    length = length_of_answer(web, f"GET {api.EVENTS_PATH}?follow=false")
     for cut in range(NOT_READ, length):
         web.cuts = [cut, cut]
-        with ControlClient(str(web.path)).events(since, follow) as stream:
+        with ControlClient(str(web.path)).events(None, follow) as stream:
             assert [stream.read(None) for _ in RECORDS] == RECORDS, cut
             assert follow or stream.read(None) is None
 
@@ -130,7 +129,9 @@ def test_a_question_waits_in_the_queue_for_the_next_server(free_path: Path) -> N
         def serve() -> None:
             queue.accept()[0].close()
             with queue.accept()[0] as taken:
-                taken.recv(1 << 16)
+                received = b""
+                while not received.endswith(b"}"):  # closed with a part unread, it would reset
+                    received += taken.recv(1 << 16)
                 taken.sendall(answer)
 
         server = threading.Thread(target=serve)

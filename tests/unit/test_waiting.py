@@ -4,7 +4,7 @@ import pytest
 
 from sengu.cli.exits import Exit
 from sengu.cli.waiting import TimedOutError, waiting_for
-from sengu.control.client import NoAnswerError
+from sengu.control.asking import NoAnswerError
 from sengu.control.deadline import Deadline
 
 GOES_ON = "the deploy goes on"

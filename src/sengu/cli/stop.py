@@ -11,7 +11,8 @@ from sengu.cli.text import say
 from sengu.cli.waiting import TimedOutError, wait_for_exit, waiting_for
 from sengu.cli.which import changes_instance
 from sengu.control.api import Status
-from sengu.control.client import ControlClient, WentAwayError
+from sengu.control.asking import WentAwayError
+from sengu.control.client import ControlClient
 from sengu.control.deadline import Deadline
 from sengu.errors import NotRunningError
 

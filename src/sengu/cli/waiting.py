@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sengu.cli.exits import Exit
-from sengu.control.client import NoAnswerError
+from sengu.control.asking import NoAnswerError
 from sengu.control.deadline import Deadline
 from sengu.errors import SenguError
 
