@@ -22,7 +22,7 @@ from tests.processes import become_subreaper, descendants, kill_descendants
 from tests.support import environment
 
 PATIENCE_SECONDS = 20.0
-MAIN = Path(sengu.__file__).parent / "supervisor" / "main.py"
+MAIN = Path(sengu.__file__).parent / "supervisor" / "__main__.py"
 
 PUPPET = """
 import array, os, signal, socket, sys
@@ -254,7 +254,9 @@ class Supervised:
 
 
 def ended(pidfd: int, seconds: float = PATIENCE_SECONDS) -> bool:
-    return bool(select.select([pidfd], [], [], seconds)[0])
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def read_to_end(fd: int) -> str:

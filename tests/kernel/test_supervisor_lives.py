@@ -347,7 +347,7 @@ def test_the_supervisor_sleeps_while_nothing_happens(
 
 def test_the_file_runs_alone(tmp_path: Path) -> None:
     alone = tmp_path / "alone.py"
-    alone.write_bytes(MAIN.read_bytes())
+    alone.write_bytes(MAIN.with_name("main.py").read_bytes())
     code = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-I", "-S", str(alone), "--check"])
     assert code == 1
     argv = [sys.executable, "-I", "-S", str(alone), "--check", str(wire.VERSION)]

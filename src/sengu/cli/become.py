@@ -17,7 +17,9 @@ from sengu.posix import descriptors
 from sengu.posix.title import ROOM
 
 # By its path, as it runs without our package, which may be replaced meanwhile.
-_SUPERVISOR = os.path.join(os.path.dirname(os.path.abspath(sengu.__file__)), "supervisor/main.py")
+_SUPERVISOR = os.path.join(
+    os.path.dirname(os.path.abspath(sengu.__file__)), "supervisor/__main__.py"
+)
 
 
 def launch_server(launch: Launch, *, in_background: bool) -> int:

@@ -1,8 +1,9 @@
 """The supervisor: the main process. It forks, holds, reaps and restarts, and decides nothing else.
 
-`python -I -S main.py name=TEXT [NAME=FD…] [ROOM]`: each FD goes into the store, as NAME. ROOM is
-blank: the process title is written over the arguments. `server=PATH` runs a script in place of the
-server. `state=FD` is how it follows itself in an upgrade, `--check VERSION` whether it could.
+`python -I -S PATH name=TEXT [NAME=FD…] [ROOM]`: PATH is that of `__main__.py` or of this file. Each
+FD goes into the store, as NAME. ROOM is blank: the process title is written over the arguments.
+`server=PATH` runs a script in place of the server. `state=FD` is how it follows itself in an
+upgrade, `--check VERSION` whether it could.
 
 It is the parent of every process of the service (fork servers' workers are orphans on purpose), so
 all of them outlive the server. It keeps a store of descriptors by name and hands it, and all that
@@ -37,6 +38,7 @@ MAX_DESCRIPTORS = 253  # in one packet (SCM_MAX_FD)
 DESCRIPTOR_ROOM = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
 PACKETS_AT_ONCE = 64
 BIRTHS_AT_ONCE = 1024  # more than a socket holds, so all that were there
+REST_SECONDS_A_CHILD = 0.0001
 MAX_LINE_BYTES = 4096  # a pipe that takes anything takes that much (PIPE_BUF)
 
 FIRST_PASSED_FD = 3
@@ -278,6 +280,7 @@ class Children:
         self._ended: list[Child] = []  # their status is not known yet
         self._early: list[Child] = []  # and cannot be, until the process in between has gone
         self._last_signal: int | None = None
+        self._rests = False
         self.own: set[int] = set()
         self.has_news = True  # CHLD has come
         self._loop.watch(births.fileno(), self._take_births)
@@ -344,14 +347,11 @@ class Children:
             if packet is None:
                 return
             fields, passed = packet
-            try:
-                key, pid = fields[-2], int(fields[-1])
-            except (IndexError, ValueError):
-                if fields == [b""]:  # nobody will ever tell of any again
-                    self._loop.unwatch(self._births.fileno())
-                    return
-                continue
-            self._be_told_of(key, pid, passed)
+            if len(fields) > 1 and fields[-1].isdigit():
+                self._be_told_of(fields[-2], int(fields[-1]), passed)
+            elif fields == [b""]:  # nobody will ever tell of any again
+                self._loop.unwatch(self._births.fileno())
+                return
 
     def _be_told_of(self, key: bytes, pid: int, passed: list[Descriptor]) -> None:
         try:
@@ -363,9 +363,9 @@ class Children:
             child.signal(signal.SIGKILL)
             return
         self.take_in(child)
+        self._tell(b"spawned", key, digits(pid), descriptor=child.pidfd)
         if self._last_signal is not None:
             child.signal(self._last_signal)
-        self._tell(b"spawned", key, digits(pid), descriptor=child.pidfd)
 
     def reap(self, key: bytes) -> None:
         """Let go of it. One that lives is reaped as a stranger, and nobody is told."""
@@ -414,7 +414,7 @@ class Children:
         for child in ended:
             if self._by_pid.get(child.pid) is child:
                 self._take_status(child)
-        if self.has_news:
+        if self.has_news and not self._rests:
             self.has_news = False
             if self._reap_strangers():
                 for child in list(self._remnants.values()):
@@ -434,11 +434,22 @@ class Children:
         while (pid := _peek()) is not None:
             if self._is_known(pid):
                 # It is not to be reaped yet, and stands in the way of those behind it.
-                for listed in _listed_children():
+                children = _listed_children()
+                for listed in children:
                     found = (not self._is_known(listed) and _wait(listed)) or found
+                self._rest(len(children) * REST_SECONDS_A_CHILD)
                 return found
             found = _wait(pid) or found
         return found
+
+    def _rest(self, seconds: float) -> None:
+        """To look at all costs time for each; many ends, one by one, are not to cost its square."""
+
+        def go_on() -> None:
+            self._rests = False
+
+        self._rests = True
+        self._loop.after(seconds, "rest", go_on)
 
     def _is_known(self, pid: int) -> bool:
         """Only for a child that was seen: births are heard of before they are."""
@@ -781,7 +792,8 @@ class Supervisor:
         self.look_after(server)
         self.server = server
         server.await_ready()
-        server.send(b"hello", digits(VERSION), digits(os.getpid()))
+        trial = [b"1"] if self.old is not None else []
+        server.send(b"hello", digits(VERSION), digits(os.getpid()), *trial)
         for name, (note, held) in self.store.items():
             server.send(b"held", name, note, descriptor=held)
         for child in self.children:
@@ -970,7 +982,8 @@ def open_pidfd(pid: int) -> Descriptor:
     try:
         return Descriptor(os.pidfd_open(pid))
     except OSError:
-        os.kill(pid, signal.SIGKILL)
+        if pid > 0:  # it may be nonsense that a fork server says
+            os.kill(pid, signal.SIGKILL)
         raise
 
 
@@ -1062,7 +1075,7 @@ def execute(argv: list[bytes]) -> int:
 
 
 def this_program() -> list[bytes]:
-    return [os.fsencode(sys.executable), b"-I", b"-S", os.fsencode(os.path.abspath(__file__))]
+    return [os.fsencode(sys.executable), b"-I", b"-S", os.fsencode(os.path.abspath(sys.argv[0]))]
 
 
 def execute_anew(supervisor: Supervisor) -> str:
@@ -1102,6 +1115,10 @@ def write_state(supervisor: Supervisor, fds: list[int]) -> bytes:
         fds.append(descriptor.number)
         return digits(descriptor.number)
 
+    def write_child(child: Child) -> list[bytes]:
+        flags = digits(child.is_reaped), digits(child.outlives_us)
+        return [*child.describe(), *flags, refer(child.pidfd)]
+
     server = supervisor.server
     assert server is not None, "only a server asks for an upgrade"
     births, sock = supervisor.births.fileno(), server.socket.fileno()
@@ -1112,7 +1129,7 @@ def write_state(supervisor: Supervisor, fds: list[int]) -> bytes:
         [b"limit", digits(supervisor.file_limit)],
         [b"policy", digits(signal_number), digits(int(grace_seconds * 1000))],
         *([b"held", name, note, refer(fd)] for name, (note, fd) in supervisor.store.items()),
-        *([b"child", *write_child(child), refer(child.pidfd)] for child in supervisor.children),
+        *([b"child", *write_child(child)] for child in supervisor.children),
         *([b"signal", digits(unheard)] for unheard in supervisor.signals.unheard),
         [
             b"server",
@@ -1126,24 +1143,12 @@ def write_state(supervisor: Supervisor, fds: list[int]) -> bytes:
     return b"\0".join([digits(VERSION), *flat])
 
 
-def write_child(child: Child) -> list[bytes]:
-    return [*child.describe(), digits(child.is_reaped), digits(child.outlives_us)]
-
-
-def read_child(fields: list[bytes]) -> Child:
-    key, pid, status, is_reaped, outlives_us, fd = fields
-    child = Child(key, int(pid), Descriptor(int(fd)), int(status) if status else None)
-    child.is_reaped, child.outlives_us = bool(int(is_reaped)), bool(int(outlives_us))
-    return child
-
-
 def read_state(document: int) -> Iterator[list[bytes]]:
     version, *fields = os.pread(document, os.fstat(document).st_size, 0).split(b"\0")
     assert int(version) == VERSION, version
-    while fields:
-        end = 1 + int(fields[0])
-        yield fields[1:end]
-        fields = fields[end:]
+    left = iter(fields)
+    for count in left:
+        yield [next(left) for _ in range(int(count))]
 
 
 def follow(name: bytes, script: bytes | None, document: int) -> Supervisor:
@@ -1160,7 +1165,10 @@ def follow(name: bytes, script: bytes | None, document: int) -> Supervisor:
         if verb == b"held":
             supervisor.store[fields[0]] = (fields[1], take(fields[2]))
         elif verb == b"child":
-            supervisor.children.take_in(read_child(fields))
+            key, pid, status, is_reaped, outlives_us, fd = fields
+            child = Child(key, int(pid), Descriptor(int(fd)), int(status) if status else None)
+            child.is_reaped, child.outlives_us = is_reaped == b"1", outlives_us == b"1"
+            supervisor.children.take_in(child)
         elif verb == b"signal":
             supervisor.signals.unheard.append(int(fields[0]))
         elif verb == b"policy":
@@ -1177,14 +1185,14 @@ def follow(name: bytes, script: bytes | None, document: int) -> Supervisor:
     return supervisor
 
 
-def begin(name: bytes, script: bytes | None, held: dict[bytes, Descriptor]) -> Supervisor:
+def begin(name: bytes, script: bytes | None, held: list[tuple[bytes, bytes]]) -> Supervisor:
     """The supervisor of a service that begins."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     supervisor = Supervisor(name, script, ours, soft_limit)
-    for named, descriptor in {**held, b"births": Descriptor(theirs.detach())}.items():
-        supervisor.store[named] = (b"", descriptor)
+    for named, fd in (*held, (b"births", digits(theirs.detach()))):
+        supervisor.store[named] = (b"", Descriptor(int(fd)))
     supervisor.start_or_restart()
     return supervisor
 
@@ -1216,27 +1224,18 @@ def main(arguments: list[str]) -> int:
     keep_descriptors_ours()
     given = [os.fsencode(text).partition(b"=")[::2] for text in arguments if text.strip()]
     options = {name: value for name, value in given if name in (b"name", b"server", b"state")}
-    if b"name" not in options:
-        os.write(2, b"sengu: no name=TEXT; `sengu start` and `sengu serve` run the supervisor\n")
+    held = [(name, value) for name, value in given if name not in options]
+    if b"name" not in options or not all(value.isdigit() for _, value in held):
+        os.write(2, b"sengu: this is the supervisor, which needs name=TEXT [NAME=FD...]; ")
+        os.write(2, b"start it by `sengu start` or `sengu serve`\n")
         return WRONG_USAGE
     name, script = options[b"name"], options.get(b"server")
-    try:
-        held = {named: take_over(value) for named, value in given if named not in options}
-    except (OSError, ValueError) as error:
-        os.write(2, f"sengu: wrong arguments {' '.join(arguments).strip()}: {error}\n".encode())
-        return WRONG_USAGE
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     if not arguments[-1].strip():
         set_title(f"sengu: {os.fsdecode(name)}: supervisor", len(arguments[-1]))
     if b"state" in options:
         return follow(name, script, int(options[b"state"])).run()
     return begin(name, script, held).run()
-
-
-def take_over(number: bytes) -> Descriptor:
-    """Raises ValueError for what is no number, OSError for what is not open."""
-    os.fstat(int(number))
-    return Descriptor(int(number))
 
 
 if __name__ == "__main__":
