@@ -11,7 +11,7 @@ from sengu.cli.main import run
 from sengu.cli.targets import find_targets
 from sengu.config.settings.serve import SETTINGS
 from sengu.model.web import WebOptions
-from sengu.supervisor import main as supervisor
+from sengu.supervisor import __main__ as supervisor
 from tests.unit.support_executed import Executed, execute
 
 Capture = pytest.CaptureFixture[str]

@@ -13,7 +13,7 @@ import pytest
 from sengu.cli import pidfile
 from sengu.cli.main import run
 from sengu.config.instance import RunPlaces
-from sengu.supervisor import main as supervisor
+from sengu.supervisor import __main__ as supervisor
 from tests.unit.support_executed import Executed, execute
 
 Capture = pytest.CaptureFixture[str]
