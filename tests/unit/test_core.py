@@ -1,4 +1,6 @@
-"""The core by itself: what it does with many actions at a time."""
+"""The core by itself: what is on record when, and what it does with many actions at a time."""
+
+import pytest
 
 from sengu.model import events as ev
 from sengu.model.actions import AnyAction, PrepareGeneration, StartWorker
@@ -11,7 +13,7 @@ from sengu.model.service import (
     StopPolicy,
 )
 from sengu.planner.reduce import Fact
-from sengu.server.core import Core
+from sengu.server.core import Core, Turn
 
 WORKERS = 230
 STOP = StopPolicy(15, 30.0)
@@ -37,12 +39,26 @@ class Hands:
             return ev.GenerationPrepared(action.generation, Pacing())
         assert isinstance(action, StartWorker)
         self.started += 1
-        pid = self.started
-        return ev.WorkerStarted(action.worker, action.generation, action.slot, pid, action.reason)
+        return ev.WorkerRequested(action.worker, action.generation, action.slot, action.reason)
+
+
+class Record:
+    """Remembers what was written down."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def write(self, fact: Fact, at: float, wall: float) -> None:
+        assert (at, wall > 0) == (7.0, True)
+        self.facts.append(fact)
+
+
+def now() -> float:
+    return 7.0
 
 
 def test_signals_and_clients_are_heard_while_hundreds_of_workers_are_started() -> None:
-    core, hands = Core(SPEC, lambda: 7.0), Hands()
+    core, hands = Core(SPEC, now, Record()), Hands()
     core.post(ev.DeployRequested("start"))
     rounds = 0
     while hands.started < WORKERS:
@@ -55,3 +71,43 @@ def test_signals_and_clients_are_heard_while_hundreds_of_workers_are_started() -
     core.settle(hands)
     assert {worker.slot for worker in core.observed.workers.values()} == set(range(WORKERS))
     assert core.wake_at == 67.0
+
+
+def test_a_fact_is_on_record_before_anything_follows_from_it() -> None:
+    record = Record()
+    core = Core(SPEC, now, record)
+    before = core.observed
+    followed: list[tuple[Fact, list[Fact]]] = []
+    core.on_fact(lambda turn: followed.append((turn.fact, list(record.facts))))
+    first, second = ev.DeployRequested("one"), ev.DeployRequested("two")
+    core.post(first)
+    assert (record.facts, core.observed) == ([first], before)
+    core.take(second)
+    assert followed == [(first, [first, second]), (second, [first, second])]
+
+
+def test_what_could_not_be_written_down_has_no_consequences() -> None:
+    class Full:
+        def write(self, _fact: Fact, _at: float, _wall: float) -> None:
+            raise OSError(28, "No space left on device")
+
+    core, hands = Core(SPEC, now, Full()), Hands()
+    with pytest.raises(OSError, match="No space left"):
+        core.post(ev.DeployRequested("start"))
+    core.settle(hands)
+    assert core.observed.deploy is None
+
+
+def test_replayed_facts_make_the_same_of_another_core_and_are_no_news() -> None:
+    record, turns = Record(), list[Turn]()
+    core = Core(SPEC, now, record)
+    core.post(ev.DeployRequested("start"))
+    core.settle(Hands())
+    second_record = Record()
+    follower = Core(SPEC, lambda: 1e9, second_record)
+    follower.on_fact(turns.append)
+    for fact in record.facts:
+        follower.replay(fact, 7.0, 1234.5)
+    assert follower.observed == core.observed
+    assert second_record.facts == []
+    assert {(turn.wall, turn.is_news) for turn in turns} == {(1234.5, False)}

@@ -1,5 +1,10 @@
 """The scoreboard's lines, as a worker writes them and as the server reads them."""
 
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from sengu.model.application import Application
@@ -7,7 +12,6 @@ from sengu.server.scoreboard import Scoreboard
 from sengu.wire import scoreboard
 from sengu.wire.forkserver import (
     Fork,
-    Forked,
     ForkFailed,
     Load,
     Loaded,
@@ -18,6 +22,7 @@ from sengu.wire.forkserver import (
 )
 from sengu.wire.scoreboard import LINE, LINE_BYTES, read_line
 from sengu.worker.board import Board, Lane
+from tests.kernel.shelf import Shelf
 
 
 @pytest.fixture
@@ -97,23 +102,64 @@ def test_an_idle_board_has_no_oldest_request(memory: memoryview) -> None:
     assert Board(memory, 0, 2).oldest() is None
 
 
-def test_a_block_that_was_given_back_is_blank_and_used_again() -> None:
-    board = Scoreboard(lanes=2)
-    first, second = board.take(), board.take()
-    assert (first, second) == (0, 2)
-    memory = memoryview(board._memory)
-    Lane(memory, first + 1).begin(1.0, b"GET / HTTP/1.1\r\n")
-    assert [line.is_busy for line in board.read(first)] == [False, True]
-    board.give_back(first)
-    assert [line.is_busy for line in board.read(first)] == [False, False]
-    assert board.take() == first
+# --- the server's side ---
 
 
-def test_a_full_scoreboard_refuses_and_says_why() -> None:
-    board = Scoreboard(lanes=scoreboard.LINES)
-    board.take()
-    with pytest.raises(OSError, match="scoreboard are taken"):
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    with Shelf() as shelf:
+        yield shelf
+
+
+@contextmanager
+def scoreboard_in(shelf: Shelf, lanes: int) -> Iterator[Scoreboard]:
+    board = Scoreboard(lanes, shelf)
+    yield board
+    os.close(board.fd)
+
+
+def lane_in(shelf: Shelf, line: int) -> Lane:
+    """As a worker has it."""
+    return Lane(memoryview(mmap.mmap(shelf.held["scoreboard"].fd, scoreboard.SIZE_BYTES)), line)
+
+
+def test_a_block_that_was_given_back_is_blank_and_used_again(shelf: Shelf) -> None:
+    with scoreboard_in(shelf, lanes=2) as board:
+        first, second = board.take(), board.take()
+        assert (first, second) == (0, 2)
+        lane_in(shelf, first + 1).begin(1.0, b"GET / HTTP/1.1\r\n")
+        assert [line.is_busy for line in board.read(first)] == [False, True]
+        board.give_back(first)
+        assert [line.is_busy for line in board.read(first)] == [False, False]
+        assert board.take() == first
+
+
+def test_a_full_scoreboard_refuses_and_says_why(shelf: Shelf) -> None:
+    with scoreboard_in(shelf, lanes=scoreboard.LINES) as board:
         board.take()
+        with pytest.raises(OSError, match="scoreboard are taken"):
+            board.take()
+
+
+def test_the_next_server_reads_what_workers_write(shelf: Shelf) -> None:
+    with scoreboard_in(shelf, lanes=2) as board:
+        board.take()
+    shelf.pass_on()
+    with scoreboard_in(shelf, lanes=2) as board:
+        lane_in(shelf, 1).begin(1.0, b"GET / HTTP/1.1\r\n")
+        assert [line.is_busy for line in board.read(0)] == [False, True]
+
+
+def test_blocks_of_those_who_live_are_not_given_away_again(shelf: Shelf) -> None:
+    with scoreboard_in(shelf, lanes=2) as board:
+        board.claim([6, 2])
+        assert sorted(board.take() for _ in range(4)) == [0, 4, 8, 10]
+
+
+def test_nobody_lives_and_all_blocks_are_free(shelf: Shelf) -> None:
+    with scoreboard_in(shelf, lanes=scoreboard.LINES) as board:
+        board.claim([])
+        assert board.take() == 0
 
 
 # --- messages: what one version has written, every other must be able to read ---
@@ -123,16 +169,15 @@ def test_a_full_scoreboard_refuses_and_says_why() -> None:
     ("message", "data"),
     [
         (
-            Fork(7, 3, "@sengu/1", 12, (1, 2)),
-            b'{"type":"fork","worker":7,"slot":3,"notify_socket":"@sengu/1","line":12,'
-            b'"targets":[1,2]}',
+            Fork(7, "worker/7", 3, "@sengu/1", 12, (1, 2)),
+            b'{"type":"fork","worker":7,"key":"worker/7","slot":3,"notify_socket":"@sengu/1",'
+            b'"line":12,"targets":[1,2]}',
         ),
         (Loaded(("careful",)), b'{"type":"loaded","warnings":["careful"]}'),
         (
             LoadFailed("no", "why"),
             b'{"type":"load_failed","problem":"no","details":"why"}',
         ),
-        (Forked(7, 123), b'{"type":"forked","worker":7,"pid":123}'),
         (ForkFailed(7, "no"), b'{"type":"fork_failed","worker":7,"problem":"no"}'),
     ],
 )
