@@ -20,6 +20,9 @@ class Phase(enum.StrEnum):
     KILLED = "killed"
 
 
+_WANTED = (Phase.STARTING, Phase.READY)
+
+
 class Outcome(enum.StrEnum):
     """How a deploy ended."""
 
@@ -54,7 +57,7 @@ class Worker(msgspec.Struct, frozen=True):
     @property
     def is_wanted(self) -> bool:
         """Nobody has asked it to stop."""
-        return self.phase in (Phase.STARTING, Phase.READY)
+        return self.phase in _WANTED
 
 
 class Slot(msgspec.Struct, frozen=True):

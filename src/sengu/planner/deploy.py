@@ -21,12 +21,12 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
         _auto_restart(observed, agenda)
         return
     generation = observed.generations[observed.deploy.generation]
-    needs_nobody = observed.wanted > 0 and _is_complete(observed, generation.number)
-    if not generation.prepared and not needs_nobody:
+    is_complete = _is_complete(observed, generation.number)
+    if not generation.prepared and not (is_complete and observed.wanted > 0):
         _prepare(spec, observed.deploy, generation, agenda)
     elif observed.deploy.failures >= spec.boot.attempts:
         _give_up(observed.deploy, agenda)
-    elif _is_complete(observed, observed.deploy.generation):
+    elif is_complete:
         agenda.do(_verdict(observed.deploy, Outcome.SUCCEEDED, "all workers are ready"))
     else:
         _bring_up(spec, observed, observed.deploy, agenda)

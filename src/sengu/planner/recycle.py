@@ -39,13 +39,11 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
 
 def wear(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> str:
     """Why the worker is worn out; empty as long as it is not."""
-    if worker.phase is not Phase.READY or worker.ready_at is None:
+    if spec.application is None or worker.phase is not Phase.READY or worker.ready_at is None:
         return ""
-    if worker.worn or spec.application is None:
-        return worker.worn
     policy = spec.application.wear
-    if policy.max_age_seconds is None:
-        return ""
+    if worker.worn or policy.max_age_seconds is None:
+        return worker.worn
     earlier = policy.jitter * (worker.id * _GOLDEN_RATIO % 1)
     age = policy.max_age_seconds * (1 - earlier)
     return f"older than {age:.0f} s" if agenda.is_due(worker.ready_at + age) else ""

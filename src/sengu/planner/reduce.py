@@ -89,7 +89,7 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
         case ev.WorkerReady():
             return _worker_ready(observed, event.worker, now)
         case ev.WorkerBeat():
-            return _change_worker(observed, event.worker, beat_at=now)
+            return _worker_beat(observed, event.worker, now)
         case ev.WorkerSaid():
             return _change_worker(observed, event.worker, status=event.status)
         case ev.WorkerOverdue():
@@ -255,6 +255,14 @@ def _worker_ready(observed: Observed, worker_id: int, now: float) -> Observed:
     if worker is None or worker.phase is not Phase.STARTING:
         return observed
     return _change_worker(observed, worker_id, phase=Phase.READY, ready_at=now, beat_at=now)
+
+
+def _worker_beat(observed: Observed, worker_id: int, now: float) -> Observed:
+    """Counts from readiness on: before, nobody waits for it."""
+    worker = observed.workers.get(worker_id)
+    if worker is None or worker.beat_at is None:
+        return observed
+    return _change_worker(observed, worker_id, beat_at=now)
 
 
 def _worker_stopping(

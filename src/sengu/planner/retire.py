@@ -39,7 +39,7 @@ def _in_use(observed: Observed) -> tuple[int, ...]:
 
 
 def _surplus(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> Iterator[tuple[Worker, str]]:
-    in_use, latest = _in_use(observed), _latest_ready(observed)
+    in_use = _in_use(observed)
     for worker in observed.workers.values():
         if not worker.is_wanted:
             continue
@@ -50,20 +50,18 @@ def _surplus(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> Iterator[
         elif worker.slot >= observed.wanted:
             is_resting = observed.rested_from is not None
             yield worker, "to rest" if is_resting else f"scaled to {observed.wanted}"
-        elif (why := wear(spec, worker, agenda)) and latest[_place(worker)] != worker.id:
+        elif (why := wear(spec, worker, agenda)) and _is_replaced(observed, worker):
             yield worker, f"another has taken its place: {why}"
     if isinstance(spec.strategy, Rolling) and observed.deploy is not None:
         yield from _rolled(spec.strategy, observed, agenda)
 
 
-def _latest_ready(observed: Observed) -> dict[tuple[int, int], int]:
-    """Of each generation and slot, the worker that was started last of those that are ready."""
-    ready = (worker for worker in observed.workers.values() if worker.phase is Phase.READY)
-    return {_place(worker): worker.id for worker in ready}
-
-
-def _place(worker: Worker) -> tuple[int, int]:
-    return worker.generation, worker.slot
+def _is_replaced(observed: Observed, worker: Worker) -> bool:
+    """Whether one that was started later is ready in the same place."""
+    return any(
+        other.id > worker.id and other.slot == worker.slot and other.phase is Phase.READY
+        for other in observed.workers_of(worker.generation)
+    )
 
 
 def _rolled(strategy: Rolling, observed: Observed, agenda: Agenda) -> Iterator[tuple[Worker, str]]:

@@ -49,7 +49,8 @@ class Past(msgspec.Struct):
                 self.adopted = api.AdoptionStatus(turn.wall, workers, ended, unwanted, missing)
             case ev.UpgradeRequested(token=token):
                 self.upgrading = True
-                _remember(self.upgrades, token, api.UpgradeAccepted(last_event - 1))
+                if token:
+                    _remember(self.upgrades, token, api.UpgradeAccepted(last_event - 1))
             case ev.UpgradeFailed() | ev.Upgraded():
                 self.upgrading = False
             case _:

@@ -46,28 +46,35 @@ class RunningService:
 
     def reload(self, by: str, token: str) -> api.ReloadAccepted:
         """Ask for a deploy. Its number is known at once: the next one. Raises Refused."""
-        if self._core.observed.stop is not None:
-            raise Refused(409, "the service is being stopped; nothing can be deployed any more")
         known = self.past.deploys.get(token)
         if known is not None:
             return known
+        if self._core.observed.stop is not None:
+            raise Refused(409, "the service is being stopped; nothing can be deployed any more")
         last_event = self._chronicle.last_id
         self._core.take(ev.DeployRequested(by, token))
         return api.ReloadAccepted(self._core.observed.last_generation, last_event)
 
     def upgrade(self, by: str, token: str) -> api.UpgradeAccepted:
         """Ask for server and supervisor to be replaced by what is installed. Raises Refused."""
-        if self._core.observed.stop is not None:
-            raise Refused(409, "the service is being stopped; nothing is upgraded any more")
         known = self.past.upgrades.get(token)
         if known is not None:
             return known
+        if self._core.observed.stop is not None:
+            raise Refused(409, "the service is being stopped; nothing is upgraded any more")
+        if self.past.upgrading:
+            raise Refused(409, "an upgrade is going on already; sengu events tells how it ends")
         last_event = self._chronicle.last_id
         self._core.take(ev.UpgradeRequested(by, token))
         return api.UpgradeAccepted(last_event)
 
     def await_outcome(self, generation: int, tell: Tell) -> None:
-        self._waiting.setdefault(generation, []).append(tell)
+        """Tell how the deploy ends. One that has ended was asked for twice, its answer lost."""
+        past = self.past.last_deploy
+        if past is not None and past.generation == generation:
+            tell(api.ReloadOutcome(generation, past.outcome, past.reason))
+        else:
+            self._waiting.setdefault(generation, []).append(tell)
 
     def scale(self, workers: int, by: str) -> None:
         """Raises Refused."""
