@@ -1,0 +1,193 @@
+"""Carries the steps of a run out on an instance under load, and has them checked in its pauses."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.chaos.accounts import Death, Holdings, Ledger, findings, load_findings, settle
+from tests.chaos.load import Load
+from tests.chaos.orders import Chronicle, Clerk
+from tests.chaos.plan import Freeze, Kill, Order, Pause, Role, Scale, Step
+from tests.chaos.tree import Process, in_hand, of_role, standing
+from tests.support import Instance, Sengu
+from tests.system.puppets import wait_until
+
+HERE = Path(__file__).parent
+_ANSWERS = 50  # that a pause waits for
+_SIGNALS = {
+    Order.HUP: signal.SIGHUP,
+    Order.USR2: signal.SIGUSR2,
+    Order.TTIN: signal.SIGTTIN,
+    Order.TTOU: signal.SIGTTOU,
+}
+
+
+class Outcome(NamedTuple):
+    """`problems` are the findings of the first pause that had any."""
+
+    problems: list[str]
+    summary: str
+
+
+def start(sengu: Sengu, port: int, workers: int, *options: str) -> Instance:
+    """An instance of the application that can be checked, when it is ready."""
+    return sengu.serve(
+        "application:app",
+        *("--listen", f"127.0.0.1:{port}", "--workers", str(workers)),
+        # Deaths are ours and no fault of the application: no long waits for them.
+        *("--interval", "0.001", "--attempts", "1000", *options),
+        cwd=HERE,
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
+    ).wait_ready()
+
+
+class Driver:
+    """One run."""
+
+    def __init__(
+        self, instance: Instance, load: Load, workers: int, say: Callable[[str], None]
+    ) -> None:
+        self._say = say
+        self._instance = instance
+        self._load = load
+        self._workers = workers
+        self._ledger = Ledger()
+        self._clerk = Clerk(instance)
+        self._chronicle = Chronicle(instance)
+        self._thaws: list[threading.Timer] = []
+        self._began = time.monotonic()
+        self.done: list[Step] = []
+
+    def run(self, steps: Iterable[Step]) -> Outcome:
+        try:
+            self._check(self._workers)
+            before = Holdings.of(self._instance.pid)
+            for step in steps:
+                time.sleep(step.after_seconds)
+                self.done.append(step)
+                self._do(step)
+            self._compare(before)
+        except AssertionError as problem:
+            return Outcome([str(problem)], self._summary())
+        finally:
+            self._thaw()
+        return Outcome([], self._summary())
+
+    def close(self) -> None:
+        """After the instance has ended."""
+        self._clerk.close()
+        self._chronicle.close()
+
+    def _do(self, step: Step) -> None:
+        match step.act:
+            case Kill(role, place):
+                self._kill(role, place)
+            case Freeze(role, place, seconds):
+                self._freeze(role, place, seconds)
+            case Scale(workers):
+                self._clerk.scale(workers)
+            case Pause(workers):
+                self._check(workers)
+            case order:
+                self._order(order)
+
+    def _kill(self, role: Role, place: int) -> None:
+        found = self._victim(role, place)
+        if found is None:
+            return
+        role, victim = found
+        with suppress(ProcessLookupError), standing(victim.pid) as pidfd:
+            death = Death(victim.pid, role, time.monotonic(), in_hand(victim.pid, pidfd))
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            self._ledger.deaths.append(death)
+
+    def _freeze(self, role: Role, place: int, seconds: float) -> None:
+        found = self._victim(role, place)
+        if found is None:
+            return
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(found[1].pid)
+            timer = threading.Timer(seconds, _go_on, (pidfd,))
+            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+            timer.start()
+            self._thaws.append(timer)
+            self._ledger.freezes += 1
+
+    def _victim(self, role: Role, place: int) -> tuple[Role, Process] | None:
+        """Who is hit; whoever is there if there is none of the role at the moment."""
+        for candidate in (role, Role.WORKER, Role.SERVER):
+            if found := of_role(self._instance.pid, candidate):
+                return candidate, found[place % len(found)]
+        return None
+
+    def _order(self, order: Order) -> None:
+        self._ledger.orders[order] += 1
+        if order is Order.RELOAD:
+            self._clerk.reload()
+        elif order is Order.UPGRADE:
+            self._clerk.upgrade()
+        else:
+            # Two of the same are one for the kernel, as long as the first is not taken.
+            wait_until(lambda: not self._is_pending(_SIGNALS[order]), f"{order} is heard")
+            self._instance.signal(_SIGNALS[order])
+
+    def _is_pending(self, number: int) -> bool:
+        lines = Path(f"/proc/{self._instance.pid}/status").read_text().splitlines()
+        masks = dict(line.split(":\t") for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+        return any(int(mask, 16) >> (number - 1) & 1 for mask in masks.values())
+
+    def _check(self, workers: int) -> None:
+        """Raises AssertionError with all that is wrong."""
+        self._thaw()
+        self._clerk.finish()
+        status = settle(self._instance, workers, self._chronicle, self._ledger)
+        self._load.wait_for_answers(_ANSWERS)
+        problems = [
+            *self._clerk.problems,
+            *findings(self._instance, status, self._chronicle),
+            *load_findings(self._load, self._ledger),
+        ]
+        self._say(self._summary())
+        if problems:
+            raise AssertionError("\n".join(problems))
+
+    def _compare(self, before: Holdings) -> None:
+        """In the shape of the beginning: so many workers, and a fork server."""
+        self._clerk.scale(self._workers)
+        self._order(Order.RELOAD)
+        self._check(self._workers)
+        problems: list[str] = []
+
+        def is_same() -> bool:
+            problems[:] = Holdings.of(self._instance.pid).compare(before)
+            return not problems
+
+        wait_until(is_same, f"{problems}")
+
+    def _thaw(self) -> None:
+        for timer in self._thaws:
+            timer.join()
+        self._thaws.clear()
+
+    def _summary(self) -> str:
+        ledger, load = self._ledger, self._load
+        roles = ", ".join(
+            f"{sum(death.role is role for death in ledger.deaths)} of {role}s" for role in Role
+        )
+        seconds = time.monotonic() - self._began
+        orders = ", ".join(f"{number} {order}" for order, number in sorted(ledger.orders.items()))
+        return (
+            f"{seconds:.0f} s: {len(ledger.deaths)} kills ({roles}), {ledger.freezes} stops; "
+            f"{orders}; {load.answered} answers, {len(load.failures)} lost in a killed one's hands"
+        )
+
+
+def _go_on(pidfd: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+    os.close(pidfd)

@@ -1,0 +1,33 @@
+"""A run from its start to its end, when nothing of it may be left."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.driver import Driver, Outcome, start
+from tests.chaos.load import Load
+from tests.chaos.plan import Planner
+from tests.support import Sengu, free_port
+
+_CLIENTS = 3
+
+
+def run(seed: int, kills: int, workers: int, say: Callable[[str], None]) -> Outcome:
+    """Chaos on `sengu serve`; what `say` gets tells how far it is."""
+    sengu = Sengu()
+    port = free_port()
+    instance = start(sengu, port, workers)
+    with Load(port, _CLIENTS) as load:
+        driver = Driver(instance, load, workers, say)
+        outcome = driver.run(Planner(seed, kills, workers).steps())
+    problems = list(outcome.problems)
+    if (code := instance.stop()) != 0:
+        problems.append(f"it has stopped with exit code {code}")
+    driver.close()
+    try:
+        sengu.close()
+    except pytest.fail.Exception as problem:
+        problems.append(str(problem))
+    if problems:
+        problems += ["the end of its output:", *instance.lines[-200:]]
+    return Outcome(problems, outcome.summary)
