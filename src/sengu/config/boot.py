@@ -22,7 +22,9 @@ class Files(msgspec.Struct, frozen=True):
 
 
 class Boot(msgspec.Struct, frozen=True):
-    """One instance. A change of a file below one of `watched` is a deploy."""
+    """One instance. A change of a file below one of `watched` is a deploy. `makes_cgroups`: one
+    for each worker, where that can be done.
+    """
 
     service: ServiceSpec
     control: str
@@ -32,6 +34,7 @@ class Boot(msgspec.Struct, frozen=True):
     env_dir: str | None = None
     signals: SignalProfile = SignalProfile.DEFAULT
     watched: tuple[str, ...] = ()
+    makes_cgroups: bool = True
 
 
 class Report(msgspec.Struct, frozen=True):

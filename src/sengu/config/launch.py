@@ -107,6 +107,7 @@ def make_launch(
         env_dir=around.env_dir,
         signals=SignalProfile(values[common.SIGNALS]),
         watched=watched,
+        makes_cgroups=values[common.CGROUPS] == "auto",
     )
     _check_text(boot)
     return Launch(boot, {k: v for k, v in around.environment.items() if k not in STARTER_VARIABLES})

@@ -26,10 +26,14 @@ _FAILED = 1
 
 
 class Order(NamedTuple):
-    """A worker that is wanted, and what its descriptors `fork.targets` are to be."""
+    """A worker that is wanted, and what it was sent with, as `fork` says."""
 
     fork: wire.Fork
     descriptors: Sequence[int]
+
+    @property
+    def cgroup_fd(self) -> int | None:
+        return self.descriptors[-1] if self.fork.enters_cgroup else None
 
 
 class Heritage(NamedTuple):
@@ -92,7 +96,7 @@ def _run(
     runtime = Runtime(identity, application, _listeners(), board)
     runtime.handle_signals()
     loaded, hooks = everything or load(application, heritage.prepared)
-    Ticker(runtime, hooks, int(os.environ["SENGU_LIFELINE_FD"])).start()
+    Ticker(runtime, hooks, int(os.environ["SENGU_LIFELINE_FD"]), order.cgroup_fd).start()
     hooks.after_fork(identity)
     runtime.on_ready.append(lambda: hooks.worker_ready(identity))
     loaded.run(runtime)
@@ -100,7 +104,7 @@ def _run(
 
 
 def _take_descriptors(order: Order) -> None:
-    for target, source in zip(order.fork.targets, order.descriptors, strict=True):
+    for target, source in zip(order.fork.targets, order.descriptors, strict=False):
         os.dup2(source, target)
         os.close(source)
     for stream in (sys.stdout, sys.stderr):

@@ -11,7 +11,11 @@ import contextlib
 import errno
 import os
 import re
+import select
 import signal
+from collections.abc import Iterable
+
+from sengu.posix import clock
 
 _SYSTEMD_IS_RUNNING = "/run/systemd/system"  # sd_booted(3)
 _UNIT = (".service", ".scope", ".slice")  # what the cgroups that systemd makes are named like
@@ -19,6 +23,7 @@ _DELEGATED = ("user.delegate", "trusted.delegate")  # the second may be read by 
 _PREFIX = "sengu-"
 _LONGEST_NAME = 100
 _MANY_ROUNDS = 100
+_EVENTS_BYTES = 4096
 
 
 class _Unusable(Exception):
@@ -76,6 +81,35 @@ class Cgroups:
         except OSError:  # ENOENT, ENODEV: there is none
             return True
 
+    def others(self, keys: Iterable[str]) -> list[str]:
+        """What there is besides those of `keys`; each name will do as a key."""
+        known = {_plain(key) for key in keys}
+        try:
+            found = [entry.name for entry in os.scandir(self.directory) if entry.is_dir()]
+        except FileNotFoundError:  # nobody was given one yet
+            return []
+        return [name for name in found if name not in known]
+
+    def kill_all(self, patience_seconds: float) -> None:
+        """KILL whoever is in any of them. Waits for their end, but not longer than that."""
+        try:
+            events = os.open(f"{self.directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # ENOENT: there are none
+            return
+        poll = select.poll()
+        poll.register(events, select.POLLPRI)
+        deadline = clock.monotonic() + patience_seconds
+        try:
+            self.kill("")
+            # Each reading rearms the poll (cgroups(7), "Cgroup v2 release notification").
+            while b"populated 1" in os.pread(events, _EVENTS_BYTES, 0):
+                if not poll.poll(max(0.0, deadline - clock.monotonic()) * 1000):
+                    return
+        except OSError:  # ENODEV: it was removed
+            return
+        finally:
+            os.close(events)
+
     def remove(self, key: str) -> bool:
         """Remove an empty one; whether it is gone. Else somebody is in it: to be tried again."""
         return _remove(self._directory_of(key))
@@ -95,7 +129,7 @@ class Cgroups:
                     _remove(f"{parent}/{name}")
 
     def _directory_of(self, key: str) -> str:
-        return f"{self.directory}/{_plain(key)}"
+        return f"{self.directory}/{_plain(key)}".rstrip("/")
 
 
 def directory_within(cgroup: str, mountinfo: str) -> str | None:

@@ -23,6 +23,7 @@ from sengu.server.link import Link
 from sengu.server.member import worker_key
 from sengu.server.notify import remark_of
 from sengu.server.output import Relay
+from sengu.server.quarters import generation_key
 from sengu.server.stage import Stage
 
 _GONE = "an unknown status, while no server was there"
@@ -52,6 +53,7 @@ class Adoption:
         self._gone: list[Worker] = []
         self._missing: list[Worker] = []
         self._living = self._ended = 0
+        self._generations = list(observed.generations)
         self._find_generations(observed)
         for worker in observed.workers.values():
             self._find_worker(worker)
@@ -77,6 +79,9 @@ class Adoption:
                 parts.hands.repeat(action)
             else:
                 post(ev.WorkerExited(worker.id, _NOT_NEEDED))
+        parts.stage.quarters.clear_others(
+            [*parts.children.keys(), *map(generation_key, self._generations)]
+        )
 
     def _find_generations(self, observed: Observed) -> None:
         has_application = self._spec.application is not None

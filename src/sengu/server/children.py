@@ -26,6 +26,7 @@ class Exec(msgspec.Struct, frozen=True):
     """What to execute. `descriptors` maps a number in the child to one of ours.
 
     With `names_listen_pid` the child's environment gets LISTEN_PID, which only the child knows.
+    It is born in the cgroup of that `cgroup.procs`, if that can be done.
     With `has_old_limit` it may have as many descriptors as we were allowed at first: there are
     programs that look at each number up to that, and select(2) knows 1024 of them.
     """
@@ -37,6 +38,7 @@ class Exec(msgspec.Struct, frozen=True):
     death_signal: int = signal.SIGTERM
     names_listen_pid: bool = False
     has_old_limit: bool = False
+    cgroup: str = ""
 
 
 class Guardian(Protocol):
@@ -68,6 +70,10 @@ class Children:
     def inherit(self, kin: Iterable[Kin]) -> None:
         """Those that were there before us wait to be adopted."""
         self._kin = {child.key: child for child in kin}
+
+    def keys(self) -> list[str]:
+        """Those who are cared for: to be born, living, or not gone yet."""
+        return list(self._guardians)
 
     def names(self, prefix: str) -> list[str]:
         """Keys of those that were not adopted yet and begin like that."""
@@ -226,6 +232,7 @@ def _write_document(order: Exec) -> int:
         order.death_signal,
         order.names_listen_pid,
         order.has_old_limit,
+        order.cgroup,
     )
     data = wire.encode_document(document)
     fd = os.memfd_create("sengu-document", os.MFD_CLOEXEC)

@@ -27,6 +27,7 @@ from sengu.server.core import Reporter
 from sengu.server.environment import generation_environment
 from sengu.server.link import Link
 from sengu.server.member import capture, worker_key
+from sengu.server.quarters import generation_key
 from sengu.server.stage import Stage
 from sengu.wire import forkserver as wire
 
@@ -344,4 +345,5 @@ def _exec(stage: Stage, plan: Plan, outputs: Mapping[int, int], sockets: Sequenc
         # It holds nothing that could be lost, and may be in the middle of the application's code.
         death_signal=signal.SIGKILL,
         names_listen_pid="LISTEN_FDS" in layout.environment,
+        cgroup=stage.quarters.assign(generation_key(plan.generation)),
     )

@@ -18,6 +18,7 @@ from sengu.model.application import Application
 from sengu.model.service import OnServerLoss
 from sengu.planner.reduce import Fact
 from sengu.posix import clock
+from sengu.posix.cgroups import Cgroups
 from sengu.posix.loop import Loop
 from sengu.server.adopt import Adoption, Parts, lines_taken
 from sengu.server.beat import Beat
@@ -37,6 +38,7 @@ from sengu.server.narrate import narrate
 from sengu.server.notify import Manager
 from sengu.server.output import Sink
 from sengu.server.outside import Outside
+from sengu.server.quarters import Quarters
 from sengu.server.requests import RequestWatch
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import Identity, RunningService
@@ -96,7 +98,9 @@ class Instance:
         sink = Sink(self._loop)
         let_go.callback(sink.finish)
         self._sink = sink
-        self._stage = Stage(link, listeners, sink, boot.directory)
+        quarters = self._find_quarters()
+        let_go.callback(quarters.close)
+        self._stage = Stage(link, listeners, sink, boot.directory, quarters)
         self._log = Log(boot.service.name, boot.files.log, sink, link)
         self._log.open(self._loop, self._children, is_first=self._memory.is_new)
         if self._log.has_target:
@@ -104,6 +108,15 @@ class Instance:
         if boot.service.application is not None:
             self._stage.scoreboard = Scoreboard(boot.service.application.lanes, link)
             self._stage.scoreboard.claim(lines_taken(link))
+
+    def _find_quarters(self) -> Quarters:
+        boot, main_pid = self._boot, self._found.main_pid
+        found = Cgroups.find(boot.service.name, main_pid) if boot.makes_cgroups else ""
+        if isinstance(found, str):  # why there can be none: so it is on most machines
+            return Quarters(self._loop, None)
+        if self._memory.is_new:
+            found.remove_leftovers()
+        return Quarters(self._loop, found)
 
     def _wire(self, let_go: contextlib.ExitStack) -> None:
         boot, spec = self._boot, self._boot.service
@@ -234,6 +247,7 @@ class Instance:
         self._children.lose_supervisor()
         if self._boot.service.on_server_loss is OnServerLoss.KEEP:
             self._log.warn("the supervisor was killed; the workers go on unattended")
+            self._stage.quarters.leave()
             self._ended = True
         else:
             self._core.post(ev.StopRequested("the end of the supervisor"))

@@ -7,24 +7,31 @@ from sengu.listeners.listeners import Listeners
 from sengu.posix.store import Store
 from sengu.server.output import Sink
 from sengu.server.probe import Target, probe_target
+from sengu.server.quarters import Quarters
 from sengu.server.scoreboard import Scoreboard
 
 
 class Stage:
-    """Listeners, lifeline, output and working directory; the scoreboard of an application.
+    """Listeners, quarters, lifeline, output, working directory; an application's scoreboard.
 
     `captured` are the descriptors of a worker that go through us: always stderr, for a failed
     deploy's last words; stdout only when it goes to a log file, which may be reopened.
     """
 
     def __init__(
-        self, store: Store, listeners: Listeners, sink: Sink, directory: str | None
+        self,
+        store: Store,
+        listeners: Listeners,
+        sink: Sink,
+        directory: str | None,
+        quarters: Quarters,
     ) -> None:
         """Raises OSError."""
         self.store = store
         self.listeners = listeners
         self.sink = sink
         self.directory = directory
+        self.quarters = quarters
         self.captured: tuple[int, ...] = (2,)
         self.scoreboard: Scoreboard | None = None
         self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

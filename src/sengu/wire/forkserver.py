@@ -20,12 +20,13 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     version: int = VERSION
 
 
-class Fork(msgspec.Struct, frozen=True, tag="fork"):
+class Fork(msgspec.Struct, frozen=True, tag="fork", omit_defaults=True):
     """To the fork server: a worker is wanted. That it lives the supervisor is told, by `key`.
 
-    Descriptors: what the worker's descriptors `targets` are to be. `line` is its first line of the
-    scoreboard. Numbers of workers grow, so one that was seen already was sent twice: by a server
-    that could not know whether its predecessor had.
+    Descriptors: what the worker's descriptors `targets` are to be, and, if it `enters_cgroup`, the
+    `cgroup.procs` (cgroups(7)) to which it writes `0` once it is ready. `line` is its first line of
+    the scoreboard. Numbers of workers grow, so one that was seen already was sent twice: by a
+    server that could not know whether its predecessor had.
     """
 
     worker: int
@@ -34,6 +35,7 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     notify_socket: str
     line: int
     targets: tuple[int, ...]
+    enters_cgroup: bool = False
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):

@@ -1,10 +1,11 @@
 """The ticker: a thread of the worker that looks at it from beside, once a second while it works.
 
-It keeps the process title current, calls `request_timeout`, weighs the process, and sees when the
-server is gone. It looks at the scoreboard only, so that no request pays for it; and it sleeps for
-as long as nothing is to be seen.
+It keeps the process title current, calls `request_timeout`, weighs the process, has it enter its
+cgroup, and sees when the server is gone. It looks at the scoreboard only, so that no request pays
+for it; and it sleeps for as long as nothing is to be seen.
 """
 
+import contextlib
 import faulthandler
 import os
 import select
@@ -26,13 +27,17 @@ _ORPHANED = 1
 class Ticker:
     """Runs beside the worker's own thread until the process ends.
 
-    `lifeline_fd` reports EOF when nobody is left who could tell the worker to stop.
+    `lifeline_fd` reports EOF when nobody is left who could tell the worker to stop. `cgroup_fd` is
+    the `cgroup.procs` of the worker's own cgroup, if it has one.
     """
 
-    def __init__(self, runtime: Runtime, hooks: Hooks, lifeline_fd: int) -> None:
+    def __init__(
+        self, runtime: Runtime, hooks: Hooks, lifeline_fd: int, cgroup_fd: int | None = None
+    ) -> None:
         self._runtime = runtime
         self._hooks = hooks
         self._lifeline_fd = lifeline_fd
+        self._cgroup_fd = cgroup_fd
         self._rouse_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._rouse_fd, select.POLLIN)
@@ -57,6 +62,8 @@ class Ticker:
 
     def _run(self) -> None:
         while True:
+            if self._cgroup_fd is not None and self._runtime.is_ready:
+                self._enter_cgroup(self._cgroup_fd)
             now = clock.monotonic()
             line = self._runtime.board.oldest()
             self._look(line, now)
@@ -67,6 +74,13 @@ class Ticker:
                 else:
                     self._poll.unregister(fd)
                     self._orphaned()
+
+    def _enter_cgroup(self, procs: int) -> None:
+        """All threads move. The kernel takes its time for it, so nobody who waits for us does."""
+        with contextlib.suppress(OSError):  # ENODEV: it was removed, as we are about to be killed
+            os.write(procs, b"0")
+        os.close(procs)
+        self._cgroup_fd = None
 
     def _timeout(self, line: Line | None, now: float) -> float | None:
         """Milliseconds until the next look; None when there is nothing to look at."""

@@ -131,6 +131,15 @@ SIGNALS: Setting[str] = Setting(
     help="What signals to the server mean. default: TERM lets the workers finish, QUIT does not; "
     "unicorn: the other way round, as Unicorn's users have it.",
 )
+CGROUPS: Setting[str] = Setting(
+    name="cgroups",
+    kind=kinds.choice("use of cgroups", ["auto", "off"]),
+    default="auto",
+    group=Group.STOPPING,
+    help="What ends with a worker. auto: all that it has started, as it has a control group "
+    "(cgroups(7)) of its own, where sengu may make one: as root, or in a unit with Delegate=pids. "
+    "off, or where there is none: its process group, so that a daemon that has left that stays.",
+)
 PID_FILE: Setting[str | None] = Setting(
     name="pid-file",
     kind=kinds.FILE,
