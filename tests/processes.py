@@ -55,7 +55,11 @@ def descendants() -> set[int]:
 
 
 def wait_gone(pids: Iterable[int], timeout: float) -> set[int]:
-    """Those of the processes that still live after `timeout` seconds."""
+    """Those of the processes that still live after `timeout` seconds.
+
+    Orphans that have come to us are reaped: whoever waits for a process group to be empty sees the
+    zombies in it.
+    """
     living = {}
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -67,7 +71,8 @@ def wait_gone(pids: Iterable[int], timeout: float) -> set[int]:
             if not ended:
                 break
             for pidfd in ended:
-                del living[pidfd]
+                with suppress(ChildProcessError):
+                    os.waitpid(living.pop(pidfd), os.WNOHANG)
                 os.close(pidfd)
         return set(living.values())
     finally:
@@ -77,6 +82,7 @@ def wait_gone(pids: Iterable[int], timeout: float) -> set[int]:
 
 def kill_descendants(known: set[int]) -> set[int]:
     """Ends what a test left behind, besides `known`; returns the pids that had to be killed."""
+    _reap()
     leaked = wait_gone(descendants() - known, SETTLE_SECONDS)
     # Anew in each round: a killed parent's children come to us, and may have forked since.
     while living := descendants() - known:
@@ -84,7 +90,11 @@ def kill_descendants(known: set[int]) -> set[int]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         wait_gone(living, KILL_SECONDS)
+    _reap()
+    return leaked
+
+
+def _reap() -> None:
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    return leaked

@@ -183,6 +183,11 @@ class Instance:
         return self.process.pid
 
     @property
+    def server_pid(self) -> int:
+        """The server's process: a child of the main one, and another after each of its deaths."""
+        return int(self.status()["server_pid"])
+
+    @property
     def lines(self) -> list[str]:
         """What the instance and its workers wrote to stdout and stderr so far."""
         return self.output.lines

@@ -275,6 +275,11 @@ def children(pid: int) -> set[int]:
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
+def household(instance: Instance) -> set[int]:
+    """Children of the main process besides the server, zombies included."""
+    return children(instance.pid) - {instance.server_pid}
+
+
 def descriptors(pid: int) -> list[str]:
     """What its descriptors are, in order of their targets."""
     found = []

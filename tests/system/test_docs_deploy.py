@@ -205,7 +205,7 @@ def test_the_containers_command_as_pid_1(sengu: Sengu, port: int) -> None:
     # A shell of a namespace's member, whose own child outlives it.
     enter = (requires("nsenter"), "--target", str(main), "--pid", "--mount")
     subprocess.run([*enter, "sh", "-c", "(read _ </dev/null; exit 0) & exit 0"], check=True)
-    wait_until(lambda: len(children(main)) == 3)  # fork server, two workers, and no zombie
+    wait_until(lambda: len(children(main)) == 4)  # server, fork server, two workers, no zombie
     with connect(port, get_request("/slow", "Connection: close")) as client:
         wait_until(lambda: sum(worker["busy"] for worker in workers(instance)))
         os.kill(main, signal.SIGTERM)

@@ -10,17 +10,19 @@ import pytest
 
 from tests.support import Instance, Sengu
 from tests.system.peers import kept_events
-from tests.system.puppets import children, kill, last_event, of_type, pids, wait_until, workers
-from tests.system.web import Client, Site, ask, connect, fetch, get_request, load, serve, title
-
-
-def fork_servers(instance: Instance) -> list[int]:
-    return [pid for pid in children(instance.pid) if " fork server gen " in title(pid)]
-
-
-def fork_server(instance: Instance) -> int:
-    (pid,) = fork_servers(instance)
-    return pid
+from tests.system.puppets import kill, last_event, of_type, pids, wait_until, workers
+from tests.system.web import (
+    Client,
+    Site,
+    ask,
+    connect,
+    fetch,
+    fork_server,
+    fork_servers,
+    get_request,
+    load,
+    serve,
+)
 
 
 def wait_all_ready(instance: Instance, count: int) -> list[dict[str, Any]]:
@@ -86,7 +88,31 @@ def test_all_are_killed_at_once_and_all_come_back(sengu: Sengu, site: Site, port
     assert instance.cli("reload").returncode == 0
 
 
-def test_a_killed_server_leaves_nobody_behind_and_the_request_in_hand_is_answered(
+def test_a_killed_server_is_noticed_by_nobody_and_replaced_at_once(
+    sengu: Sengu, site: Site, port: int
+) -> None:
+    instance = serve(sengu, site, port, "--workers", "2")
+    before, forker = pids(instance), fork_server(instance)
+    gate = site.gate()
+    with load(port) as clients, Client(port) as client:
+        client.send(f"/wait?{gate.path}")
+        gate.wait_for_somebody()
+        for _ in range(3):
+            since = last_event(instance)
+            kill(instance.server_pid)
+            instance.wait_event(of_type("server_adopted"), since=since)
+        gate.open()
+        assert client.receive().version == "one"
+        clients.wait_for("one", times=20)
+        assert (pids(instance), fork_server(instance)) == (before, forker)
+    since = last_event(instance)
+    kill(min(before))
+    instance.wait_event(of_type("worker_ready"), since=since)
+    assert fork_server(instance) == forker
+    assert instance.cli("reload", "--drained").returncode == 0
+
+
+def test_a_killed_supervisor_leaves_nobody_behind_and_the_request_in_hand_is_answered(
     sengu: Sengu, site: Site, port: int
 ) -> None:
     instance = serve(sengu, site, port, "--workers", "2")

@@ -20,6 +20,7 @@ from tests.system.web import (
     ask,
     environment_of,
     fetch,
+    fork_server,
     serve,
     status_of,
     title,
@@ -35,11 +36,6 @@ TEXT = "one"
 def only_worker(instance: Instance) -> int:
     (worker,) = pids(instance)
     return worker
-
-
-def fork_server(instance: Instance) -> int:
-    (pid,) = [pid for pid in children(instance.pid) if " fork server gen " in title(pid)]
-    return pid
 
 
 def test_titles_say_what_each_process_does(sengu: Sengu, site: Site, port: int) -> None:
@@ -286,7 +282,7 @@ def test_what_was_imported_is_frozen_and_shared(sengu: Sengu, site: Site, port: 
 def test_after_a_stop_nothing_is_left(sengu: Sengu, site: Site, port: int) -> None:
     instance = serve(sengu, site, port, "--workers", "2")
     everybody = children(instance.pid)
-    assert len(everybody) == 3
+    assert len(everybody) == 4
     assert environment_of(fork_server(instance))["SENGU_SERVICE"] == instance.name
     assert instance.stop() == 0
     assert not [pid for pid in everybody if is_alive(pid)]

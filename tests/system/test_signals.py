@@ -22,6 +22,7 @@ from tests.system.puppets import (
     ask,
     children,
     connect,
+    household,
     in_namespace,
     is_alive,
     kill,
@@ -179,12 +180,17 @@ def test_a_terminal_that_is_resized_stops_nobody_and_its_ctrl_c_stops_politely(
     assert not any("immediate" in line for line in instance.lines)
 
 
-def test_usr2_is_ignored_and_says_so(sengu: Sengu, port: int, script: Script) -> None:
+def test_usr2_upgrades_in_place(sengu: Sengu, port: int, script: Script) -> None:
     instance = start(sengu, port, script)
-    before = workers(instance)[0]["pid"]
-    instance.signal(signal.SIGUSR2)
-    instance.wait_for_line("USR2 is ignored")
-    assert ask(port).pid == before
+    before, server = pids(instance), instance.server_pid
+    with Clients(port) as clients:
+        instance.signal(signal.SIGUSR2)
+        instance.wait_event(of_type("upgraded"))
+        assert {answer.pid for answer in clients.wait_for_answers()} == before
+    assert instance.server_pid != server
+    assert instance.status()["pid"] == instance.pid
+    assert pids(instance) == before
+    assert instance.cli("reload", "--drained").returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGCONT, signal.SIGURG])
@@ -316,7 +322,7 @@ def test_as_pid_1_it_reaps_orphans_and_term_stops_it(
     assert instance.status()["pid"] == 1
     (main,) = children(instance.pid)
     wait_until(done.exists)
-    wait_until(lambda: len(children(main)) == 2)  # the workers and no zombie
+    wait_until(lambda: len(children(main)) == 3)  # the server, the workers and no zombie
     with Clients(port):
         assert instance.cli("reload", "--drained").returncode == 0
     slow = Pending(port, 300)
@@ -344,16 +350,35 @@ def test_a_worker_that_forks_twice_leaves_no_zombie(
     script.write(f"run setsid sh -c '(sleep 0.05; echo >{done}) & exit 0' & exit 0")
     instance = start(sengu, port, script)
     wait_until(done.exists)
-    wait_until(lambda: children(instance.pid) == pids(instance))
+    wait_until(lambda: household(instance) == pids(instance))
 
 
-def test_the_death_of_the_server_ends_its_workers(sengu: Sengu, port: int, script: Script) -> None:
+def test_the_death_of_the_main_process_ends_server_and_workers(
+    sengu: Sengu, port: int, script: Script
+) -> None:
     instance = start(sengu, port, script, "--workers", "2")
-    left = pids(instance)
+    left = children(instance.pid)
+    assert len(left) == 3
     instance.signal(signal.SIGKILL)
     instance.wait()
     assert not wait_gone(left, WAIT_SECONDS)
-    instance.control_path.unlink()
+    assert not instance.control_path.exists()
+
+
+def test_the_death_of_the_server_changes_nothing_for_workers_and_clients(
+    sengu: Sengu, port: int, script: Script
+) -> None:
+    instance = start(sengu, port, script, "--workers", "2")
+    before, server = pids(instance), instance.server_pid
+    with Clients(port) as clients:
+        kill(server)
+        told = instance.wait_event(of_type("server_adopted"))
+        assert "2 workers live on" in told["text"]
+        clients.wait_for_answers()
+    assert instance.server_pid != server
+    assert pids(instance) == before
+    assert instance.cli("reload", "--drained").returncode == 0
+    assert not before & pids(instance)
 
 
 def test_a_worker_has_default_signals_and_a_session_of_its_own(

@@ -371,6 +371,6 @@ def test_sd_notify_through_us_does_not_reach_our_manager(
     """A worker's READY=1 is for us; what our manager hears is what we say."""
     instance = sengu.start("--interval", "0.3", "--", *witnesses.command()).wait_ready()
     env = witnesses.wait()["env"]
-    assert env["NOTIFY_SOCKET"].startswith(f"@sengu/{instance.pid}/")
+    assert env["NOTIFY_SOCKET"].startswith(f"@sengu/{instance.server_pid}/")
     ready = instance.wait_event(lambda event: event["type"] == "worker_ready")
     assert "alive after 0.3 s" in ready["reason"]

@@ -48,6 +48,10 @@ def status_of(pid: int) -> dict[str, str]:
     return {key: text.strip() for key, _, text in (line.partition(":") for line in lines)}
 
 
+def title_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0 ")
+
+
 def environment_of(pid: int) -> dict[str, str]:
     pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return {key: text for key, equals, text in (pair.partition("=") for pair in pairs) if equals}
@@ -94,7 +98,7 @@ def test_an_instance_obeys_signals_that_its_parent_had_ignored_or_blocked(
     assert abused.stop() == 0
 
 
-def test_the_server_keeps_nothing_that_its_parent_leaked_from_workers_of_later_generations(
+def test_we_keep_nothing_that_our_parent_leaked_from_workers_of_later_generations(
     abused: Instance,
 ) -> None:
     abused.signal(signal.SIGHUP)
@@ -189,7 +193,7 @@ def test_what_was_meant_for_us_is_not_passed_on(sengu: Sengu, witnesses: Witness
     }
     instance = sengu.start(*NOTIFY, "--", *witnesses.command(), env=ours).wait_ready()
     env = witnesses.wait()["env"]
-    assert env["NOTIFY_SOCKET"].startswith(f"@sengu/{instance.pid}/")
+    assert env["NOTIFY_SOCKET"].startswith(f"@sengu/{instance.server_pid}/")
     assert not [name for name in env if name.startswith(("LISTEN_", "WATCHDOG_"))]
     assert (env["SERVER_STARTER_GENERATION"], env["SENGU_SLOT"]) == ("1", "0")
     assert env["SENGU_LIFELINE_FD"] == "3"
@@ -230,7 +234,7 @@ sender.send(b"end of file" if end == b"" else b"bytes")
 """
 
 
-def test_a_worker_sees_the_end_of_the_lifeline_when_the_server_is_killed(
+def test_a_worker_sees_the_end_of_the_lifeline_when_supervisor_and_server_are_killed(
     sengu: Sengu, free_path: Path
 ) -> None:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as ear:
@@ -239,6 +243,9 @@ def test_a_worker_sees_the_end_of_the_lifeline_when_the_server_is_killed(
         program = (sys.executable, "-c", WAIT_FOR_END, f"{free_path}/ear")
         instance = sengu.start(*QUICK, "--workers", "2", "--", *program).wait_ready()
         pids = [int(ear.recv(99)) for _ in range(2)]
+        server = instance.server_pid
+        instance.signal(signal.SIGSTOP)  # it is not to start another server
+        kill(server)
         instance.signal(signal.SIGKILL)
         assert [ear.recv(99) for _ in pids] == [b"end of file"] * 2
         for pid in pids:
@@ -246,7 +253,7 @@ def test_a_worker_sees_the_end_of_the_lifeline_when_the_server_is_killed(
 
 
 @pytest.mark.parametrize("name", ["TERM", "QUIT"])
-def test_a_worker_gets_signal_on_term_from_the_kernel_when_the_server_is_killed(
+def test_a_worker_gets_signal_on_term_from_the_kernel_when_the_main_process_is_killed(
     sengu: Sengu, witnesses: Witnesses, name: str
 ) -> None:
     args = (*NOTIFY, "--signal-on-term", name, "--", *witnesses.command())
@@ -282,7 +289,8 @@ def test_secrets_of_the_environment_are_told_to_workers_and_nobody_else(
             str(instance.status()),
             str(instance.output),
             instance.cli("events", "--json").stdout,
-            Path(f"/proc/{instance.pid}/cmdline").read_text(),
+            title_of(instance.pid),
+            title_of(instance.server_pid),
             str(instance.notifications),
         )
     )
@@ -290,12 +298,12 @@ def test_secrets_of_the_environment_are_told_to_workers_and_nobody_else(
         assert secret not in told
 
 
-def test_the_title_says_what_the_server_does(sengu: Sengu) -> None:
+def test_titles_say_who_supervises_and_what_the_server_does(sengu: Sengu) -> None:
     instance = sengu.start(*QUICK, "--workers", "2", "--", "sleep", "600", name="shop")
     instance.wait_ready()
     instance.wait_notified("STATUS=generation 1, 2 of 2 ready")
-    title = Path(f"/proc/{instance.pid}/cmdline").read_text().rstrip("\0 ")
-    assert title == "sengu: shop: generation 1, 2 of 2 ready"
+    assert title_of(instance.pid) == "sengu: shop: supervisor"
+    assert title_of(instance.server_pid) == "sengu: shop: generation 1, 2 of 2 ready"
 
 
 def test_what_a_worker_leaves_in_its_group_goes_with_an_immediate_stop(
@@ -328,11 +336,11 @@ def test_orphans_are_reaped_when_we_are_their_init(sengu: Sengu, free_path: Path
     script = f'{sys.executable} -c "{orphan}"; echo orphaned; exec sleep 600'
     instance = sengu.start(*QUICK, "--", "sh", "-c", script).wait_ready()
     instance.wait_for_line("^orphaned$")
-    worker = only_worker(instance)
+    ours = {instance.server_pid, only_worker(instance)}
     pidfds = {}
     for name in os.listdir("/proc"):
         with suppress(ValueError, FileNotFoundError, ProcessLookupError):
-            if status_of(int(name))["PPid"] == str(instance.pid) and int(name) != worker:
+            if status_of(int(name))["PPid"] == str(instance.pid) and int(name) not in ours:
                 pidfds[int(name)] = os.pidfd_open(int(name))
     (pid,) = pidfds
     kill(pid)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 from tests.support import WAIT_SECONDS, Instance, Sengu
 from tests.system.load import Address, Load
-from tests.system.puppets import Gate
+from tests.system.puppets import Gate, children
 
 APPS = Path(__file__).with_name("apps")
 CHECKOUT = Path(__file__).parents[2]
@@ -196,6 +196,15 @@ def read_all(client: socket.socket) -> bytes:
 
 def title(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0 ")
+
+
+def fork_servers(instance: Instance) -> list[int]:
+    return [pid for pid in children(instance.pid) if " fork server gen " in title(pid)]
+
+
+def fork_server(instance: Instance) -> int:
+    (pid,) = fork_servers(instance)
+    return pid
 
 
 def environment_of(pid: int) -> dict[str, str]:
