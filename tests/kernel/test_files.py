@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,94 +14,107 @@ from sengu.errors import UsageError
 from sengu.model.application import Privileges
 from sengu.server.files import PidFile, StatusFile, make_for_workers
 from tests.kernel.children import in_child, nothing_left_open
+from tests.kernel.shelf import Shelf
 from tests.support import needs_root
+
+MAIN_PID = 4_000_001
+OTHER_PID = 4_000_002
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
+def shelf() -> Iterator[Shelf]:
+    with nothing_left_open(), Shelf() as shelf:
+        yield shelf
 
 
-def test_a_pid_file_holds_our_pid_and_a_lock_until_it_is_removed(tmp_path: Path) -> None:
+def can_lock(path: Path) -> bool:
+    return subprocess.run(["flock", "-n", path, "true"], check=False).returncode == 0
+
+
+def test_a_pid_file_holds_the_main_pid_and_a_lock_until_it_is_removed(
+    tmp_path: Path, shelf: Shelf
+) -> None:
     path = tmp_path / "pid"
     path.write_text("99999999 and more than we write\n")  # of one that was killed
-    pid_file = PidFile(str(path))
-    assert path.read_text() == f"{os.getpid()}\n"
-    assert subprocess.run(["flock", "-n", path, "true"], check=False).returncode == 1
+    pid_file = PidFile(str(path), shelf, MAIN_PID)
+    assert path.read_text() == f"{MAIN_PID}\n"
+    assert not can_lock(path)
     pid_file.remove()
     assert not path.exists()
 
 
-def test_a_pid_file_that_is_held_names_the_holder(tmp_path: Path) -> None:
+def test_a_pid_file_is_held_between_two_servers(tmp_path: Path, shelf: Shelf) -> None:
     path = tmp_path / "pid"
-    pid_file = PidFile(str(path))
-    with pytest.raises(UsageError, match=f"held by a running instance, pid {os.getpid()}; stop"):
-        PidFile(str(path))
-    assert path.read_text() == f"{os.getpid()}\n"
+    first = PidFile(str(path), shelf, MAIN_PID)
+    os.close(first._fd)  # it was killed
+    assert not can_lock(path)
+    shelf.pass_on()
+    second = PidFile(str(path), shelf, MAIN_PID)
+    assert path.read_text() == f"{MAIN_PID}\n"
+    second.remove()
+    assert not path.exists()
+
+
+def test_a_pid_file_that_is_held_names_the_holder(tmp_path: Path, shelf: Shelf) -> None:
+    path = tmp_path / "pid"
+    pid_file = PidFile(str(path), shelf, MAIN_PID)
+    with pytest.raises(UsageError, match=f"held by a running instance, pid {MAIN_PID}; stop"):
+        PidFile(str(path), shelf, OTHER_PID)
+    assert path.read_text() == f"{MAIN_PID}\n"
     pid_file.remove()
 
 
 def test_a_pid_file_that_its_holder_removes_meanwhile_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pid"
-    holder = PidFile(str(path))
+    holder = PidFile(str(path), shelf, OTHER_PID)
     lock = fcntl.flock
 
     def lock_late(fd: int, how: int) -> None:
         monkeypatch.setattr(fcntl, "flock", lock)
         holder.remove()
+        shelf.drop("pidfile")
         lock(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", lock_late)
-    pid_file = PidFile(str(path))
-    assert path.read_text() == f"{os.getpid()}\n"
+    pid_file = PidFile(str(path), shelf, MAIN_PID)
+    assert path.read_text() == f"{MAIN_PID}\n"
     with pytest.raises(UsageError, match="held by a running instance"):
-        PidFile(str(path))
+        PidFile(str(path), shelf, OTHER_PID)
     pid_file.remove()
 
 
-def test_a_pid_file_that_is_another_by_now_is_left(tmp_path: Path) -> None:
+def test_a_pid_file_that_is_another_by_now_is_left(tmp_path: Path, shelf: Shelf) -> None:
     path = tmp_path / "pid"
-    pid_file = PidFile(str(path))
+    pid_file = PidFile(str(path), shelf, MAIN_PID)
     path.unlink()
     path.write_text("another's")
     pid_file.remove()
     assert path.read_text() == "another's"
-    gone = PidFile(str(tmp_path / "gone"))
+    gone = PidFile(str(tmp_path / "gone"), shelf, MAIN_PID)
     (tmp_path / "gone").unlink()
     gone.remove()
 
 
-def test_a_pid_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_pid_file_that_cannot_be_written_is_told(tmp_path: Path, shelf: Shelf) -> None:
     with pytest.raises(UsageError, match=r"cannot write the pid file .*: Is a directory; name"):
-        PidFile(str(tmp_path))
+        PidFile(str(tmp_path), shelf, MAIN_PID)
     with pytest.raises(UsageError, match=r"cannot write the pid file .*: No such file"):
-        PidFile(str(tmp_path / "nowhere" / "pid"))
+        PidFile(str(tmp_path / "nowhere" / "pid"), shelf, MAIN_PID)
 
 
-def test_a_full_disk_under_the_pid_file_is_told() -> None:
+def test_a_full_disk_under_the_pid_file_is_told(tmp_path: Path, shelf: Shelf) -> None:
+    path = tmp_path / "pid"
+
     def body() -> None:
-        import resource
-        import signal
-
-        path = "pid"
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        with pytest.raises(UsageError, match=r"cannot write the pid file pid: File too large"):
-            PidFile(path)
-        assert not os.path.exists(path)
+        with pytest.raises(UsageError, match=r"cannot write the pid file .*: File too large"):
+            PidFile(str(path), shelf, MAIN_PID)
 
-    def body_in_a_directory_of_its_own() -> None:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as directory:
-            os.chdir(directory)
-            body()
-            os.chdir("/")
-
-    in_child(body_in_a_directory_of_its_own)
+    in_child(body)
+    assert not path.exists()
 
 
 @pytest.fixture

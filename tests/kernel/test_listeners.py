@@ -1,5 +1,6 @@
 """Listening sockets: bound, taken over, healed, laid out for workers."""
 
+import errno
 import os
 import socket
 import stat
@@ -14,15 +15,16 @@ from sengu.listeners.bind import file_identity, is_alive, open_listener, remove_
 from sengu.listeners.listeners import Listeners, spell_address
 from sengu.model.address import InetAddress, Inherited, Sockets, UnixAddress, parse_path, parse_port
 from tests.kernel.children import in_child, nothing_left_open
+from tests.kernel.shelf import Shelf
 
 BACKLOG = 16
 MODE = 0o640
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
+def shelf() -> Iterator[Shelf]:
+    with nothing_left_open(), Shelf() as shelf:
+        yield shelf
 
 
 @pytest.fixture
@@ -139,17 +141,17 @@ def test_no_descriptor_left_is_told_as_any_other_failure(path: str) -> None:
     in_child(body)
 
 
-def test_the_first_that_cannot_be_bound_closes_those_before_it(port: int, path: str) -> None:
+def test_the_first_that_cannot_be_bound_closes_those_before_it(path: str, shelf: Shelf) -> None:
     Path(path).write_text("in the way")
-    sockets = Sockets(listeners=(parse_port(f"127.0.0.1:{port}"), parse_path(path)))
+    sockets = Sockets(listeners=(parse_path(f"{path}.first"), parse_path(path)))
     with pytest.raises(UsageError):
-        Listeners(sockets)
-    open_listener(InetAddress("127.0.0.1", port), BACKLOG, MODE).close()
+        Listeners(sockets, shelf)
+    assert not os.path.exists(f"{path}.first")
 
 
-def test_workers_are_told_of_listeners_in_both_ways(port: int, path: str) -> None:
+def test_workers_are_told_of_listeners_in_both_ways(port: int, path: str, shelf: Shelf) -> None:
     sockets = Sockets(listeners=(parse_port(f"127.0.0.1:{port}"), parse_path(path)))
-    with closing(Listeners(sockets)) as listeners:
+    with closing(Listeners(sockets, shelf)) as listeners:
         tcp, unix = listeners
         layout = listeners.layout()
         assert layout.descriptors == {3: tcp.socket.fileno(), 4: unix.socket.fileno()}
@@ -162,18 +164,20 @@ def test_workers_are_told_of_listeners_in_both_ways(port: int, path: str) -> Non
     assert not os.path.exists(path)
 
 
-def test_without_listeners_there_is_nothing_to_tell_but_the_empty_variable() -> None:
-    layout = Listeners(Sockets()).layout()
+def test_without_listeners_there_is_nothing_to_tell_but_the_empty_variable(shelf: Shelf) -> None:
+    layout = Listeners(Sockets(), shelf).layout()
     assert layout.descriptors == {}
     assert layout.environment == {"SERVER_STARTER_PORT": ""}
     assert layout.next_fd == 3
 
 
-def test_a_wanted_number_is_given_and_the_range_from_3_on_stays_whole(path: str) -> None:
+def test_a_wanted_number_is_given_and_the_range_from_3_on_stays_whole(
+    path: str, shelf: Shelf
+) -> None:
     sockets = Sockets(
         listeners=(parse_port("127.0.0.1:0=4"), parse_path(path), parse_port("127.0.0.1:0=9"))
     )
-    with closing(Listeners(sockets)) as listeners:
+    with closing(Listeners(sockets, shelf)) as listeners:
         first, second, third = listeners
         layout = listeners.layout()
         assert (first.fd, second.fd, third.fd) == (4, 3, 5)
@@ -188,47 +192,60 @@ def test_a_wanted_number_is_given_and_the_range_from_3_on_stays_whole(path: str)
         assert layout.environment["LISTEN_FDNAMES"] == "unix-socket:tcp-0:tcp-0"
 
 
-def test_a_passed_socket_is_taken_over_and_its_file_is_not_ours_to_remove(path: str) -> None:
+def test_a_passed_socket_is_taken_over_and_its_file_is_not_ours_to_remove(
+    path: str, shelf: Shelf
+) -> None:
     with socket.socket(socket.AF_UNIX) as given:
         given.bind(path)
         given.listen()
-        fd = os.dup(given.fileno())
-        os.set_inheritable(fd, True)
-        sockets = Sockets(listeners=(parse_path(path),), inherited=(Inherited(fd, "web"),))
-        with closing(Listeners(sockets)) as listeners:
-            (listener,) = listeners
-            assert listener.socket.fileno() == fd
-            assert not os.get_inheritable(fd)
-            assert (listener.name, listener.key) == ("web", path)
+        shelf.hold("inherited/3", given.fileno())
+        sockets = Sockets(listeners=(parse_path(path),), inherited=(Inherited(3, "web"),))
+        for _ in range(2):
+            shelf.pass_on()
+            with closing(Listeners(sockets, shelf)) as listeners:
+                (listener,) = listeners
+                assert listener.address == path
+                assert (listener.name, listener.key) == ("web", path)
     assert os.path.exists(path)
+    assert list(shelf.held) == ["inherited/3"]
 
 
 @pytest.mark.parametrize("only_ipv6", [False, True])
 def test_a_passed_socket_for_both_ip_versions_is_taken_for_a_port_of_ipv4(
-    port: int, only_ipv6: bool
+    port: int, only_ipv6: bool, shelf: Shelf
 ) -> None:
     with socket.socket(socket.AF_INET6) as given:
         given.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         given.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_ipv6)
         given.bind(("::", port))
         given.listen()
-        inherited = Inherited(os.dup(given.fileno()), "web")
+        shelf.hold("inherited/3", given.fileno())
+        shelf.pass_on()
+        inherited = Inherited(3, "web")
         sockets = Sockets(listeners=(parse_port(str(port)),), inherited=(inherited,))
-        with closing(Listeners(sockets)) as listeners:
+        with closing(Listeners(sockets, shelf)) as listeners:
             addresses = [listener.address for listener in listeners]
     both = [f"[::]:{port}"]
     assert addresses == ([f"0.0.0.0:{port}", *both] if only_ipv6 else both)
 
 
-def test_a_passed_descriptor_that_is_no_socket_is_refused() -> None:
-    with open(os.devnull) as null:
-        sockets = Sockets(inherited=(Inherited(null.fileno(), "odd"),))
+def test_a_passed_descriptor_that_is_no_socket_is_refused(shelf: Shelf) -> None:
+    sockets = Sockets(inherited=(Inherited(3, "odd"),))
+    with pytest.raises(UsageError, match="descriptor 3 was passed to us as 'odd' but is no"):
+        Listeners(sockets, shelf)
+
+    def body() -> None:
+        with open(os.devnull) as null:
+            shelf.hold("inherited/3", null.fileno())
+        shelf.pass_on()
         with pytest.raises(UsageError, match="was passed to us as 'odd' but is no socket"):
-            Listeners(sockets)
+            Listeners(sockets, shelf)
+
+    in_child(body)
 
 
-def test_a_removed_socket_file_is_bound_anew_at_the_same_number(path: str) -> None:
-    with closing(Listeners(Sockets(listeners=(parse_path(path),)))) as listeners:
+def test_a_removed_socket_file_is_bound_anew_at_the_same_number(path: str, shelf: Shelf) -> None:
+    with closing(Listeners(Sockets(listeners=(parse_path(path),)), shelf)) as listeners:
         assert listeners.heal() == []
         os.unlink(path)
         assert listeners.heal() == [f"the file of {path} was removed; it was bound anew"]
@@ -239,8 +256,8 @@ def test_a_removed_socket_file_is_bound_anew_at_the_same_number(path: str) -> No
     assert not os.path.exists(path)
 
 
-def test_a_socket_file_that_another_has_taken_stays_his(path: str) -> None:
-    with closing(Listeners(Sockets(listeners=(parse_path(path),)))) as listeners:
+def test_a_socket_file_that_another_has_taken_stays_his(path: str, shelf: Shelf) -> None:
+    with closing(Listeners(Sockets(listeners=(parse_path(path),)), shelf)) as listeners:
         os.unlink(path)
         with open_unix(path):
             (line,) = listeners.heal()
@@ -259,3 +276,74 @@ def test_an_identity_is_of_the_file_and_not_of_its_name(path: str) -> None:
     Path(other).touch()
     os.rename(other, path)
     assert file_identity(path) not in (None, first)
+
+
+# --- from one server to the next ---
+
+
+def kill(listeners: Listeners) -> None:
+    """What a server that is killed does to its own."""
+    for listener in listeners:
+        listener.socket.close()
+
+
+def test_the_next_server_has_the_same_listeners(port: int, path: str, shelf: Shelf) -> None:
+    sockets = Sockets(listeners=(parse_port(f"127.0.0.1:{port}=4"), parse_path(path)))
+    first = Listeners(sockets, shelf)
+    known = [(listener.fd, listener.key, listener.name, listener.address) for listener in first]
+    kill(first)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)  # nobody is there
+        shelf.pass_on()
+        with closing(Listeners(sockets, shelf)) as second:
+            assert known == [
+                (listener.fd, listener.key, listener.name, listener.address) for listener in second
+            ]
+            assert second.heal() == []
+            _, unix = second
+            unix.socket.accept()[0].close()
+    assert not os.path.exists(path)
+
+
+def test_the_next_server_knows_a_socket_file_that_is_anothers(path: str, shelf: Shelf) -> None:
+    sockets = Sockets(listeners=(parse_path(path),))
+    kill(Listeners(sockets, shelf))
+    os.unlink(path)
+    Path(path).write_text("another's")
+    shelf.pass_on()
+    Listeners(sockets, shelf).close()
+    assert Path(path).read_text() == "another's"
+
+
+def test_what_was_bound_anew_is_what_the_next_server_finds(path: str, shelf: Shelf) -> None:
+    sockets = Sockets(listeners=(parse_path(path),))
+    first = Listeners(sockets, shelf)
+    os.unlink(path)
+    assert first.heal()
+    kill(first)
+    shelf.pass_on()
+    with closing(Listeners(sockets, shelf)) as second:
+        assert second.heal() == []
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            (listener,) = second
+            listener.socket.accept()[0].close()
+
+
+def test_what_was_not_bound_yet_is_bound_by_the_next_server(path: str, shelf: Shelf) -> None:
+    both = Sockets(listeners=(parse_path(path), parse_path(f"{path}.second")))
+    kill(Listeners(Sockets(listeners=both.listeners[:1]), shelf))  # before it came to the second
+    shelf.pass_on()
+    with closing(Listeners(both, shelf)) as listeners:
+        assert [listener.address for listener in listeners] == [path, f"{path}.second"]
+        assert list(shelf.held) == ["listener/0", "listener/1"]
+
+
+def test_a_listener_that_can_not_be_kept_is_none(path: str) -> None:
+    class Full(Shelf):
+        def hold(self, _name: str, _fd: int, _note: str = "") -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with pytest.raises(UsageError, match=f"cannot keep {path}: Too many open files"):
+        Listeners(Sockets(listeners=(parse_path(path),)), Full())
+    assert not os.path.exists(path)
