@@ -178,6 +178,7 @@ class Supervised:
         held: Mapping[str, int] | None = None,
         main: Path = MAIN,
         expects_servers: bool = True,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         become_subreaper()
         self._known = descendants()
@@ -200,7 +201,7 @@ class Supervised:
                     *(f"{name}={fd}" for name, fd in self._held.items()),
                     ROOM,
                 ],
-                env=environment({"PUPPETEER": str(directory / "stage")}),
+                env=environment({"PUPPETEER": str(directory / "stage"), **(variables or {})}),
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,

@@ -85,6 +85,36 @@ def test_an_upgrade_keeps_the_pid_and_all_there_is(supervisor: Supervised, serve
     os.close(write_end)
 
 
+def test_an_upgrade_keeps_what_processes_have_left(supervisor: Supervised, server: Server) -> None:
+    script = "trap '' TERM; sleep 1000 & exit 3"
+    kin = server.spawned("worker/1", "sh", "-c", script)
+    server.hear(wire.Exited)
+    server.say(wire.Reap("worker/1"))
+    new = on_trial(supervisor, server)
+    assert new.inherit().kin["worker/1"][:2] == (kin.pid, 3 << 8)
+    new.say(wire.Reap("worker/1"))
+    os.killpg(kin.pid, signal.SIGKILL)
+    assert new.hear(wire.Gone) == wire.Gone("worker/1")
+
+
+def test_an_upgrade_keeps_in_mind_who_outlives_it(supervisor: Supervised, server: Server) -> None:
+    log = server.spawned("log", "sleep", "1000", death_signal=0)
+    new = on_trial(supervisor, server)
+    new.inherit()
+    new.say(wire.Ready())
+    new.say(wire.End(0))
+    new.exit()
+    assert supervisor.wait() == 0
+    assert not ended(log.pidfd, 0)
+
+
+def test_an_upgrade_during_another_is_refused(supervisor: Supervised, server: Server) -> None:
+    for _ in range(2):
+        server.say(wire.Upgrade())
+    assert server.hear(wire.Resume).problem == "an upgrade is going on already"
+    server.hear(wire.Pause)
+
+
 def test_after_an_upgrade_nothing_leaks_into_processes(
     supervisor: Supervised, server: Server
 ) -> None:

@@ -62,7 +62,10 @@ class Spawned(_Message, frozen=True, tag="spawned"):
 
 
 class Refused(_Message, frozen=True, tag="refused"):
-    """No process came to be; `error` is the errno."""
+    """No process came to be, or none that could be watched; `error` is the errno.
+
+    EEXIST: one of that key has ended, and not gone yet.
+    """
 
     key: str
     error: int
@@ -181,7 +184,8 @@ class Document(msgspec.Struct, frozen=True):
 
     With `names_listen_pid` the environment gets LISTEN_PID, which only the child knows. With
     `file_limit` its soft limit of open files is the one that the supervisor was started with, and
-    not the hard one. `cgroup` is a `cgroup.procs` that the child enters if it can.
+    not the hard one. `cgroup` is a `cgroup.procs` that the child enters if it can. Without a
+    `death_signal` it is left alone when all others are ended, and outlives the supervisor.
     """
 
     argv: tuple[str, ...]
