@@ -8,6 +8,7 @@ import select
 import signal
 import termios
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from sengu.posix.loop import Loop
 from sengu.server.output import Relay, Sink
 from tests.kernel.children import in_child, nothing_left_open, run_until
+from tests.kernel.shelf import Shelf
 
 LINE = b"%06d " + b"x" * 92 + b"\n"  # 100 bytes
 LOST = re.compile(rb"^sengu: (\d+) lines of output were lost: it could not be written$")
@@ -98,12 +100,11 @@ def test_in_the_background_a_terminal_that_minds_is_written_to_all_the_same() ->
         child = os.fork()
         if child == 0:
             os.setpgid(0, 0)  # what a shell does for `sengu start … &`
-            heard: list[int] = []
-            signal.signal(signal.SIGTTOU, lambda number, _frame: heard.append(number))
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # as the server does (server.main)
             signal.alarm(10)
             _, sink = with_stderr(terminal)
             sink.write(b"heard\n")
-            os._exit(len(heard))
+            os._exit(0)
         _, status = os.waitpid(child, 0)
         assert status == 0
         assert os.read(screen, 100) == b"heard\r\n"
@@ -249,14 +250,15 @@ class Gathered(Sink):
 
 def with_relay(use: Callable[[Loop, Relay, int, Gathered], object]) -> None:
     """A relay, and the worker's end of its pipe."""
-    with nothing_left_open():
+    with nothing_left_open(), Shelf() as shelf:
         loop = Loop()
         sink = Gathered(loop)
-        relay = Relay(loop, sink)
+        relay = Relay(loop, sink, shelf, "output/worker/1/2")
         write_end = os.dup(relay.write_end)
         relay.start()
         use(loop, relay, write_end, sink)
         relay.last_words()  # reads the end of the pipe, which closes it
+        assert shelf.held == {}
         loop.close()
 
 
@@ -323,7 +325,67 @@ def test_last_words_end_although_somebody_writes_without_end() -> None:
 
 
 def test_an_abandoned_relay_leaves_nothing() -> None:
-    with nothing_left_open():
+    with nothing_left_open(), Shelf() as shelf:
         loop = Loop()
-        Relay(loop, Gathered(loop)).abandon()
+        Relay(loop, Gathered(loop), shelf, "output/worker/1/2").abandon()
+        assert shelf.held == {}
         loop.close()
+
+
+# --- from one server to the next ---
+
+
+def test_what_nobody_read_between_two_servers_is_read_by_the_second() -> None:
+    with nothing_left_open(), Shelf() as shelf, closing(Loop()) as loop:
+        sink = Gathered(loop)
+        first = Relay(loop, sink, shelf, "output/worker/1/2")
+        write_end = os.dup(first.write_end)
+        first.start()
+        os.write(write_end, b"one\n")
+        run_until(loop, lambda: sink.data)
+        kill(loop, first)
+        os.write(write_end, b"two\n")
+        shelf.pass_on()
+        second = Relay(loop, sink, shelf, "output/worker/1/2")
+        second.start()
+        run_until(loop, lambda: sink.data == b"one\ntwo\n")
+        assert second.last_words() == "two", "what was before its time it does not know"
+        os.close(write_end)
+        run_until(loop, lambda: not shelf.held)
+
+
+def test_who_has_died_between_two_servers_has_last_words() -> None:
+    with nothing_left_open(), Shelf() as shelf, closing(Loop()) as loop:
+        sink = Gathered(loop)
+        first = Relay(loop, sink, shelf, "output/worker/1/2")
+        os.write(first.write_end, b"it is all over")
+        kill(loop, first)
+        shelf.pass_on()
+        assert Relay(loop, sink, shelf, "output/worker/1/2").last_words() == "it is all over"
+        assert sink.data == b"it is all over\n"
+        assert shelf.held == {}
+
+
+def test_a_worker_that_is_asked_for_again_gets_the_pipe_there_was() -> None:
+    with nothing_left_open(), Shelf() as shelf, closing(Loop()) as loop:
+        sink = Gathered(loop)
+        kill(loop, Relay(loop, sink, shelf, "output/worker/1/2"))
+        shelf.pass_on()
+        second = Relay(loop, sink, shelf, "output/worker/1/2")
+        assert second.write_end < 0
+        second.open_again()
+        write_end = os.dup(second.write_end)
+        assert not os.get_inheritable(second.write_end)
+        second.open_again()  # there is one
+        second.start()
+        os.write(write_end, b"born\n")
+        os.close(write_end)
+        run_until(loop, lambda: sink.data == b"born\n" and not shelf.held)
+
+
+def kill(loop: Loop, relay: Relay) -> None:
+    """What a server that is killed does to its own."""
+    loop.unwatch(relay._fd)
+    os.close(relay._fd)
+    if relay.write_end >= 0:
+        os.close(relay.write_end)
