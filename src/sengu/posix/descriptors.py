@@ -1,11 +1,9 @@
 """File descriptors: who keeps which across exec.
 
-Everything is close-on-exec; a child gets exactly what is placed for it.
+Everything is close-on-exec; a child gets exactly what the supervisor places for it.
 """
 
-import fcntl
 import os
-from collections.abc import Mapping
 
 FIRST_PASSED_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
@@ -28,21 +26,6 @@ def fill_standard() -> None:
             os.fstat(fd)
         except OSError:  # EBADF: our parent closed it
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number, which is this one
-
-
-def place(plan: Mapping[int, int]) -> None:
-    """In a child: make each target descriptor a copy of its source, inheritable.
-
-    Sources are first copied above all targets, so that no target overwrites a source.
-    """
-    if not plan:
-        return
-    above = max(plan) + 1
-    copies = {
-        target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, above) for target, source in plan.items()
-    }
-    for target, copy in copies.items():
-        os.dup2(copy, target, inheritable=True)
 
 
 def pipe() -> tuple[int, int]:
