@@ -62,6 +62,7 @@ class Inherited(NamedTuple):
     """All that a server hears before `begin`."""
 
     main_pid: int
+    is_trial: bool
     held: Mapping[str, Holding]
     kin: Mapping[str, Kin]
     signals: Sequence[int]
@@ -118,7 +119,7 @@ class Server:
                     signals.append(number)
                 case _:
                     assert isinstance(message, wire.Begin), message
-                    return Inherited(hello.main_pid, held, kin, signals)
+                    return Inherited(hello.main_pid, hello.is_trial, held, kin, signals)
 
     def say(self, message: wire.ToSupervisor, *fds: int) -> None:
         packets.send(self.socket, wire.encode_to(message), fds)

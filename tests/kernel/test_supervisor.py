@@ -56,6 +56,7 @@ def test_a_server_begins_by_hearing_all_there_is(free_path: Path) -> None:
         server = supervisor.server()
         inherited = server.inherit()
         assert inherited.main_pid == supervisor.pid
+        assert not inherited.is_trial
         assert list(inherited.held) == ["boot", "inherited/3", "births"]
         assert not inherited.kin
         assert not inherited.signals

@@ -61,6 +61,7 @@ def test_an_upgrade_keeps_the_pid_and_all_there_is(supervisor: Supervised, serve
     new = on_trial(supervisor, server)
     inherited = new.inherit()
     assert inherited.main_pid == supervisor.pid
+    assert inherited.is_trial
     assert list(inherited.held) == ["births", "pipe", "words"]
     pipe = inherited.held["pipe"]
     assert pipe.note == "a note"
@@ -257,7 +258,9 @@ def test_if_both_die_there_is_another(supervisor: Supervised, server: Server) ->
     new.inherit()
     server.kill()
     new.kill()
-    assert supervisor.server().inherit().kin["worker/1"].pid == kin.pid
+    inherited = supervisor.server().inherit()
+    assert inherited.kin["worker/1"].pid == kin.pid
+    assert not inherited.is_trial
 
 
 def test_a_server_that_dies_before_it_has_paused_ends_the_upgrade(

@@ -6,7 +6,8 @@ import pytest
 from sengu.wire import supervisor as wire
 
 FROM = [
-    (wire.Hello(1, 4321), b"hello\x001\x004321"),
+    (wire.Hello(1, 4321), b"hello\x001\x004321\x000"),
+    (wire.Hello(1, 4321, is_trial=True), b"hello\x001\x004321\x001"),
     (wire.Holding("journal", "a note"), b"held\0journal\0a note"),
     (wire.Holding("boot"), b"held\0boot\0"),
     (wire.Child("worker/12", 77), b"child\0worker/12\x0077\0"),

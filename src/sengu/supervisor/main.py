@@ -625,9 +625,14 @@ class Restarts:
         self.deaths = 0  # in a row
         self.failures = 0  # those of them that were never ready, in a row
 
-    def after_death(self, now: float, ready_at: float | None) -> float | None:
-        """Seconds to wait; None to give up. `ready_at`: since when the dead one had been ready."""
-        if ready_at is not None and now - ready_at >= GOOD_AFTER_SECONDS:
+    def after_death(
+        self, now: float, ready_at: float | None, *, was_killed: bool = False
+    ) -> float | None:
+        """Seconds to wait; None to give up. `ready_at`: since when the dead one had been ready.
+
+        `was_killed`: it was KILLed, and not by us. If it was ready, that is not its fault.
+        """
+        if ready_at is not None and (was_killed or now - ready_at >= GOOD_AFTER_SECONDS):
             self.deaths = 0
         self.deaths += 1
         self.failures = self.failures + 1 if ready_at is None else 0
@@ -805,8 +810,8 @@ class Supervisor:
         self.look_after(server)
         self.server = server
         server.await_ready()
-        trial = [b"1"] if self.old is not None else []
-        server.send(b"hello", digits(VERSION), digits(os.getpid()), *trial)
+        is_trial = self.upgrade.is_on_trial
+        server.send(b"hello", digits(VERSION), digits(os.getpid()), digits(is_trial))
         for name, (note, held) in self.store.items():
             server.send(b"held", name, note, descriptor=held)
         for child in self.children:
@@ -853,10 +858,11 @@ class Supervisor:
             self._kill_children()
         else:
             self.upgrade.forget()
-            self._restart(f"the server (pid {pid}) {how}", server.ready_at)
+            was_killed = status == signal.SIGKILL and not server.fault
+            self._restart(f"the server (pid {pid}) {how}", server.ready_at, was_killed=was_killed)
 
-    def _restart(self, problem: str, ready_at: float | None) -> None:
-        delay = self.restarts.after_death(time.monotonic(), ready_at)
+    def _restart(self, problem: str, ready_at: float | None, *, was_killed: bool = False) -> None:
+        delay = self.restarts.after_death(time.monotonic(), ready_at, was_killed=was_killed)
         if delay is None:
             self._give_up(f"{problem}, as {self.restarts.deaths - 1} before it")
         else:

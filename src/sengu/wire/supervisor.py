@@ -245,8 +245,13 @@ def encode_document(document: Document) -> bytes:
 
 def _encode(message: _Message) -> bytes:
     tag = message.__struct_config__.tag
-    values = ("" if value is None else str(value) for value in msgspec.structs.astuple(message))
-    return _join([str(tag), *values])
+    return _join([str(tag), *map(_text, msgspec.structs.astuple(message))])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return str(int(value) if isinstance(value, bool) else value)
 
 
 def _join(fields: list[str]) -> bytes:
