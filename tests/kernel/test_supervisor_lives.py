@@ -60,6 +60,14 @@ def test_a_server_that_was_ready_is_no_failure() -> None:
     assert None not in [restarts.after_death(100.0, ready_at) for ready_at in lives]
 
 
+def test_a_ready_server_that_others_kill_is_followed_at_once_each_time() -> None:
+    restarts = Restarts()
+    delays = [restarts.after_death(0.0, 0.0, was_killed=True) for _ in range(3 * MAX_DEATHS)]
+    assert set(delays) == {0.0}
+    delays = [restarts.after_death(0.0, None, was_killed=True) for _ in range(MAX_FAILURES)]
+    assert delays[-1] is None
+
+
 def test_a_server_that_was_ready_for_long_makes_up_for_those_before() -> None:
     restarts = Restarts()
     delays = [restarts.after_death(100.0, ready_at) for ready_at in (None, 99.0, 98.0, None)]
