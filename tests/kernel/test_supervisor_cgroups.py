@@ -91,11 +91,14 @@ def _remove(directory: Path) -> None:
     directory.rmdir()
 
 
-def _make_threaded(directory: Path) -> None:
-    (directory / "cgroup.type").write_text("threaded")
+def _make_invalid(directory: Path) -> None:
+    """As one beside it is threaded (cgroups(7), "Cgroup v2 thread mode")."""
+    beside = directory.parent / "beside"
+    beside.mkdir()
+    (beside / "cgroup.type").write_text("threaded")
 
 
-@pytest.mark.parametrize("spoil", [_remove, _make_threaded])
+@pytest.mark.parametrize("spoil", [_remove, _make_invalid])
 def test_a_cgroup_that_nobody_can_be_in_keeps_no_program_from_running(
     supervisor: Supervised, cgroups: Cgroups, spoil: Callable[[Path], None]
 ) -> None:
