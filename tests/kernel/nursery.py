@@ -1,5 +1,7 @@
 """A fork server under test: the real program, with the test in the server's place.
 
+And in the supervisor's: it is told of births, and the workers, as orphans, become its children.
+
 Its engine is a file that the test writes (`ENGINE`): what it shall do is written into the options.
 """
 
@@ -67,6 +69,14 @@ class Baby(NamedTuple):
     stderr: int
 
 
+class Birth(NamedTuple):
+    """What is told of one."""
+
+    key: str
+    pid: int
+    descriptors: list[int]
+
+
 class Nursery:
     """Runs `python -m sengu.forkserver`. Use it as a context manager."""
 
@@ -80,6 +90,7 @@ class Nursery:
             **changes,
         )
         self.socket, theirs = packets.pair()
+        self.births, their_births = packets.pair()
         self.memory_fd = os.memfd_create("scoreboard")
         os.ftruncate(self.memory_fd, scoreboard.SIZE_BYTES)
         self.memory = mmap.mmap(self.memory_fd, scoreboard.SIZE_BYTES)
@@ -88,13 +99,14 @@ class Nursery:
         self._babies: list[Baby] = []
         self._next = 1
         self.stderr = directory / "stderr"
-        self.process = self._start(directory, theirs)
-        theirs.close()
+        with theirs, their_births:
+            self.process = self._start(directory, theirs.fileno(), their_births.fileno())
         self.socket.settimeout(PATIENCE_SECONDS)
+        self.births.settimeout(PATIENCE_SECONDS)
 
-    def _start(self, directory: Path, theirs: socket.socket) -> subprocess.Popen[bytes]:
+    def _start(self, directory: Path, *sockets: int) -> subprocess.Popen[bytes]:
         """By way of a shell-less child that places the descriptors from 3 on."""
-        sources = [*(sock.fileno() for sock in self._listeners), self.lifeline, theirs.fileno()]
+        sources = [*(sock.fileno() for sock in self._listeners), self.lifeline, *sockets]
         own = 3 + len(self._listeners)
         variables = {"SENGU_LIFELINE_FD": str(own), "PYTHONPATH": str(directory)}
         if self._listeners:
@@ -106,7 +118,7 @@ class Nursery:
             "for n, fd in enumerate(high): os.dup2(fd, 3 + n)\n"
             "os.closerange(3 + len(high), 999)\n"
             f"os.execv(sys.executable, [sys.executable, '-P', '-m', 'sengu.forkserver',"
-            f" '{own + 1}', {ROOM!r}])\n"
+            f" '{own + 1}', '{own + 2}', {ROOM!r}])\n"
         )
         with self.stderr.open("wb") as stderr:
             return subprocess.Popen(
@@ -123,29 +135,40 @@ class Nursery:
         """Have the application loaded; the report of it."""
         order = wire.Load(self.application, "fake", 1)
         packets.send(self.socket, wire.encode(order), (self.memory_fd,))
-        return self.report()[0]
+        return self.report()
 
-    def report(self) -> tuple[wire.FromForkServer, list[int]]:
-        data, descriptors = packets.receive(self.socket)
+    def report(self) -> wire.FromForkServer:
+        data, _ = packets.receive(self.socket)
         assert data, self.stderr.read_text()
-        return wire.decode_report(data), descriptors
+        report: wire.FromForkServer = wire.decode_report(data)
+        return report
 
-    def order(self, slot: int = 0, notify: str = "") -> int:
-        """Ask for a worker; returns the read end of its stderr."""
+    def birth(self) -> Birth:
+        """What the supervisor is told of the next worker."""
+        data, descriptors = packets.receive(self.births)
+        assert data, self.stderr.read_text()
+        key, pid = data.decode().split("\0")
+        return Birth(key, int(pid), descriptors)
+
+    def order(self, slot: int = 0, notify: str = "", worker: int = 0) -> int:
+        """Ask for a worker, the next one if it is not `worker`; the read end of its stderr."""
         read_end, write_end = os.pipe()
-        line = (self._next - 1) * self.application.lanes
-        fork = wire.Fork(self._next, slot, notify, line, (2,))
-        self._next += 1
+        worker = worker or self._next
+        self._next = max(self._next, worker + 1)
+        line = (worker - 1) * self.application.lanes
+        fork = wire.Fork(worker, f"worker/{worker}", slot, notify, line, (2,))
         packets.send(self.socket, wire.encode(fork), (write_end,))
         os.close(write_end)
         return read_end
 
     def fork(self, slot: int = 0, notify: str = "") -> Baby:
         """A worker, when it is born."""
+        worker = self._next
         stderr = self.order(slot, notify)
-        report, descriptors = self.report()
-        assert isinstance(report, wire.Forked), report
-        baby = Baby(report.pid, descriptors[0], stderr)
+        birth = self.birth()
+        assert birth.key == f"worker/{worker}"
+        (pidfd,) = birth.descriptors
+        baby = Baby(birth.pid, pidfd, stderr)
         self._babies.append(baby)
         return baby
 
@@ -154,6 +177,7 @@ class Nursery:
 
     def __exit__(self, *_problem: object) -> None:
         self.socket.close()
+        self.births.close()
         self.process.kill()
         self.process.wait()
         os.close(self._lifeline_write)
@@ -222,5 +246,10 @@ def read_line(fd: int) -> str:
 
 def read_all(fd: int) -> str:
     """What is left, to its end."""
-    with open(fd, "rb", closefd=False) as stream:
-        return stream.read().decode()
+    data = b""
+    while select.select([fd], [], [], PATIENCE_SECONDS)[0]:
+        piece = os.read(fd, 65536)
+        if not piece:
+            return data.decode()
+        data += piece
+    raise AssertionError(f"no end after {data!r}")

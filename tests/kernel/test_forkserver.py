@@ -163,7 +163,7 @@ def test_a_server_of_another_version_is_refused(free_path: Path) -> None:
             [wire.encode(order)],
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, nursery.memory_fd.to_bytes(4, "little"))],
         )
-        report, _ = nursery.report()
+        report = nursery.report()
         assert isinstance(report, wire.LoadFailed)
         assert "version 99" in report.problem
 
@@ -177,7 +177,7 @@ def test_a_worker_is_our_child_in_a_session_of_its_own(free_path: Path) -> None:
         baby = nursery.fork(slot=7)
         assert read_line(baby.stderr) == "born 7 0"
         nursery.fork()  # by then the process in between has gone
-        assert parent_of(baby.pid) == os.getpid()
+        assert parent_of(baby.pid) == os.getpid()  # the nearest subreaper's
         assert os.getsid(baby.pid) == baby.pid
         assert os.getpgid(baby.pid) == baby.pid
 
@@ -187,11 +187,11 @@ def test_many_are_born_at_once_each_with_its_own_output(free_path: Path) -> None
         nursery.load()
         pipes = [nursery.order(slot) for slot in range(20)]
         pids = set()
-        for _ in pipes:
-            report, (pidfd,) = nursery.report()
-            assert isinstance(report, wire.Forked)
-            pids.add(report.pid)
-            os.close(pidfd)
+        for number, _ in enumerate(pipes, 1):
+            birth = nursery.birth()
+            assert birth.key == f"worker/{number}"
+            pids.add(birth.pid)
+            os.close(*birth.descriptors)
         assert len(pids) == 20
         assert [read_line(pipe) for pipe in pipes] == [f"born {slot} 0" for slot in range(20)]
         for pid in pids:
@@ -301,12 +301,57 @@ def test_a_worker_that_is_told_at_its_birth_hears_it(free_path: Path) -> None:
 def test_who_can_not_be_told_of_does_not_live(free_path: Path) -> None:
     with Nursery(free_path) as nursery:
         nursery.load()
-        nursery.socket.shutdown(socket.SHUT_RD)
+        nursery.births.close()
         stderr = nursery.order()
+        assert nursery.report() == wire.ForkFailed(1, "cannot fork: Broken pipe")
         while read_line(stderr):
             pass  # until all who could write have gone
         os.close(stderr)
         reap_stranger(nursery.process.pid)
+
+
+def test_a_worker_that_was_asked_for_twice_is_born_once(free_path: Path) -> None:
+    """The second asks again who could not know whether the first had."""
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        again = nursery.order(worker=1)
+        assert read_all(again) == "", "nobody has its other end"
+        os.close(again)
+        assert nursery.fork().pid != baby.pid
+        nursery.process.send_signal(signal.SIGSTOP)  # so that they are one batch
+        pipes = [nursery.order(worker=number) for number in (4, 4, 5)]
+        nursery.process.send_signal(signal.SIGCONT)
+        births = [nursery.birth(), nursery.birth()]
+        assert [birth.key for birth in births] == ["worker/4", "worker/5"]
+        assert read_all(pipes[1]) == ""
+        for birth in births:
+            os.kill(birth.pid, signal.SIGKILL)
+            reap(birth.pid)
+            os.close(*birth.descriptors)
+        for pipe in pipes:
+            os.close(pipe)
+
+
+def test_a_fork_server_lives_on_when_a_worker_could_not_be_told_of(free_path: Path) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        nursery.births.shutdown(socket.SHUT_RD)
+        for number in (1, 2):
+            os.close(nursery.order())
+            assert nursery.report() == wire.ForkFailed(number, "cannot fork: Broken pipe")
+            reap_stranger(nursery.process.pid)
+
+
+def test_a_worker_has_neither_of_its_fork_servers_sockets(free_path: Path) -> None:
+    with Nursery(free_path) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        read_line(baby.stderr)
+        nursery.process.kill()
+        nursery.process.wait()
+        assert nursery.births.recv(1) == b""
+        assert nursery.socket.recv(1) == b""
 
 
 def test_a_thread_that_does_not_end_does_not_keep_the_fork_server(free_path: Path) -> None:
@@ -433,13 +478,29 @@ def test_a_hook_that_fails_before_a_fork_is_told_and_costs_no_other_worker(
     with Nursery(free_path, hooks="my_hooks") as nursery:
         nursery.load()
         stderr = nursery.order(slot=0)
-        report, _ = nursery.report()
+        report = nursery.report()
         assert report == wire.ForkFailed(
             1, "the hook before_fork failed: ZeroDivisionError: division by zero"
         )
         assert "my_hooks.py" in read_all(stderr)
         os.close(stderr)
         assert read_line(nursery.fork(slot=1).stderr) == "born 1 0"
+
+
+def test_who_is_born_beside_one_that_was_refused_does_not_have_its_output(free_path: Path) -> None:
+    (free_path / "my_hooks.py").write_text("def before_fork(worker): 1 / worker.slot\n")
+    with Nursery(free_path, hooks="my_hooks") as nursery:
+        nursery.load()
+        nursery.process.send_signal(signal.SIGSTOP)  # so that both are one batch
+        refused, born = nursery.order(slot=0), nursery.order(slot=1)
+        nursery.process.send_signal(signal.SIGCONT)
+        birth = nursery.birth()
+        assert birth.key == "worker/2"
+        assert "ZeroDivisionError" in read_all(refused)
+        os.kill(birth.pid, signal.SIGKILL)
+        reap(birth.pid)
+        for fd in (refused, born, *birth.descriptors):
+            os.close(fd)
 
 
 def test_a_hook_that_fails_before_a_worker_is_ready_ends_it(free_path: Path) -> None:

@@ -32,11 +32,12 @@ class Ward:
 
     def deliver(self, orders: Sequence[Order], everything: Everything | None) -> None:
         """Fork all these workers. None of them ever returns from here."""
-        wanted = [
-            order
-            for order in orders
-            if self._is_new(order) and self._may_be_born(order, everything)
-        ]
+        wanted: list[Order] = []
+        for order in orders:
+            if self._is_new(order) and self._may_be_born(order, everything):
+                wanted.append(order)
+            else:  # now, so that none of the others is born with its descriptors
+                _close(order)
         flush_output()
         try:
             between = os.fork()
@@ -47,7 +48,7 @@ class Ward:
                 self._fork_all(wanted, everything)
             os.waitpid(between, 0)
         finally:
-            for order in orders:
+            for order in wanted:
                 _close(order)
 
     def _is_new(self, order: Order) -> bool:
