@@ -343,6 +343,9 @@ def test_the_supervisor_is_small_also_with_many_processes(
         server.say(wire.Hold(f"notify/{number}", "x" * 50), 0)
         server.say(wire.Hold(f"output/{number}/1"), 0)
         server.say(wire.Hold(f"output/{number}/2"), 0)
+    for worker in kin:  # until it is executed it shares the supervisor's memory
+        while not Path(f"/proc/{worker.pid}/cmdline").read_bytes().startswith(b"sleep"):
+            assert not ended(worker.pidfd, 0.001)
     print(f"unique: {unique_bytes(supervisor.pid) >> 10} kB")
     assert unique_bytes(supervisor.pid) <= MAX_UNIQUE_BYTES
     # And quick, though none is reaped before all have ended.
