@@ -419,6 +419,41 @@ def test_who_adopts_an_instance_finds_its_cgroups(cgroups: Cgroups) -> None:
         os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
 
 
+def test_all_in_all_of_them_are_killed_and_waited_for(cgroups: Cgroups) -> None:
+    cgroups.kill_all(_PATIENCE_SECONDS)  # there is nobody yet
+    with (
+        Child(_stay_in(cgroups.make("worker/1"))) as one,
+        Child(_stay_in(cgroups.make("worker/2"))) as other,
+    ):
+        one.wait_to_hear("entered")
+        other.wait_to_hear("entered")
+        cgroups.kill_all(_PATIENCE_SECONDS)
+        assert cgroups.is_empty("worker/1")
+        assert cgroups.is_empty("worker/2")
+
+
+def test_the_wait_for_those_who_were_killed_has_an_end(
+    cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Child(_stay_in(cgroups.make("worker/1"))) as child:
+        child.wait_to_hear("entered")
+        with monkeypatch.context() as patch:
+            patch.setattr(Cgroups, "kill", lambda *_: None)
+            cgroups.kill_all(0.05)
+        assert not cgroups.is_empty("worker/1")
+        cgroups.kill_all(_PATIENCE_SECONDS)
+
+
+def test_others_are_those_of_keys_that_nobody_knows(cgroups: Cgroups) -> None:
+    assert cgroups.others([]) == []
+    for number in range(3):
+        cgroups.make(f"worker/{number}")
+    found = cgroups.others(["worker/0", "worker/2", "worker/3"])
+    assert found == ["worker_1"]
+    assert cgroups.remove(found[0])
+    assert cgroups.others(["worker/0", "worker/2"]) == []
+
+
 def test_no_more_cgroups_than_the_limit_is_no_error(cgroups: Cgroups) -> None:
     cgroups.make("worker/1")
     Path(cgroups.directory, "cgroup.max.descendants").write_text("1")
