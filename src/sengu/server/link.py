@@ -139,9 +139,9 @@ class Link:
             self._loop.call_at(self._loop.now(), self.flush)
 
     def flush(self) -> None:
-        """Send what the socket takes now."""
+        """Send what the socket takes now; to one that is lost all is sent in vain."""
         self._is_flush_due = False
-        while self._outbox and not self.is_lost:
+        while self._outbox:
             first = self._outbox[0]
             if callable(first):
                 self._outbox.popleft()
@@ -161,7 +161,7 @@ class Link:
 
     def flush_all(self) -> None:
         """Wait until all is sent: our last words, or those before a pause."""
-        while self._outbox and not self.is_lost:
+        while self._outbox:
             self.flush()
             if self._outbox:
                 select.select([], [self._socket], [])
@@ -201,8 +201,8 @@ class Link:
         """One message and its descriptor; None when there will be no more."""
         try:
             data, descriptors = packets.receive(self._socket)
-        except ConnectionResetError:  # it was killed with our words unread
-            return None
+        except ConnectionResetError:  # killed with our words unread; what it has said comes after
+            data, descriptors = packets.receive(self._socket)
         if not data:
             return None
         _close(descriptors[1:])
@@ -211,13 +211,7 @@ class Link:
     def _lose(self) -> None:
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
-        unsent = list(self._outbox)
-        self._outbox.clear()
-        for what in unsent:
-            if callable(what):
-                what()
-            else:
-                _close(what[1])
+        self.flush()
         self._on_loss()
 
     def _watch(self) -> None:
