@@ -240,7 +240,7 @@ def test_cgroup_of_a_service_is_left_to_systemd(cgroups: Cgroups) -> None:
     refusal = _what_is_found_in(unit)
     assert refusal.startswith(f"our cgroup {unit} belongs to systemd")
     assert "not delegated web.service" in refusal
-    assert "Delegate=yes" in refusal
+    assert "Delegate=pids" in refusal
 
 
 @pytest.mark.parametrize("attribute", ["user.delegate", "trusted.delegate"])

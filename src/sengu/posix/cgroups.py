@@ -205,11 +205,11 @@ def _check_owner(own: str, runs_systemd: bool) -> None:
                 return
             raise _Unusable(
                 f"our cgroup {own} belongs to systemd, which has not delegated {unit};"
-                " set Delegate=yes in a service"
+                " set Delegate=pids in a service"
             )
         directory = os.path.dirname(directory)
     if runs_systemd:
-        raise _Unusable(f"our cgroup {own} belongs to systemd; run as a service with Delegate=yes")
+        raise _Unusable(f"our cgroup {own} belongs to systemd; run as a service with Delegate=pids")
 
 
 def _is_set(directory: str, attribute: str) -> bool:
