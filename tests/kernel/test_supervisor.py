@@ -303,7 +303,7 @@ def test_many_may_end_at_once(server: Server) -> None:
 
 # Forks workers as a fork server does: twice, and tells of each before the process in between exits.
 FORK_SERVER = """
-import array, os, socket, sys, time
+import os, socket, sys, time
 births = socket.socket(fileno=3)
 for number in range(int(sys.argv[1])):
     between = os.fork()
@@ -313,27 +313,24 @@ for number in range(int(sys.argv[1])):
             if sys.argv[2] == "lives":
                 time.sleep(1000)
             os._exit(7)
-        pidfd = os.pidfd_open(pid)
         if sys.argv[2] == "dies first":
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))]
-        data = f"worker/{number}\\0{pid}".encode()
-        births.sendmsg([data], control if sys.argv[3] == "with pidfd" else [])
+        if sys.argv[3] != "0":
+            births.send(f"worker/stranger\\0{sys.argv[3]}".encode())
+        births.send(f"worker/{number}\\0{pid}".encode())
         os._exit(0)
     os.waitpid(between, 0)
 time.sleep(1000)
 """
 
 
-def start_fork_server(
-    supervisor: Supervised, count: int, then: str, how: str = "with pidfd"
-) -> Server:
+def start_fork_server(supervisor: Supervised, count: int, then: str, stranger: int = 0) -> Server:
     server = supervisor.server()
     births = server.inherit().held["births"].fd
     assert births is not None
     server.spawn(
         "forkserver/1",
-        *(sys.executable, "-I", "-S", "-c", FORK_SERVER, str(count), then, how),
+        *(sys.executable, "-I", "-S", "-c", FORK_SERVER, str(count), then, str(stranger)),
         placed={3: births},
     )
     assert server.hear(wire.Spawned).key == "forkserver/1"
@@ -351,10 +348,10 @@ def test_a_worker_of_a_fork_server_is_ours(supervisor: Supervised) -> None:
         assert (exited.key, exited.status) == (born.key, signal.SIGTERM)
 
 
-def test_a_birth_without_a_pidfd_is_as_good(supervisor: Supervised) -> None:
-    server = start_fork_server(supervisor, 1, "lives", "alone")
-    born, pidfds = server.hear_with(wire.Spawned)
-    assert (born.key, len(pidfds)) == ("worker/0", 1)
+def test_a_stranger_is_not_taken_for_a_worker_whoever_says_so(supervisor: Supervised) -> None:
+    """An application runs where births are told, perhaps as another user than we."""
+    server = start_fork_server(supervisor, 1, "lives", stranger=os.getpid())
+    assert server.hear(wire.Spawned).key == "worker/0"
 
 
 @pytest.mark.parametrize("then", ["dies", "dies first"])

@@ -105,11 +105,8 @@ class Ward:
 
     def _report_birth(self, order: Order, pid: int) -> None:
         try:
-            pidfd = os.pidfd_open(pid)
-            packets.send(self._births, encode_birth(order.fork.key, pid), (pidfd,))
-            os.close(pidfd)
-        except OSError as error:
-            # No descriptor is left, or nobody listens: one that nobody watches is worse than none.
+            packets.send(self._births, encode_birth(order.fork.key, pid))
+        except OSError as error:  # nobody listens: one that nobody watches is worse than none
             os.kill(pid, signal.SIGKILL)
             self._report_failure((order,), error)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 VERSION = 1
 MAX_PACKET_BYTES = 1 << 16
 MAX_DESCRIPTORS = 253  # in one packet (SCM_MAX_FD)
-DESCRIPTOR_ROOM = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
+DESCRIPTOR_ROOM = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS) + socket.CMSG_SPACE(12)  # and ucred
 PACKETS_AT_ONCE = 64
 BIRTHS_AT_ONCE = 1024  # more than a socket holds, so all that were there
 REST_SECONDS_A_CHILD = 0.0001
@@ -359,17 +359,25 @@ class Children:
             packet = receive(self._births)
             if packet is None:
                 return
-            fields, passed = packet
+            fields, passed, sender = packet
+            del passed  # its pidfd may be anybody's: an application runs where this comes from
             if len(fields) > 1 and fields[-1].isdigit():
-                self._be_told_of(fields[-2], int(fields[-1]), passed)
+                self._be_told_of(fields[-2], int(fields[-1]), sender)
             elif fields == [b""]:  # nobody will ever tell of any again
                 self._loop.unwatch(self._births.fileno())
                 return
 
-    def _be_told_of(self, key: bytes, pid: int, passed: list[Descriptor]) -> None:
+    def _be_told_of(self, key: bytes, pid: int, sender: int) -> None:
+        if pid in self._by_pid or pid in self.own:
+            return
         try:
-            child = Child(key, pid, passed[0] if passed else open_pidfd(pid))
+            pidfd = Descriptor(os.pidfd_open(pid))
+            if parent_of(pid) not in (sender, os.getpid()):
+                return  # none of its own
+            child = Child(key, pid, pidfd)
         except OSError as error:
+            if parent_of(pid) in (sender, os.getpid()):
+                os.kill(pid, signal.SIGKILL)  # an unseen child is worse than none
             self.refuse(key, error.errno or errno.EIO)
             return
         if key in self._by_key:  # whoever has asked twice knows of one only
@@ -892,7 +900,7 @@ class Supervisor:
             packet = receive(server.socket)
             if packet is None:
                 return
-            (verb, *fields), passed = packet
+            (verb, *fields), passed, _ = packet
             if not verb:
                 server.hang_up()
                 return
@@ -962,10 +970,11 @@ def send(sock: socket.socket, data: bytes, descriptor: Descriptor | None) -> Non
     sock.sendmsg([data], control, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
-def receive(sock: socket.socket) -> tuple[list[bytes], list[Descriptor]] | None:
-    """One packet's fields and descriptors; None when there is none now, an empty field at EOF.
+def receive(sock: socket.socket) -> tuple[list[bytes], list[Descriptor], int] | None:
+    """One packet's fields, descriptors, and its sender's pid where the socket has SO_PASSCRED.
 
-    When descriptors found no room, "cut" is put before its fields.
+    None when there is none now; an empty field at EOF. When descriptors found no room, "cut" is put
+    before the fields.
     """
     flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     while True:
@@ -976,10 +985,14 @@ def receive(sock: socket.socket) -> tuple[list[bytes], list[Descriptor]] | None:
         except ConnectionResetError:  # killed with our words unread; what it has said comes after
             continue
         fds = array.array("i")
-        for _, _, payload in control:
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+        sender = 0
+        for _, kind, payload in control:
+            if kind == socket.SCM_RIGHTS:
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+            elif kind == socket.SCM_CREDENTIALS:  # struct ucred begins with the pid
+                sender = int.from_bytes(payload[:4], sys.byteorder)
         cut = [b"cut"] if how & socket.MSG_CTRUNC else []
-        return [*cut, *data.split(b"\0")], [Descriptor(fd) for fd in fds]
+        return [*cut, *data.split(b"\0")], [Descriptor(fd) for fd in fds], sender
 
 
 def notify(text: bytes) -> None:
@@ -996,21 +1009,21 @@ def notify(text: bytes) -> None:
         return
 
 
-def open_pidfd(pid: int) -> Descriptor:
-    """That of a child. An unseen child is worse than none: it is killed. Raises OSError."""
+def parent_of(pid: int) -> int:
+    """0 when there is no such process."""
     try:
-        return Descriptor(os.pidfd_open(pid))
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[1])
     except OSError:
-        if pid > 0:  # it may be nonsense that a fork server says
-            os.kill(pid, signal.SIGKILL)
-        raise
+        return 0
 
 
 def open_child(pid: int) -> Descriptor:
     """The pidfd of a child that we have forked. Raises OSError when there is no child."""
     try:
-        return open_pidfd(pid)
-    except OSError:
+        return Descriptor(os.pidfd_open(pid))
+    except OSError:  # an unseen child is worse than none
+        os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
 
@@ -1226,6 +1239,7 @@ def follow(name: bytes, script: bytes | None, document: int) -> Supervisor:
 def begin(name: bytes, script: bytes | None, held: list[tuple[bytes, bytes]]) -> Supervisor:
     """The supervisor of a service that begins."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     supervisor = Supervisor(name, script, ours, soft_limit)

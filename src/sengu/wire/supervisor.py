@@ -221,7 +221,10 @@ def decode_to(packet: bytes) -> ToSupervisor:
 
 
 def encode_birth(key: str, pid: int) -> bytes:
-    """What a fork server's process in between says of a worker before it exits. With its pidfd."""
+    """What a fork server's process in between says of a worker before it exits.
+
+    An application runs there: whom it names is believed to be its child only if it is.
+    """
     return _join([key, str(pid)])
 
 
