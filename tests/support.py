@@ -229,12 +229,26 @@ class Instance:
         return dict(reply.body)
 
     def events(self, since: int = 0, timeout: float = WAIT_SECONDS) -> Generator[Event]:
-        """Events after number `since`, without end; TimeoutError when none comes in time.
+        """Events after number `since` until the instance ends, whichever server tells of them.
 
-        Server-sent events (HTML standard §9.2): `data:` lines up to an empty line.
+        TimeoutError when none comes in time.
         """
         deadline = time.monotonic() + timeout
-        with closing(UnixConnection(self.control_path, timeout)) as connection:
+        while True:
+            try:
+                with closing(self._events_of_one_server(since, deadline)) as events:
+                    for event in events:
+                        since = event["id"]
+                        yield event
+            except (BrokenPipeError, ConnectionResetError):  # it was killed
+                continue
+            except (ConnectionRefusedError, FileNotFoundError):
+                return
+
+    def _events_of_one_server(self, since: int, deadline: float) -> Generator[Event]:
+        """Server-sent events (HTML standard §9.2): `data:` lines up to an empty line."""
+        left = max(0.001, deadline - time.monotonic())
+        with closing(UnixConnection(self.control_path, left)) as connection:
             connection.request("GET", f"/v1/events?since={since}")
             link = connection.sock  # http.client forgets it when the answer ends by closing
             response = connection.getresponse()
