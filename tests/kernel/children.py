@@ -25,6 +25,7 @@ class Child:
         self.lines: list[str] = []
         self._buffer = b""
         self._has_ended = False
+        self._is_reaped = False
         self._read_end, self._write_end = os.pipe()
         self._go_read_end, self._go_write_end = os.pipe()
         self.pid = os.fork()
@@ -84,6 +85,11 @@ class Child:
             assert not self._has_ended, f"child has ended without {start!r}: {self.lines}"
             poll.poll(left * 1000)
 
+    def reap(self) -> None:
+        """In the test: wait for its end, and let its number go."""
+        os.waitpid(self.pid, 0)
+        self._is_reaped = True
+
     def __enter__(self) -> "Child":
         return self
 
@@ -94,10 +100,11 @@ class Child:
         _traceback: TracebackType | None,
     ) -> None:
         # What the child has started is in its process group, which lasts until we reap the child.
-        with contextlib.suppress(ProcessLookupError):  # killed before its setsid
-            os.killpg(self.pid, signal.SIGKILL)
-        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        if not self._is_reaped:
+            with contextlib.suppress(ProcessLookupError):  # killed before its setsid
+                os.killpg(self.pid, signal.SIGKILL)
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            self.reap()
         with contextlib.suppress(ChildProcessError):  # orphans come to us if we are a subreaper
             while os.waitpid(-self.pid, 0):
                 pass

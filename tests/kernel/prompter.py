@@ -1,6 +1,7 @@
 """The supervisor's end of a link, spoken by the test, line by line."""
 
 import os
+import socket
 from collections.abc import Mapping
 from typing import Self, TypeVar
 
@@ -63,6 +64,7 @@ class Prompter:
 
     def end(self) -> None:
         """The supervisor is killed."""
+        self.socket.shutdown(socket.SHUT_RDWR)  # children of the test have it, too
         self.socket.close()
 
     def __enter__(self) -> Self:

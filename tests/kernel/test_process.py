@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from sengu.posix.process import Process, describe_status, signal_name
-from tests.kernel.children import Child, nothing_left_open
+from tests.kernel.children import Child, in_child, nothing_left_open
+from tests.support import needs_root
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,19 @@ def test_signalling_a_process_that_has_ended_is_no_error() -> None:
         process.signal(signal.SIGTERM)
     process.signal(signal.SIGTERM)  # it is reaped, and its number free
     process.close()
+
+
+def test_signalling_a_process_that_has_become_another_users_is_no_error() -> None:
+    needs_root()
+
+    def body() -> None:
+        process = Process(os.getppid(), os.pidfd_open(os.getppid()))
+        os.setresuid(65534, 65534, 65534)
+        with pytest.raises(PermissionError):
+            os.kill(process.pid, 0)
+        process.signal(0)
+
+    in_child(body)
 
 
 def test_a_process_that_is_closed_is_let_alone() -> None:

@@ -22,9 +22,9 @@ class Process:
         return self.pidfd >= 0
 
     def signal(self, number: int) -> None:
-        """Send a signal; one that has exited meanwhile hears nothing, and its exit is told."""
+        """Send a signal. One that has exited hears nothing, which is told, nor another user's."""
         if self.is_open:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(self.pidfd, number)
 
     def close(self) -> None:

@@ -168,9 +168,11 @@ class Children:
 
     def lose_supervisor(self) -> None:
         """It is gone, and with it every status; that a child has ended its pidfd still tells."""
-        for key, process in self._processes.items():
+        for key, process in list(self._processes.items()):
             if process.is_open:
                 self._watch(key, process)
+            else:  # it was to be reaped, which nobody does now
+                self._look_at_group(key)
         for key in [key for key in self._guardians if key not in self._processes]:
             self.give_up(key, "no supervisor")
 
@@ -188,30 +190,28 @@ class Children:
         guardian, process = self._guardians.get(key), self._processes.get(key)
         if guardian is None or process is None:
             self._link.send(wire.Reap(key))
-            return
-        process.close()
-        guardian.ended(how)
+        elif process.is_open:  # else that was told: the supervisor was lost meanwhile
+            self._close(process)
+            guardian.ended(how)
 
     def _forget(self, key: str) -> None:
-        self._processes.pop(key, None)
-        guardian = self._guardians.pop(key, None)
-        if guardian is not None:
-            guardian.gone()
+        if self._processes.pop(key, None) is not None:  # else we have not adopted it
+            self._guardians.pop(key).gone()
 
     def _bury(self, key: str, pid: int, pidfd: int | None) -> None:
         process = Process(pid, -1 if pidfd is None else pidfd)
-        with contextlib.suppress(ProcessLookupError):  # the number is its own until we say `Reap`
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)  # the number is its own until we say `Reap`
         self.signal_group(process, signal.SIGKILL)
-        process.close()
+        self._close(process)
         self._link.send(wire.Reap(key))
 
-    def _watch(self, key: str, process: Process) -> None:
-        def on_end() -> None:
-            self._loop.unwatch(process.pidfd)
-            self._end(key, _UNKNOWN_END)
+    def _close(self, process: Process) -> None:
+        self._loop.unwatch(process.pidfd)
+        process.close()
 
-        self._loop.watch(process.pidfd, select.EPOLLIN, on_end)
+    def _watch(self, key: str, process: Process) -> None:
+        self._loop.watch(process.pidfd, select.EPOLLIN, lambda: self._end(key, _UNKNOWN_END))
 
     def _look_at_group(self, key: str) -> None:
         """Without a supervisor nobody tells that the group is empty."""
