@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 from sengu.posix import packets
 from sengu.posix.loop import Loop
 from sengu.posix.store import Held
+from sengu.server.children import Children
 from sengu.server.link import Link
 from sengu.wire import supervisor as wire
 from tests.kernel.children import run_until
@@ -25,6 +26,16 @@ class Prompter:
         self.link = Link(self.loop, ours, dict(held or {}))
         self._end = ours
         self._received: list[int] = []
+
+    def make_children(self) -> Children:
+        """Children who hear what we say from now on."""
+        children = Children(self.loop, self.link)
+
+        def hear(message: wire.FromSupervisor, fd: int | None) -> None:
+            assert children.hear(message, fd)
+
+        self.link.listen(hear, children.lose_supervisor)
+        return children
 
     def hear(self, kind: type[Message]) -> Message:
         """What the server says next, which has to be of that kind."""

@@ -50,13 +50,7 @@ def prompter() -> Iterator[Prompter]:
 
 @pytest.fixture
 def children(prompter: Prompter) -> Children:
-    children = Children(prompter.loop, prompter.link)
-
-    def hear(message: wire.FromSupervisor, fd: int | None) -> None:
-        assert children.hear(message, fd)
-
-    prompter.link.listen(hear, children.lose_supervisor)
-    return children
+    return prompter.make_children()
 
 
 @pytest.fixture

@@ -47,8 +47,8 @@ class LogCommand:
         else:
             self._start()
 
-    def born(self, _process: Process) -> None:
-        """It reads."""
+    def born(self, process: Process) -> None:
+        self._process = process
 
     def not_born(self, problem: str) -> None:
         self._warn(f"cannot start the log command: {problem}")
@@ -56,11 +56,12 @@ class LogCommand:
 
     def ended(self, how: str) -> None:
         self._warn(f"the log command exited with {how}; it is started again")
+        # What it has left behind would go on reading beside the next one.
+        self._children.kill_group(self._process)
         self._children.reap(_KEY)
-        self._start_later()
 
     def gone(self) -> None:
-        """What it has started is gone, too."""
+        self._start_later()
 
     def _start(self) -> None:
         order = Exec(
