@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-# How long what a test started may take to follow the main process into its end.
 # glibc's posix_spawn ignores the two that it keeps for itself, 32 and 33, and gives no way back.
 INTERNAL_SIGNALS = 0b11 << 31
 
+# How long what a test started may take to follow the main process into its end.
 SETTLE_SECONDS = 3.0
+ROUND_SECONDS = 0.1
 KILL_SECONDS = 10.0
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -82,8 +83,11 @@ def wait_gone(pids: Iterable[int], timeout: float) -> set[int]:
 
 def kill_descendants(known: set[int]) -> set[int]:
     """Ends what a test left behind, besides `known`; returns the pids that had to be killed."""
-    _reap()
-    leaked = wait_gone(descendants() - known, SETTLE_SECONDS)
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while leaked := wait_gone(descendants() - known, ROUND_SECONDS):
+        if time.monotonic() > deadline:
+            break
+        _reap()  # zombies too, which a living one may look at
     # Anew in each round: a killed parent's children come to us, and may have forked since.
     while living := descendants() - known:
         for pid in living:

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from tests.support import Instance, Sengu, needs_root
-from tests.system.puppets import children, is_alive, last_event, of_type, pids, wait_until, workers
+from tests.system.puppets import (
+    children,
+    descriptors,
+    is_alive,
+    last_event,
+    of_type,
+    pids,
+    wait_until,
+    workers,
+)
 from tests.system.web import (
     ENVIRONMENT,
     Client,
@@ -200,6 +209,7 @@ def test_a_worker_holds_what_its_contract_says_and_programs_that_it_runs_get_not
     instance = serve(sengu, site, port, "--workers", "2", target=target)
     lifeline = int(environment_of(fork_server(instance))["SENGU_LIFELINE_FD"])
     for pid in pids(instance):
+        wait_until(lambda pid=pid: not any("cgroup" in target for target in descriptors(pid)))
         directory = Path(f"/proc/{pid}/fd")
         found = {int(path.name): os.readlink(path) for path in directory.iterdir()}
         contract = [re.sub(r"\d+", "N", found.pop(fd)) for fd in (0, 2, 3, lifeline)]
