@@ -209,7 +209,7 @@ def test_a_worker_holds_what_its_contract_says_and_programs_that_it_runs_get_not
     instance = serve(sengu, site, port, "--workers", "2", target=target)
     lifeline = int(environment_of(fork_server(instance))["SENGU_LIFELINE_FD"])
     for pid in pids(instance):
-        wait_until(lambda pid=pid: not any("cgroup" in target for target in descriptors(pid)))
+        wait_until_in_its_cgroup(pid)
         directory = Path(f"/proc/{pid}/fd")
         found = {int(path.name): os.readlink(path) for path in directory.iterdir()}
         contract = [re.sub(r"\d+", "N", found.pop(fd)) for fd in (0, 2, 3, lifeline)]
@@ -224,6 +224,11 @@ def test_a_worker_holds_what_its_contract_says_and_programs_that_it_runs_get_not
             assert int(re.findall(r"^flags:\s+([0-7]+)$", info, re.M)[0], 8) & os.O_CLOEXEC
         assert os.getsid(pid) == os.getpgid(pid) == pid
         wait_until_child_of(instance.pid, pid)
+
+
+def wait_until_in_its_cgroup(pid: int) -> None:
+    """It enters when it is ready, and closes what it needed for that."""
+    wait_until(lambda: not any("cgroup" in target for target in descriptors(pid)))
 
 
 def wait_until_child_of(parent: int, pid: int) -> None:
