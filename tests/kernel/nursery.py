@@ -74,7 +74,6 @@ class Birth(NamedTuple):
 
     key: str
     pid: int
-    descriptors: list[int]
 
 
 class Nursery:
@@ -145,10 +144,10 @@ class Nursery:
 
     def birth(self) -> Birth:
         """What the supervisor is told of the next worker."""
-        data, descriptors = packets.receive(self.births)
+        data, _ = packets.receive(self.births)
         assert data, self.stderr.read_text()
         key, pid = data.decode().split("\0")
-        return Birth(key, int(pid), descriptors)
+        return Birth(key, int(pid))
 
     def order(self, slot: int = 0, notify: str = "", worker: int = 0) -> int:
         """Ask for a worker, the next one if it is not `worker`; the read end of its stderr."""
@@ -167,8 +166,7 @@ class Nursery:
         stderr = self.order(slot, notify)
         birth = self.birth()
         assert birth.key == f"worker/{worker}"
-        (pidfd,) = birth.descriptors
-        baby = Baby(birth.pid, pidfd, stderr)
+        baby = Baby(birth.pid, os.pidfd_open(birth.pid), stderr)
         self._babies.append(baby)
         return baby
 

@@ -191,7 +191,6 @@ def test_many_are_born_at_once_each_with_its_own_output(free_path: Path) -> None
             birth = nursery.birth()
             assert birth.key == f"worker/{number}"
             pids.add(birth.pid)
-            os.close(*birth.descriptors)
         assert len(pids) == 20
         assert [read_line(pipe) for pipe in pipes] == [f"born {slot} 0" for slot in range(20)]
         for pid in pids:
@@ -328,7 +327,6 @@ def test_a_worker_that_was_asked_for_twice_is_born_once(free_path: Path) -> None
         for birth in births:
             os.kill(birth.pid, signal.SIGKILL)
             reap(birth.pid)
-            os.close(*birth.descriptors)
         for pipe in pipes:
             os.close(pipe)
 
@@ -499,7 +497,7 @@ def test_who_is_born_beside_one_that_was_refused_does_not_have_its_output(free_p
         assert "ZeroDivisionError" in read_all(refused)
         os.kill(birth.pid, signal.SIGKILL)
         reap(birth.pid)
-        for fd in (refused, born, *birth.descriptors):
+        for fd in (refused, born):
             os.close(fd)
 
 
