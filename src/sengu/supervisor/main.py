@@ -107,9 +107,24 @@ class Log:
         line = f"{moment}.{int(now * 1000) % 1000:03d} sengu[{self._name}] {text}\n"
         try:
             if select.select([], [2], [], 0)[1]:
-                os.write(2, line.encode(errors="replace")[:MAX_LINE_BYTES])
-        except OSError:  # nobody reads any more
+                self._write(line.encode(errors="replace")[:MAX_LINE_BYTES])
+        except OSError:  # nobody reads any more, or not now
             return
+
+    def _write(self, line: bytes) -> None:
+        if not os.isatty(2):
+            os.write(2, line)
+            return
+        # A terminal that is stopped has room for less. And under `stty tostop` it answers who is in
+        # the background by TTOU, each time that the write is repeated because of that.
+        fd = open_terminal()
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
+        try:
+            os.write(fd, line)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+            if fd != 2:
+                os.close(fd)
 
 
 class Loop:
@@ -1026,6 +1041,14 @@ def open_child(pid: int) -> Descriptor:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
+
+
+def open_terminal() -> int:
+    """That on stderr, once more: not waiting for room there concerns us only."""
+    try:
+        return os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:  # another user's, as after su: then it may make us wait
+        return 2
 
 
 def describe_status(status: int) -> str:
