@@ -61,7 +61,7 @@ class Driver:
         self._chronicle = Chronicle(instance)
         self._thaws: list[threading.Timer] = []
         self._began = time.monotonic()
-        self.done: list[Step] = []
+        self.history: list[str] = []  # what was done when, for people
 
     def run(self, steps: Iterable[Step]) -> Outcome:
         try:
@@ -69,11 +69,10 @@ class Driver:
             before = Holdings.of(self._instance.pid)
             for step in steps:
                 time.sleep(step.after_seconds)
-                self.done.append(step)
                 self._do(step)
             self._compare(before)
-        except AssertionError as problem:
-            return Outcome([str(problem)], self._summary())
+        except (AssertionError, ProcessLookupError) as problem:
+            return Outcome([str(problem), *self._clerk.problems], self._summary())
         finally:
             self._thaw()
         return Outcome([], self._summary())
@@ -83,6 +82,11 @@ class Driver:
         self._clerk.close()
         self._chronicle.close()
 
+    def _note(self, text: str) -> None:
+        now = time.time()
+        moment = time.strftime("%H:%M:%S", time.localtime(now))
+        self.history.append(f"{moment}.{int(now * 1000) % 1000:03d} chaos: {text}")
+
     def _do(self, step: Step) -> None:
         match step.act:
             case Kill(role, place):
@@ -90,6 +94,7 @@ class Driver:
             case Freeze(role, place, seconds):
                 self._freeze(role, place, seconds)
             case Scale(workers):
+                self._note(f"scale to {workers}")
                 self._clerk.scale(workers)
             case Pause(workers):
                 self._check(workers)
@@ -97,35 +102,42 @@ class Driver:
                 self._order(order)
 
     def _kill(self, role: Role, place: int) -> None:
-        found = self._victim(role, place)
-        if found is None:
-            return
-        role, victim = found
+        role, victim = self._victim(role, place)
         with suppress(ProcessLookupError), standing(victim.pid) as pidfd:
             death = Death(victim.pid, role, time.monotonic(), in_hand(victim.pid, pidfd))
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             self._ledger.deaths.append(death)
+            self._note(f"KILL of {role} {victim.pid}, which had {sorted(death.ports)} in hand")
 
     def _freeze(self, role: Role, place: int, seconds: float) -> None:
-        found = self._victim(role, place)
-        if found is None:
-            return
+        role, victim = self._victim(role, place)
         with suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(found[1].pid)
+            pidfd = os.pidfd_open(victim.pid)
             timer = threading.Timer(seconds, _go_on, (pidfd,))
             signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
             timer.start()
+            self._note(f"STOP of {role} {victim.pid} for {seconds:.3f} s")
             self._thaws.append(timer)
             self._ledger.freezes += 1
 
-    def _victim(self, role: Role, place: int) -> tuple[Role, Process] | None:
-        """Who is hit; whoever is there if there is none of the role at the moment."""
-        for candidate in (role, Role.WORKER, Role.SERVER):
-            if found := of_role(self._instance.pid, candidate):
-                return candidate, found[place % len(found)]
-        return None
+    def _victim(self, role: Role, place: int) -> tuple[Role, Process]:
+        """Who is hit: one of the role as soon as there is one, or a worker for a fork server."""
+        candidates = (role, Role.WORKER) if role is Role.FORK_SERVER else (role,)
+        found: list[tuple[Role, Process]] = []
+
+        def look() -> bool:
+            for candidate in candidates:
+                processes = of_role(self._instance.pid, candidate)
+                found.extend((candidate, process) for process in processes)
+                if found:
+                    return True
+            return False
+
+        wait_until(look, f"a {role} is there")
+        return found[place % len(found)]
 
     def _order(self, order: Order) -> None:
+        self._note(f"order {order}")
         self._ledger.orders[order] += 1
         if order is Order.RELOAD:
             self._clerk.reload()
@@ -143,6 +155,7 @@ class Driver:
 
     def _check(self, workers: int) -> None:
         """Raises AssertionError with all that is wrong."""
+        self._note("pause")
         self._thaw()
         self._clerk.finish()
         status = settle(self._instance, workers, self._chronicle, self._ledger)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support import Event, Instance, Reply
 
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 30.0
 _RETRY_SECONDS = 0.02
 _ACCEPTED = 202
 
@@ -22,6 +22,8 @@ def ask(instance: Instance, method: str, path: str, body: object = None) -> Repl
         try:
             return instance.control(method, path, body)
         except (OSError, http.client.HTTPException, ValueError) as problem:  # cut off, or cut short
+            if (code := instance.process.poll()) is not None:
+                raise AssertionError(f"the instance has ended with {code}") from problem
             if time.monotonic() > deadline:
                 raise AssertionError(f"nobody answers {method} {path}: {problem!r}") from problem
             threading.Event().wait(_RETRY_SECONDS)

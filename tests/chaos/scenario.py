@@ -29,5 +29,6 @@ def run(seed: int, kills: int, workers: int, say: Callable[[str], None]) -> Outc
     except pytest.fail.Exception as problem:
         problems.append(str(problem))
     if problems:
-        problems += ["the end of its output:", *instance.lines[-200:]]
+        # Both begin with the time of day.
+        problems += sorted([*driver.history[-200:], *instance.lines[-500:]])
     return Outcome(problems, outcome.summary)
