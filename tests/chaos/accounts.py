@@ -36,14 +36,11 @@ class Ledger:
         self.deaths: list[Death] = []
         self.orders: Counter[Order] = Counter()
         self.freezes = 0
+        self.upgrades = 0
 
     @property
     def deploys(self) -> int:
         return 1 + self.orders[Order.HUP] + self.orders[Order.RELOAD]
-
-    @property
-    def upgrades(self) -> int:
-        return self.orders[Order.USR2] + self.orders[Order.UPGRADE]
 
 
 def unexplained(failures: Iterable[Failure], deaths: Iterable[Death]) -> list[str]:

@@ -158,6 +158,7 @@ class Driver:
         self._note("pause")
         self._thaw()
         self._clerk.finish()
+        self._ledger.upgrades = self._clerk.upgrades + self._ledger.orders[Order.USR2]
         status = settle(self._instance, workers, self._chronicle, self._ledger)
         self._load.wait_for_answers(_ANSWERS)
         problems = [

@@ -13,6 +13,7 @@ from tests.support import Event, Instance, Reply
 _PATIENCE_SECONDS = 30.0
 _RETRY_SECONDS = 0.02
 _ACCEPTED = 202
+_REFUSED = 409
 
 
 def ask(instance: Instance, method: str, path: str, body: object = None) -> Reply:
@@ -34,22 +35,35 @@ class Clerk:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._queue: queue.Queue[Callable[[], Reply] | None] = queue.Queue()
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self.upgrades = 0  # that were accepted: not while one is going on
         self.problems: list[str] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def reload(self) -> None:
-        self._post("/v1/reload", {"token": uuid.uuid4().hex})
-
-    def upgrade(self) -> None:
-        self._post("/v1/upgrade", {"token": uuid.uuid4().hex})
+        token = uuid.uuid4().hex
+        self._queue.put(lambda: self._pass_on("/v1/reload", {"token": token}))
 
     def scale(self, workers: int) -> None:
-        self._post("/v1/scale", {"workers": workers})
+        self._queue.put(lambda: self._pass_on("/v1/scale", {"workers": workers}))
 
-    def _post(self, path: str, body: dict[str, object]) -> None:
-        self._queue.put(lambda: ask(self._instance, "POST", path, body))
+    def upgrade(self) -> None:
+        token = uuid.uuid4().hex
+        self._queue.put(lambda: self._upgrade(token))
+
+    def _upgrade(self, token: str) -> None:
+        may_refuse = (_ACCEPTED, _REFUSED)
+        status = self._pass_on("/v1/upgrade", {"token": token}, may_refuse)
+        self.upgrades += status == _ACCEPTED
+
+    def _pass_on(
+        self, path: str, body: dict[str, object], expected: tuple[int, ...] = (_ACCEPTED,)
+    ) -> int:
+        reply = ask(self._instance, "POST", path, body)
+        if reply.status not in expected:
+            self.problems.append(f"an order was refused: {reply}")
+        return reply.status
 
     def finish(self) -> None:
         """Wait until all are passed on."""
@@ -62,9 +76,7 @@ class Clerk:
     def _run(self) -> None:
         while (order := self._queue.get()) is not None:
             try:
-                reply = order()
-                if reply.status != _ACCEPTED:
-                    self.problems.append(f"an order was refused: {reply}")
+                order()
             except AssertionError as problem:
                 self.problems.append(str(problem))
             self._queue.task_done()
