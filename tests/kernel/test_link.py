@@ -292,6 +292,30 @@ def test_while_it_stands_still_a_server_hears_only_that_it_is_to_go_on(
     prompter.loop.run_once(prompter.loop.now())  # nothing that waits for more
 
 
+def test_what_was_said_while_a_server_stood_still_is_heard_before_what_comes_after(
+    prompter: Prompter,
+) -> None:
+    link, said = prompter.link, list[str]()
+
+    def hear(message: wire.FromSupervisor, _fd: int | None) -> None:
+        if isinstance(message, wire.Pause):
+            assert link.await_resume() is not None
+        elif isinstance(message, wire.Gone):
+            said.append(message.key)
+
+    link.listen(hear, lambda: None)
+    prompter.socket.setblocking(True)
+    expected = []
+    for number in range(3):
+        prompter.say(wire.Pause())
+        expected += [f"during/{number}", f"after/{number}"]
+        prompter.say(wire.Gone(f"during/{number}"))
+        prompter.say(wire.Resume("it was not good"))
+        prompter.say(wire.Gone(f"after/{number}"))
+    run_until(prompter.loop, lambda: len(said) == len(expected))
+    assert said == expected
+
+
 def test_a_server_that_stands_still_when_the_supervisor_ends_goes_on_alone(
     prompter: Prompter,
 ) -> None:

@@ -183,13 +183,11 @@ class Link:
     def _on_ready(self) -> None:
         if self._outbox:
             self.flush()
-        while self._postponed:
-            self._hear(*self._postponed.popleft())
-        for _ in range(_PACKETS_AT_ONCE):
+        for _ in range(len(self._postponed) + _PACKETS_AT_ONCE):
             if self.is_lost:
                 return
             try:
-                heard = self._receive()
+                heard = self._postponed.popleft() if self._postponed else self._receive()
             except BlockingIOError:
                 return
             if heard is None:
