@@ -104,7 +104,8 @@ def _run(
 
 
 def _take_descriptors(order: Order) -> None:
-    for target, source in zip(order.fork.targets, order.descriptors, strict=False):
+    targets = order.fork.targets
+    for target, source in zip(targets, order.descriptors[: len(targets)], strict=True):
         os.dup2(source, target)
         os.close(source)
     for stream in (sys.stdout, sys.stderr):
