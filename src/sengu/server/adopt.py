@@ -63,7 +63,6 @@ class Adoption:
         """Tell what has happened meanwhile, and repeat what may not have been done."""
         parts, post = self._parts, self._parts.crew.post
         killed = [key for key in parts.children.end_unwanted() if key.startswith(worker_key(""))]
-        self._tidy()
         post(
             ev.ServerAdopted(
                 os.getpid(), self._living, self._ended, len(killed), len(self._missing)
@@ -79,6 +78,7 @@ class Adoption:
                 parts.hands.repeat(action)
             else:
                 post(ev.WorkerExited(worker.id, _NOT_NEEDED))
+        self._tidy()  # last: who is asked for again may have been forked, with what was there
         parts.stage.quarters.clear_others(
             [*parts.children.keys(), *map(generation_key, self._generations)]
         )

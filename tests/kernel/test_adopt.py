@@ -1,0 +1,146 @@
+"""A new server takes over: with real parts, and the test as supervisor and fork server."""
+
+import os
+import socket
+from contextlib import ExitStack
+
+from sengu.listeners.listeners import Listeners
+from sengu.model import events as ev
+from sengu.model.address import Sockets
+from sengu.model.application import Application
+from sengu.model.observed import Generation, Observed, Phase, Worker
+from sengu.model.service import (
+    BootPolicy,
+    ReadyByNotify,
+    RestartPolicy,
+    ServiceSpec,
+    StopPolicy,
+)
+from sengu.planner.reduce import Fact
+from sengu.posix import packets
+from sengu.posix.store import Held
+from sengu.server.adopt import Adoption, Parts, lines_taken
+from sengu.server.crew import Crew
+from sengu.server.environment import Environments
+from sengu.server.execute import Executor
+from sengu.server.forkservers import Context, ForkServers
+from sengu.server.link import Kin
+from sengu.server.output import Sink
+from sengu.server.quarters import Quarters
+from sengu.server.scoreboard import Scoreboard
+from sengu.server.stage import Stage
+from sengu.wire import forkserver as orders
+from sengu.wire import supervisor as wire
+from tests.kernel.children import Child, in_child, run_until
+from tests.kernel.prompter import Prompter
+
+FORK_SERVER = "forkserver/1/abcd"
+STOP = StopPolicy(15, 30.0)
+SPEC = ServiceSpec(
+    name="web",
+    command=(),
+    workers=1,
+    boot=BootPolicy(ReadyByNotify(), 60.0, 3),
+    retire=STOP,
+    stop=STOP,
+    restart=RestartPolicy(1.0),
+    application=Application(engine="engine", target="app:app"),
+)
+
+
+class Ears:
+    """Hears what the crew has to tell."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        self.warnings: list[str] = []
+
+    def post(self, fact: Fact) -> None:
+        self.facts.append(fact)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def make_parts(prompter: Prompter, kin: list[Kin], ears: Ears) -> Parts:
+    loop, link = prompter.loop, prompter.link
+    children = prompter.make_children()
+    children.inherit(kin)
+    stage = Stage(link, Listeners(Sockets(), link), Sink(loop), None, Quarters(loop, None))
+    stage.scoreboard = Scoreboard(1, link)
+    stage.scoreboard.claim(lines_taken(link))
+    crew = Crew(SPEC, loop, children, stage, ears)
+    fork_servers = ForkServers(Context(loop, link, children, stage, crew, births_fd=0))
+    environments = Environments(link, None)
+    hands = Executor(SPEC, crew, fork_servers, stage, environments)
+    return Parts(loop, link, children, stage, crew, fork_servers, environments, hands)
+
+
+def observe(worker: Worker) -> Observed:
+    generations = {1: Generation(1, prepared=True)}
+    return Observed(1, current=1, generations=generations, workers={worker.id: worker})
+
+
+def names_dropped(prompter: Prompter) -> list[str]:
+    """What the server has let go of by now."""
+    prompter.link.flush_all()
+    names: list[str] = []
+    while True:
+        try:
+            data, fds = packets.receive(prompter.socket)
+        except BlockingIOError:
+            return names
+        for fd in fds:
+            os.close(fd)
+        message = wire.decode_to(data)
+        if isinstance(message, wire.Drop):
+            names.append(message.name)
+
+
+def notify_socket(name: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    sock.bind(f"\0{name.removeprefix('@')}")
+    return sock
+
+
+def test_a_worker_that_is_asked_for_again_is_who_was_asked_for() -> None:
+    """Its birth may be under way: then it is heard and read by what the first has made for it."""
+
+    def body() -> None:
+        name = f"@sengu-test/{os.getpid()}"
+        to_us, fork_server = packets.pair()
+        read_end, write_end = os.pipe2(os.O_NONBLOCK)
+        held = {
+            f"socket/{FORK_SERVER}": Held(to_us.detach()),
+            "notify/5": Held(notify_socket(name).detach(), f"{name} 7 because"),
+            "output/worker/5/2": Held(read_end),
+            "notify/4": Held(notify_socket(f"{name}/4").detach(), f"{name}/4 3 because"),
+        }
+        ears = Ears()
+        with ExitStack() as stack:
+            child = stack.enter_context(Child(lambda child: child.wait_for_go()))
+            newborn = stack.enter_context(Child(lambda child: child.wait_for_go()))
+            prompter = stack.enter_context(Prompter(held))
+            kin = [Kin(FORK_SERVER, child.pid, os.dup(child.pidfd), None)]
+            parts = make_parts(prompter, kin, ears)
+            worker = Worker(5, 1, 0, 0, Phase.STARTING, 0.0)
+            Adoption(parts, SPEC, observe(worker)).finish()
+            assert ears.facts == [ev.ServerAdopted(os.getpid(), 0, 0, 0, 1)]
+            assert names_dropped(prompter) == ["notify/4"]
+            parts.loop.run_once(parts.loop.now())
+            order = orders.decode_order(packets.receive(fork_server)[0])
+            assert order == orders.Fork(5, "worker/5", 0, name, 7, (2,))
+
+            prompter.say(wire.Spawned("worker/5", newborn.pid), newborn.pidfd)
+            run_until(parts.loop, lambda: len(ears.facts) == 2)
+            assert ears.facts[1] == ev.WorkerStarted(5, 1, 0, newborn.pid, "because")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as worker_end:
+                worker_end.sendto(b"READY=1", f"\0{name[1:]}")
+            run_until(parts.loop, lambda: len(ears.facts) == 3)
+            assert ears.facts[2] == ev.WorkerReady(5, "said READY=1")
+            os.write(write_end, b"words")
+            os.close(write_end)
+            assert parts.crew.last_words(5) == "words"
+
+    in_child(body)
