@@ -173,6 +173,11 @@ def test_nobody_lives_and_all_blocks_are_free(shelf: Shelf) -> None:
             b'{"type":"fork","worker":7,"key":"worker/7","slot":3,"notify_socket":"@sengu/1",'
             b'"line":12,"targets":[1,2]}',
         ),
+        (
+            Fork(7, "worker/7", 3, "@sengu/1", 12, (2,), enters_cgroup=True),
+            b'{"type":"fork","worker":7,"key":"worker/7","slot":3,"notify_socket":"@sengu/1",'
+            b'"line":12,"targets":[2],"enters_cgroup":true}',
+        ),
         (Loaded(("careful",)), b'{"type":"loaded","warnings":["careful"]}'),
         (
             LoadFailed("no", "why"),
