@@ -76,9 +76,10 @@ def make_parts(prompter: Prompter, kin: list[Kin], ears: Ears) -> Parts:
     return Parts(loop, link, children, stage, crew, fork_servers, environments, hands)
 
 
-def observe(worker: Worker) -> Observed:
+def observe(*workers: Worker) -> Observed:
     generations = {1: Generation(1, prepared=True)}
-    return Observed(1, current=1, generations=generations, workers={worker.id: worker})
+    by_id = {worker.id: worker for worker in workers}
+    return Observed(1, current=1, generations=generations, workers=by_id)
 
 
 def names_dropped(prompter: Prompter) -> list[str]:
@@ -142,5 +143,61 @@ def test_a_worker_that_is_asked_for_again_is_who_was_asked_for() -> None:
             os.write(write_end, b"words")
             os.close(write_end)
             assert parts.crew.last_words(5) == "words"
+
+    in_child(body)
+
+
+def test_workers_that_live_have_ended_or_are_gone_are_told_apart() -> None:
+    def body() -> None:
+        ears = Ears()
+        with ExitStack() as stack:
+            living, ended, stranger, fork_server = (
+                stack.enter_context(Child(lambda child: child.wait_for_go())) for _ in range(4)
+            )
+            prompter = stack.enter_context(Prompter({}))
+            kin = [
+                Kin("worker/1", living.pid, os.dup(living.pidfd), None),
+                Kin("worker/2", ended.pid, os.dup(ended.pidfd), 3 << 8),
+                Kin("worker/9", stranger.pid, os.dup(stranger.pidfd), None),
+                Kin(FORK_SERVER, fork_server.pid, os.dup(fork_server.pidfd), None),
+            ]
+            parts = make_parts(prompter, kin, ears)
+            observed = observe(
+                Worker(1, 1, 0, living.pid, Phase.READY, 0.0, ready_at=1.0),
+                Worker(2, 1, 1, ended.pid, Phase.READY, 0.0, ready_at=1.0),
+                Worker(3, 1, 2, 4_000_001, Phase.READY, 0.0, ready_at=1.0),
+                Worker(4, 1, 3, 0, Phase.STOPPING, 0.0),
+            )
+            Adoption(parts, SPEC, observed).finish()
+            assert ears.facts == [
+                ev.ServerAdopted(os.getpid(), 1, 1, 1, 1),
+                # Without its socket it is of no use.
+                ev.GenerationLost(1, "it was not there any more"),
+                ev.WorkerExited(3, "an unknown status, while no server was there"),
+                ev.WorkerExited(4, "no process: it was not needed any more"),
+            ]
+            for unwanted in (stranger, fork_server):
+                ending = os.waitid(os.P_PIDFD, unwanted.pidfd, os.WEXITED | os.WNOWAIT)
+                assert ending is not None
+            run_until(parts.loop, lambda: len(ears.facts) == 5)
+            assert ears.facts[4] == ev.WorkerExited(2, "exit status 3", "")
+            assert list(parts.crew.serving()) == [1]
+
+    in_child(body)
+
+
+def test_who_can_not_be_asked_for_again_has_not_started() -> None:
+    def body() -> None:
+        ears = Ears()
+        with Prompter({}) as prompter:
+            parts = make_parts(prompter, [], ears)
+            worker = Worker(5, 1, 0, 0, Phase.STARTING, 0.0)
+            Adoption(parts, SPEC, observe(worker)).finish()
+            assert ears.facts[1:] == [
+                ev.GenerationLost(1, "it was not there any more"),
+                ev.WorkerExited(5, "no process: cannot start a process: the fork server is gone"),
+            ]
+            dropped = names_dropped(prompter)
+            assert sorted(dropped) == ["notify/5", "output/worker/5/2"], "what was made is let go"
 
     in_child(body)
