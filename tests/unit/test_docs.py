@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import click
 import pytest
@@ -32,6 +33,7 @@ FOREIGN = {
     "docker.md": {"--cpus", "--init", "--tmpfs"},
     "fastapi.md": {"--proxy-headers"},
     "from-gunicorn-unicorn.md": {"--preload"},
+    "systemd.md": {"--upgrade"},
 }
 # The page's other columns are the options of others.
 MIGRATIONS = ("from-gunicorn-unicorn.md", "server-starter.md")
@@ -39,6 +41,7 @@ MIGRATIONS = ("from-gunicorn-unicorn.md", "server-starter.md")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _INLINE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.svg)\)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 _END = ("&&", "||", "|", "{", "}", "&", ";", "→")
 
@@ -84,7 +87,10 @@ def _in_line(page: str, line: str) -> Iterator[Line]:
     while any(map(_is_sengu, words)):
         first = next(number for number, word in enumerate(words) if _is_sengu(word))
         words = words[first + 1 :]
-        yield Line(page, tuple(takewhile(lambda word: word not in _END, words)))
+        if typed := tuple(
+            takewhile(lambda word: word not in _END, words)
+        ):  # else what pip installs
+            yield Line(page, typed)
         words = words[words.index("&&") :] if "&&" in words else []
 
 
@@ -183,3 +189,13 @@ def test_what_the_page_on_systemd_shows_of_the_unit_is_in_it() -> None:
     (shown,) = (text for kind, text in blocks if kind == "ini" and "hello:app" in text)
     unit = (ROOT / "examples/deploy/web.service").read_text().splitlines()
     assert set(shown.splitlines()) <= set(unit)
+    (other,) = (text for kind, text in blocks if kind == "ini" and "Type=notify-reload" in text)
+    _, _, file = (ROOT / "examples/deploy/notify-reload.conf").read_text().partition("\n")
+    assert other == file
+
+
+def test_each_picture_that_a_page_shows_is_one() -> None:
+    shown = {page.parent / path for page in PAGES for path in _PICTURE.findall(page.read_text())}
+    assert len(shown) > 1
+    for picture in shown:
+        assert ElementTree.parse(picture).getroot().tag.endswith("}svg")
