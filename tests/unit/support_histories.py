@@ -36,9 +36,12 @@ from tests.unit.support_steps import (
     Heal,
     Loading,
     LoseForkServers,
+    LoseServer,
     Next,
     Pace,
     RefuseForks,
+    RunOut,
+    SlowForks,
     SpoilGenerations,
     Stall,
     Step,
@@ -103,6 +106,8 @@ _fault: st.SearchStrategy[Step] = st.one_of(
     st.builds(Next, _fates, st.integers(1, 3)),
     st.builds(Next, _fates, st.integers(1, 20)),
     st.builds(RefuseForks, st.integers(1, 6)),
+    st.builds(RunOut, st.integers(1, 3)),
+    st.builds(SlowForks, _maybe_seconds, st.integers(1, 6)),
     st.builds(SpoilGenerations, st.integers(1, 2)),
     st.builds(Loading, _maybe_seconds, st.booleans(), st.integers(1, 3)),
     st.builds(Pace, _pacings),
@@ -122,11 +127,19 @@ _wish: st.SearchStrategy[Step] = st.one_of(
 _time: st.SearchStrategy[Step] = st.one_of(
     st.builds(Wait, _seconds), st.builds(Stall, _seconds), st.just(Wake())
 )
+# At rest; or in the middle of what comes next; or later, when few expect it.
+_loss: st.SearchStrategy[Step] = st.builds(
+    LoseServer,
+    st.sampled_from([0, 0, 50]) | st.integers(1, 20),
+    st.sampled_from([0.0, 0.0, 0.5, 5.0, 20.0]),
+)
 # Something goes wrong just when something is wanted: else most histories would be of peace.
 _episode: st.SearchStrategy[tuple[Step, ...]] = st.one_of(
     st.just(()),
     st.tuples(_wish),
     st.tuples(_wish, _time),
+    st.tuples(_loss, _wish, _time),
+    st.tuples(_fault, _loss, _loss, st.builds(hup), _time, _wish, _time),
     st.tuples(_fault, _wish, _time),
     st.tuples(_fault, _fault, st.builds(hup), _time, _wish, _time),
     st.tuples(st.builds(Die, st.integers(0, 11)), st.just(Wake())),

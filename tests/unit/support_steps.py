@@ -71,9 +71,22 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class RefuseForks(msgspec.Struct, frozen=True):
-    """The next `count` starts are refused by the system."""
+    """The next `count` processes are refused by the system."""
 
     count: int
+
+
+class RunOut(msgspec.Struct, frozen=True):
+    """The next `count` workers lack what each needs before it can be asked for."""
+
+    count: int
+
+
+class SlowForks(msgspec.Struct, frozen=True):
+    """The next `count` forks of fork servers take so long (None: for ever)."""
+
+    seconds: float | None
+    count: int = 1
 
 
 class SpoilGenerations(msgspec.Struct, frozen=True):
@@ -92,6 +105,16 @@ class Loading(msgspec.Struct, frozen=True):
 
 class LoseForkServers(msgspec.Struct, frozen=True):
     """Every fork server dies, in the middle of whatever it does."""
+
+
+class LoseServer(msgspec.Struct, frozen=True):
+    """The server is killed so many instants from now, each before or after something it does.
+
+    The next one is there `away_seconds` later.
+    """
+
+    after: int = 0
+    away_seconds: float = 0.0
 
 
 class WearOut(msgspec.Struct, frozen=True):
@@ -138,22 +161,11 @@ class Ask(msgspec.Struct, frozen=True):
     facts: tuple[Fact, ...]
 
 
-Step = (
-    Next
-    | Pace
-    | RefuseForks
-    | SpoilGenerations
-    | Loading
-    | LoseForkServers
-    | WearOut
-    | Stick
-    | Heal
-    | Die
-    | Wait
-    | Stall
-    | Wake
-    | Ask
+# What is to come.
+Future = (
+    Next | Pace | RefuseForks | RunOut | SlowForks | SpoilGenerations | Loading | LoseServer | Heal
 )
+Step = Future | LoseForkServers | WearOut | Stick | Die | Wait | Stall | Wake | Ask
 
 
 def hup(times: int = 1) -> Ask:

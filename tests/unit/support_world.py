@@ -1,12 +1,12 @@
 """A pure fake of the shell: the planner's world without processes, sockets or waiting.
 
 `World` gives the server's core hands that work on fake processes, and a clock of its own. What
-happens is chosen by a history, a list of steps; `World.story()` tells what came of it.
+happens is chosen by a history, a list of steps; `World.story()` tells what came of it. The server
+may be lost in the middle of anything: the next one has its record, and what it finds `Outside`.
 """
 
-import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import assert_never
 
 import msgspec
@@ -14,22 +14,26 @@ import msgspec
 from sengu.model import actions as do
 from sengu.model import events as ev
 from sengu.model.actions import AnyAction
-from sengu.model.observed import Observed
-from sengu.model.service import Pacing, ReadyAfterDelay, ServiceSpec
-from sengu.planner import plan
+from sengu.model.observed import Observed, Phase
+from sengu.model.service import Pacing, ServiceSpec
+from sengu.planner import initial, plan, reduce
 from sengu.planner.reduce import Fact
 from sengu.server.core import Core, Turn
+from tests.unit.support_outside import NO_PROCESS, Outside
 from tests.unit.support_steps import (
-    HEALTHY,
     Ask,
     Die,
     Fate,
+    Future,
     Heal,
     Loading,
     LoseForkServers,
+    LoseServer,
     Next,
     Pace,
     RefuseForks,
+    RunOut,
+    SlowForks,
     SpoilGenerations,
     Stall,
     Step,
@@ -41,9 +45,11 @@ from tests.unit.support_steps import (
 
 _START = 1000.0
 _MAX_ROUNDS = 10_000
+_MAX_LINES = 60  # written since the last snapshot
 
-Doing = ev.WorkerStarted | ev.WorkerReady | ev.WorkerBeat | ev.WorkerExited
-Loaded = ev.GenerationPrepared | ev.GenerationFailed
+_decode_fact: Callable[[bytes], Fact] = msgspec.msgpack.Decoder(Fact).decode
+_decode_snapshot = msgspec.msgpack.Decoder(Observed).decode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -57,16 +63,36 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Quiet(msgspec.Struct, frozen=True):
-    """A line of the record: the planner has nothing left to say."""
+    """A line of the record: the planner has nothing left to say. `living` are all processes."""
 
     at: float
     observed: Observed
     wake_at: float | None
+    living: frozenset[int]
 
 
-class _Process(msgspec.Struct, frozen=True):
-    fate: Fate
-    started_at: float
+class _Line(msgspec.Struct, frozen=True):
+    """What is written down of a fact; `action` is for our own record."""
+
+    data: bytes
+    at: float
+    action: AnyAction | None
+
+    @property
+    def fact(self) -> Fact:
+        return _decode_fact(self.data)
+
+
+class _Member(msgspec.Struct):
+    """What the server knows of a worker's process. `asked` is what to do when it is born."""
+
+    generation: int
+    is_born: bool = False
+    asked: Phase | None = None
+
+
+class _ServerLostError(Exception):
+    """The server is killed, here and now."""
 
 
 class World:
@@ -74,23 +100,33 @@ class World:
 
     def __init__(self, spec: ServiceSpec, *, keeps_record: bool = True) -> None:
         self.spec = spec
-        self.now = _START
         self.finished: do.FinishService | None = None
         self.record: list[Step | Change | Quiet] = []
         self._keeps_record = keeps_record
-        self._core = Core(spec, lambda: self.now, self)
-        self._core.on_fact(self._on_fact)
-        self._causes: dict[int, AnyAction] = {}
+        self._outside = Outside(spec, _START)
         self._actions = 0  # since time has passed
-        self._processes: dict[int, _Process] = {}
-        self._timetable: list[tuple[float, int, Doing | Loaded]] = []
-        self._loads: deque[Loading] = deque()
-        self._fork_servers: set[int] = set()  # by generation, those that load included
-        self._scheduled = 0
         self._pacing = Pacing()
-        self._fates: deque[Fate] = deque()
-        self._refusals = 0
+        self._lacking = 0
         self._spoiled = 0
+        self._losses: deque[LoseServer] = deque()
+        self._instants = 0  # since the last loss
+        # What is written down. So many of these lines have been taken in.
+        self._snapshot = _encode(initial(spec))
+        self._lines: list[_Line] = []
+        self._taken = 0
+        self._start_server()
+
+    def _start_server(self) -> None:
+        self._core = Core(self.spec, lambda: self.now, self)
+        self._core.on_fact(self._on_fact)
+        self._members: dict[int, _Member] = {}
+        self._causes: dict[int, AnyAction] = {}
+        self._outbox: deque[Callable[[], None]] = deque()
+        self._overdue: deque[int] = deque()  # workers whose birth is not waited for any longer
+
+    @property
+    def now(self) -> float:
+        return self._outside.now
 
     @property
     def observed(self) -> Observed:
@@ -101,6 +137,21 @@ class World:
         """When the planner wants to look again."""
         return self._core.wake_at
 
+    @property
+    def fates(self) -> dict[int, Fate]:
+        """Of all processes that ever were."""
+        return self._outside.made
+
+    @property
+    def living(self) -> frozenset[int]:
+        """All processes, whether anybody knows of them or not."""
+        return frozenset(self._outside.processes)
+
+    @property
+    def absence_seconds(self) -> float:
+        """For how long no server will be there, if all happens that is to come."""
+        return sum(loss.away_seconds for loss in self._losses)
+
     # --- what a history says ---
 
     def play(self, *steps: Step) -> None:
@@ -109,66 +160,84 @@ class World:
             self._note(step)
             self._take(step)
 
-    def _take(self, step: Step) -> None:  # noqa: PLR0912
+    def _take(self, step: Step) -> None:
         end = self.now
-        facts: tuple[Fact, ...] = ()
         match step:
-            case Next():
-                self._fates.extend([step.fate] * step.count)
-            case Pace():
-                self._pacing = step.pacing
-            case RefuseForks():
-                self._refusals += step.count
-            case SpoilGenerations():
-                self._spoiled += step.count
-            case Loading():
-                self._loads.extend([step] * step.count)
-            case LoseForkServers():
-                facts = self._lose_fork_servers()
-            case WearOut():
-                facts = tuple(ev.WorkerWorn(w, "enough") for w in self._living(step.which))
-            case Stick():
-                facts = tuple(ev.WorkerOverdue(w, "GET /stuck") for w in self._living(step.which))
-            case Heal():
-                self._fates.clear()
-                self._loads.clear()
-                self._refusals = self._spoiled = 0
-                self._pacing = Pacing()
-            case Die():
-                self._die(step.which)
             case Wait():
                 end += step.seconds
             case Stall():
-                self.now = end = end + step.seconds
+                self._outside.now = end = end + step.seconds
             case Wake():
                 end = end if self.wake_at is None else self.wake_at
+            case LoseForkServers():
+                self._lose_fork_servers()
+            case WearOut() | Stick() | Die():
+                self._befall(step)
             case Ask():
-                facts = step.facts
+                self._outside.unheard.extend(step.facts)
+            case _:
+                self._prepare_for(step)
+        if (self._outside.unheard or self._losses) and self.finished is None:
+            self._settle()
+        self._pass_time_to(max(end, self.now))
+
+    def _prepare_for(self, step: Future) -> None:
+        outside = self._outside
+        match step:
+            case Next():
+                outside.fates.extend([step.fate] * step.count)
+            case Pace():
+                self._pacing = step.pacing
+            case RefuseForks():
+                outside.refusals += step.count
+            case RunOut():
+                self._lacking += step.count
+            case SlowForks():
+                outside.births.extend([step.seconds] * step.count)
+            case SpoilGenerations():
+                self._spoiled += step.count
+            case Loading():
+                outside.loads.extend([step] * step.count)
+            case LoseServer():
+                if not self._losses:
+                    self._instants = 0
+                self._losses.append(step)
+            case Heal():
+                outside.heal()
+                self._lacking = self._spoiled = 0
+                self._pacing = Pacing()
+                self._losses.clear()
             case _:
                 assert_never(step)
-        if facts and self.finished is None:
-            self._settle(facts)
-        self._pass_time_to(end)
 
-    def _die(self, which: int) -> None:
-        for worker in self._living(which):
-            self._will_exit(worker, 0.0, "signal KILL")
+    def _befall(self, step: WearOut | Stick | Die) -> None:
+        """Something befalls the living worker of that number, if anybody lives."""
+        living = sorted(self._outside.processes)
+        if not living:
+            return
+        worker = living[step.which % len(living)]
+        match step:
+            case WearOut():
+                self._outside.unheard.append(ev.WorkerWorn(worker, "enough"))
+            case Stick():
+                self._outside.unheard.append(ev.WorkerOverdue(worker, "GET /stuck"))
+            case Die():
+                self._outside.kill(worker)
 
-    def _living(self, which: int) -> list[int]:
-        """The living worker of that number, if anybody lives."""
-        living = sorted(self._processes)
-        return [living[which % len(living)]] if living else []
-
-    def _lose_fork_servers(self) -> tuple[Fact, ...]:
-        facts: list[Fact] = []
-        for number in sorted(self._fork_servers):
+    def _lose_fork_servers(self) -> None:
+        """The server sees that they have ended, and knows who will not be born now."""
+        for number in sorted(self._outside.fork_servers):
+            self._outside.end_fork_server(number)
             generation = self.observed.generations.get(number)
             if generation is not None and generation.prepared:
-                facts.append(ev.GenerationLost(number, "it ended with signal KILL"))
+                lost = ev.GenerationLost(number, "it ended with signal KILL")
+                self._outside.unheard.append(lost)
             elif generation is not None:
-                facts.append(ev.GenerationFailed(number, "signal KILL while loading"))
-        self._fork_servers.clear()
-        return tuple(facts)
+                failed = ev.GenerationFailed(number, "signal KILL while loading")
+                self._outside.unheard.append(failed)
+            for worker in self._unborn(number):
+                exited = ev.WorkerExited(worker, f"{NO_PROCESS}its fork server ended")
+                self._outside.unheard.append(exited)
 
     def story(self) -> str:
         """The record, for people."""
@@ -193,39 +262,188 @@ class World:
         """Do all that happens up to `end`, each in its moment."""
         rounds = 0
         while self.finished is None:
-            moments = [when for when, _, _ in self._timetable[:1]]
-            if self.wake_at is not None:
-                moments.append(self.wake_at)
+            moments = [at for at in (self._outside.next_at, self.wake_at) if at is not None]
             if not moments or min(moments) > end:
                 break
             if min(moments) > self.now:
-                self.now = min(moments)
+                self._outside.now = min(moments)
                 rounds = self._actions = 0
             rounds += 1
             assert rounds < _MAX_ROUNDS, "busy without end"
-            self._settle(self._happen())
-        self.now = max(self.now, end)
+            self._settle()
+        self._outside.now = max(self.now, end)
 
-    def _settle(self, facts: Iterable[Fact]) -> None:
-        """Let the core take all facts in, and let them have their consequences."""
-        for fact in facts:
-            self._core.post(fact)
-        self._core.settle(self)
+    def _settle(self) -> None:
+        """Let the server take all facts in, and let them have their consequences."""
+        is_adopting = False
+        while True:
+            self._outside.collect()
+            try:
+                if is_adopting:
+                    self._adopt()
+                self._run_server()
+                break
+            except _ServerLostError:
+                self._outside.now += self._losses.popleft().away_seconds
+                self._instants = 0
+                is_adopting = True
+        if self.finished is not None:
+            return
         if not plan(self.spec, self.observed, self.now).actions:  # else it goes on after a breath
-            self._note(Quiet(self.now, self.observed, self.wake_at))
+            self._note(Quiet(self.now, self.observed, self.wake_at, self.living))
+        if len(self._lines) > _MAX_LINES and self._taken == len(self._lines):
+            self._snapshot = _encode(self.observed)
+            self._lines.clear()
+            self._taken = 0
+
+    def _run_server(self) -> None:
+        self._may_be_lost()
+        unheard = self._outside.unheard
+        while unheard:
+            self._hear(unheard[0])
+            self._may_be_lost()
+            unheard.popleft()
+        self._core.settle(self)
+        while self._outbox or self._overdue:
+            while self._outbox:
+                self._may_be_lost()
+                self._outbox.popleft()()
+            while self._overdue:
+                self._give_up(self._overdue.popleft())
+            self._core.settle(self)
+
+    def _hear(self, fact: Fact) -> None:
+        if isinstance(fact, ev.WorkerStarted):
+            self._born(fact)
+        elif not isinstance(fact, ev.WorkerExited):
+            self._core.post(fact)
+        elif fact.how.startswith(NO_PROCESS):
+            self._not_born(fact.worker, fact.how)
+        elif fact.worker in self._members:
+            self._core.post(fact)
+            del self._members[fact.worker]
 
     def _on_fact(self, turn: Turn) -> None:
-        fact = turn.fact
-        self._note(
-            Change(self.now, self._causes.pop(id(fact), None), fact, turn.before, turn.after)
-        )
-
-    def write(self, fact: Fact, at: float, wall: float) -> None:
-        pass
+        """A fact was taken in: for the first time, or again by one who was not there then."""
+        if not turn.is_news:
+            self._replayed += 1
+            if self._replayed <= self._taken:
+                return
+        at, action = self.now, None
+        if not isinstance(turn.fact, ev.WorkerBeat):
+            line = self._lines[self._taken]
+            assert line.fact == turn.fact
+            self._taken += 1
+            at, action = line.at, line.action
+        self._note(Change(at, action, turn.fact, turn.before, turn.after))
+        if isinstance(turn.fact, ev.ServiceStopped):
+            assert isinstance(action, do.FinishService)
+            self.finished = action
 
     def _note(self, line: Step | Change | Quiet) -> None:
         if self._keeps_record:
             self.record.append(line)
+
+    # --- how it is lost ---
+
+    def _may_be_lost(self) -> None:
+        """A moment in which the server may be killed."""
+        self._instants += 1
+        if self._losses and self._instants > self._losses[0].after:
+            raise _ServerLostError
+
+    def write(self, fact: Fact, at: float, _wall: float) -> None:
+        """Implements `core.Record`."""
+        if isinstance(fact, ev.WorkerBeat):
+            return
+        self._may_be_lost()
+        action = self._causes.pop(id(fact), None)
+        self._lines.append(_Line(_encode(fact), at, action))
+        self._may_be_lost()
+
+    def _adopt(self) -> None:
+        """As `server.adopt`: take over what the last server has left."""
+        known = self._what_was_known()
+        self._start_server()
+        self._replayed = 0
+        self._core.observed = _decode_snapshot(self._snapshot)
+        for line in list(self._lines):
+            self._core.replay(line.fact, line.at, 0.0)
+        assert self._taken == len(self._lines)
+        # Beats are not written down: from the adoption on they are counted anew.
+        adopted = ev.ServerAdopted(1, 0, 0, 0, 0)
+        assert reduce(self.spec, self.observed, adopted, self.now) == reduce(
+            self.spec, known, adopted, self.now
+        )
+        if self.finished is None:
+            self._take_over()
+
+    def _what_was_known(self) -> Observed:
+        """By the server that is lost: what it has taken in, and what it has just written down."""
+        known = self.observed
+        for line in self._lines[self._taken :]:
+            known = reduce(self.spec, known, line.fact, line.at)
+        return known
+
+    def _take_over(self) -> None:
+        self._drop_what_only_the_old_server_was_told()
+        unheard = self._outside.unheard
+        ended = {fact.worker for fact in unheard if isinstance(fact, ev.WorkerExited)}
+        ended &= self.observed.workers.keys()
+        living = set(self._outside.processes)
+        workers = list(self.observed.workers.values())
+        missing = [worker for worker in workers if worker.id not in living | ended]
+        lost = self._find_generations()
+        for worker in workers:
+            if worker in missing:
+                assert not worker.pid
+                continue
+            is_asked = not worker.is_wanted
+            member = _Member(worker.generation, worker.pid > 0, worker.phase if is_asked else None)
+            self._members[worker.id] = member
+            if not worker.pid:
+                pid = 100 + worker.id
+                self._born(
+                    ev.WorkerStarted(worker.id, worker.generation, worker.slot, pid, "it is")
+                )
+        unwanted = living - self._members.keys()
+        for number in unwanted:
+            self._outside.bury(number)
+        found = (len(living) - len(unwanted), len(ended), len(unwanted), len(missing))
+        self._core.post(ev.ServerAdopted(1, *found))
+        for number in lost:
+            self._core.post(ev.GenerationLost(number, "it was not there any more"))
+        for worker in missing:
+            order = do.StartWorker(worker.id, worker.generation, worker.slot, "again")
+            if not worker.is_wanted:
+                self._core.post(ev.WorkerExited(worker.id, f"{NO_PROCESS}not needed any more"))
+            elif isinstance(self._start(order), ev.StartFailed):
+                self._core.post(ev.WorkerExited(worker.id, f"{NO_PROCESS}it cannot be asked for"))
+
+    def _drop_what_only_the_old_server_was_told(self) -> None:
+        """The next one is told of each child anew; what fork servers say waits in their sockets."""
+        told = (ev.WorkerStarted, ev.GenerationLost, ev.GenerationFailed)
+        self._outside.unheard = deque(
+            fact
+            for fact in self._outside.unheard
+            if not isinstance(fact, told)
+            and not (isinstance(fact, ev.WorkerExited) and fact.how.startswith(NO_PROCESS))
+        )
+
+    def _find_generations(self) -> list[int]:
+        """Those are lost that lack what their next worker would need."""
+        lost = []
+        generations = self.observed.generations
+        in_use = {n for n, g in generations.items() if g.prepared or g.preparing_since is not None}
+        for number in self._outside.fork_servers.keys() - in_use:
+            self._outside.end_fork_server(number)
+        for number in in_use:
+            if self.spec.application is not None:
+                if number not in self._outside.fork_servers:
+                    lost.append(number)
+            elif number not in self._outside.environments:  # what was not held yet is read again
+                self._outside.environments.add(number)
+        return lost
 
     # --- what the server's hands do ---
 
@@ -243,10 +461,11 @@ class World:
             case do.PrepareGeneration():
                 return self._prepare(action.generation)
             case do.AbandonPreparation():
-                self._fork_servers.discard(action.generation)
+                self._end_fork_server(action.generation)
                 return ev.GenerationFailed(action.generation, action.reason)
             case do.RetireGeneration():
-                self._fork_servers.discard(action.generation)
+                self._outside.environments.discard(action.generation)
+                self._end_fork_server(action.generation)
                 return ev.GenerationRetired(action.generation)
             case do.StartWorker():
                 return self._start(action)
@@ -255,93 +474,94 @@ class World:
             case do.StopWorker():
                 return self._stop(action)
             case do.KillWorker():
-                self._will_exit(action.worker, 0.0, "signal KILL")
-                return ev.WorkerKilled(action.worker, action.reason)
+                return self._kill(action)
             case do.ConcludeDeploy():
                 return ev.DeployConcluded(
                     action.generation, action.outcome, action.reason, action.last_words
                 )
             case do.FinishService():
-                self.finished = action
                 return ev.ServiceStopped(action.failure)
             case _:
                 assert_never(action)
 
     def _prepare(self, generation: int) -> Fact:
+        pacing = self._pacing
         if self._spoiled:
             self._spoiled -= 1
             return ev.GenerationFailed(generation, "cannot read env: no such directory")
         if self.spec.application is None:
-            return ev.GenerationPrepared(generation, self._pacing)
-        self._fork_servers.add(generation)
-        load = self._loads.popleft() if self._loads else Loading(0.0)
-        if load.seconds is not None:
-            loaded: Loaded = ev.GenerationPrepared(generation, self._pacing)
-            if load.fails:
-                loaded = ev.GenerationFailed(generation, "ImportError", "traceback")
-            self._will(load.seconds, loaded)
-        return ev.GenerationPreparing(generation, self._pacing)
+            self._outbox.append(lambda: self._outside.environments.add(generation))
+            return ev.GenerationPrepared(generation, pacing)
+        self._end_fork_server(generation)
+        self._outbox.append(lambda: self._outside.load(generation, pacing))
+        return ev.GenerationPreparing(generation, pacing)
 
-    def _start(self, action: do.StartWorker) -> Fact:
-        if self._refusals:
-            self._refusals -= 1
-            return ev.StartFailed(action.generation, action.slot, "cannot start a process")
-        worker = action.worker
-        assert worker not in self._processes
-        started = ev.WorkerStarted(
-            worker, action.generation, action.slot, 100 + worker, action.reason
+    def _end_fork_server(self, generation: int) -> None:
+        self._outside.end_fork_server(generation)
+        for worker in self._unborn(generation):
+            self._not_born(worker, f"{NO_PROCESS}its fork server ended")
+
+    def _start(self, action: do.StartWorker) -> ev.WorkerRequested | ev.StartFailed:
+        is_lonely = (
+            self.spec.application is not None
+            and action.generation not in self._outside.fork_servers
         )
-        if self.spec.application is not None:
-            assert action.generation in self._fork_servers, "nobody is there to fork"
-        self._will(0.0, started)
-        fate = self._fates.popleft() if self._fates else HEALTHY
-        self._processes[worker] = _Process(fate, self.now)
-        says_so = not isinstance(self.spec.boot.readiness, ReadyAfterDelay)
-        if says_so and fate.ready_after is not None:
-            self._will(fate.ready_after, ev.WorkerReady(worker, "said READY=1"))
-        if fate.dies_after is not None:
-            self._will_exit(worker, fate.dies_after, "exit status 1")
-        self._will_beat(worker)
-        return ev.WorkerRequested(worker, action.generation, action.slot, action.reason)
+        if self._lacking or is_lonely:
+            self._lacking -= not is_lonely
+            return ev.StartFailed(action.generation, action.slot, "cannot start a process")
+        self._members[action.worker] = _Member(action.generation)
+        self._outbox.append(lambda: self._outside.order(action))
+        return ev.WorkerRequested(action.worker, action.generation, action.slot, action.reason)
 
     def _stop(self, action: do.StopWorker) -> Fact:
-        fate = self._processes[action.worker].fate
-        if fate.exits_after is not None:
-            self._will_exit(action.worker, fate.exits_after, "exit status 0")
+        member = self._members[action.worker]
+        member.asked = Phase.STOPPING
+        if member.is_born:  # else it hears as soon as it is there
+            self._outside.ask_to_stop(action.worker)
         return ev.WorkerStopping(
             action.worker, action.signal, action.kill_at, action.reason, action.failed
         )
 
-    # --- what processes do ---
+    def _kill(self, action: do.KillWorker) -> Fact:
+        member = self._members[action.worker]
+        member.asked = Phase.KILLED
+        if member.is_born:
+            self._outside.kill(action.worker)
+        elif self.spec.application is not None:
+            self._overdue.append(action.worker)
+        return ev.WorkerKilled(action.worker, action.reason)
 
-    def _happen(self) -> Iterator[Fact]:
-        """What processes have done up to now, in its order."""
-        while self._timetable and self._timetable[0][0] <= self.now:
-            fact = heapq.heappop(self._timetable)[2]
-            if isinstance(fact, Loaded):
-                if fact.generation in self._fork_servers:
-                    yield fact
-                continue
-            if fact.worker not in self._processes:
-                continue
-            if isinstance(fact, ev.WorkerBeat):
-                self._will_beat(fact.worker)
-            elif isinstance(fact, ev.WorkerExited):
-                del self._processes[fact.worker]
-            yield fact
+    # --- births ---
 
-    def _will(self, seconds: float, fact: Doing | Loaded) -> None:
-        self._scheduled += 1  # keeps facts of one moment in their order
-        heapq.heappush(self._timetable, (self.now + seconds, self._scheduled, fact))
+    def _born(self, fact: ev.WorkerStarted) -> None:
+        member = self._members.get(fact.worker)
+        if member is None:
+            self._outside.bury(fact.worker)  # given up meanwhile
+            return
+        if member.is_born:
+            return
+        member.is_born = True
+        if member.asked is Phase.STOPPING:
+            self._outside.ask_to_stop(fact.worker)
+        elif member.asked is Phase.KILLED:
+            self._outside.kill(fact.worker)
+        self._core.post(fact)
 
-    def _will_exit(self, worker: int, seconds: float, how: str) -> None:
-        assert worker in self._processes
-        self._will(seconds, ev.WorkerExited(worker, how, f"last words of {worker}"))
+    def _not_born(self, worker: int, how: str) -> None:
+        member = self._members.get(worker)
+        if member is not None and not member.is_born:
+            del self._members[worker]
+            self._core.post(ev.WorkerExited(worker, how))
 
-    def _will_beat(self, worker: int) -> None:
-        """Twice in the watchdog's time, for as long as its fate allows."""
-        process = self._processes[worker]
-        until = process.fate.beats_until
-        is_alive = until is None or self.now - process.started_at < until
-        if self.spec.watchdog_seconds is not None and is_alive:
-            self._will(self.spec.watchdog_seconds / 2, ev.WorkerBeat(worker))
+    def _give_up(self, worker: int) -> None:
+        member = self._members.get(worker)
+        if member is not None and not member.is_born:
+            self._core.post(ev.GenerationLost(member.generation, "it hangs"))
+            self._not_born(worker, f"{NO_PROCESS}its fork server did not make it in time")
+
+    def _unborn(self, generation: int) -> list[int]:
+        """Workers that were asked for, and of whose birth nothing was heard."""
+        members = self._members.items()
+        return [
+            w for w, member in members if member.generation == generation and not member.is_born
+        ]

@@ -42,7 +42,7 @@ def test_a_deploy_is_given_up_only_after_as_many_failures_as_it_has_attempts(wor
             case ev.StartFailed(generation):
                 failures[generation] += 1
             case ev.WorkerStopping(worker, failed=True) | ev.WorkerExited(worker):
-                if change.before.workers[worker].is_wanted:
+                if worker in change.before.workers and change.before.workers[worker].is_wanted:
                     failures[change.before.workers[worker].generation] += 1
             case ev.DeployConcluded(generation, outcome) if not change.before.stop:
                 if outcome in (Outcome.ABORTED, Outcome.ROLLED_BACK):
@@ -74,7 +74,8 @@ def test_every_deploy_is_concluded_exactly_once(world: World) -> None:
     for change in changes(world):
         if change.after.last_generation > change.before.last_generation:
             asked.append(change.after.last_generation)
-    world.play(stop(), Wait(world.spec.stop.grace_seconds))
+    absence_seconds = world.absence_seconds
+    world.play(stop(), Wait(world.spec.stop.grace_seconds + absence_seconds))
     concluded = Counter(
         change.action.generation
         for change in changes(world)
@@ -115,8 +116,11 @@ def test_a_slot_of_a_generation_has_two_wanted_workers_only_to_replace_a_worn_on
 
 @in_every_history
 def test_no_worker_id_is_used_twice(world: World) -> None:
-    ids = [c.fact.worker for c in changes(world) if isinstance(c.fact, ev.WorkerStarted)]
-    assert ids == sorted(set(ids))
+    facts = [change.fact for change in changes(world)]
+    asked = [fact.worker for fact in facts if isinstance(fact, ev.WorkerRequested)]
+    assert asked == sorted(set(asked))
+    born = [fact.worker for fact in facts if isinstance(fact, ev.WorkerStarted)]
+    assert len(born) == len(set(born))
 
 
 @in_every_history

@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from sengu.model import actions as do
+from sengu.model import events as ev
 from sengu.model.observed import Observed, Phase, Slot
-from sengu.model.service import Rolling, ServiceSpec
+from sengu.model.service import ReadyAfterDelay, Rolling, ServiceSpec
 from sengu.planner import plan
 from tests.unit.support_histories import in_every_history
 from tests.unit.support_steps import Heal, Wait, hup, make_spec, stop
@@ -96,6 +97,18 @@ def test_no_worker_is_started_before_its_generation_is_prepared(world: World) ->
             assert change.before.generations[change.action.generation].prepared, change.action
 
 
+@in_every_history
+def test_a_worker_is_ready_by_time_alone_when_its_process_has_lived_so_long(world: World) -> None:
+    born: dict[int, float] = {}
+    for change in changes(world):
+        if isinstance(change.fact, ev.WorkerStarted):
+            born[change.fact.worker] = change.at
+        elif isinstance(change.action, do.DeclareReady):
+            readiness = world.spec.boot.readiness
+            assert isinstance(readiness, ReadyAfterDelay)
+            assert change.at >= born[change.action.worker] + readiness.seconds
+
+
 # --- a crash loop is throttled ---
 
 
@@ -157,6 +170,50 @@ def test_nobody_asked_to_stop_comes_back(world: World) -> None:
             assert known is None or rank.index(known.phase) <= rank.index(worker.phase)
 
 
+@in_every_history
+def test_every_process_is_that_of_a_worker_that_is_known(world: World) -> None:
+    for line in quiet_moments(world):
+        workers = line.observed.workers.values()
+        assert line.living <= {worker.id for worker in workers}
+        assert line.living >= {worker.id for worker in workers if worker.pid}
+
+
+@in_every_history
+def test_only_workers_that_do_not_beat_are_stopped_by_the_watchdog(world: World) -> None:
+    for change in changes(world):
+        action = change.action
+        if isinstance(action, do.StopWorker) and action.reason.startswith("no WATCHDOG=1"):
+            assert world.fates[action.worker].beats_until is not None
+
+
+# --- a new server knows what the last one knew ---
+
+
+@in_every_history
+def test_a_new_server_counts_those_who_live_and_misses_only_those_without_a_process(
+    world: World,
+) -> None:
+    for change in changes(world):
+        if isinstance(change.fact, ev.ServerAdopted):
+            workers = change.before.workers.values()
+            known = sum(1 for worker in workers if worker.pid)
+            assert change.fact.missing == len(workers) - change.fact.workers - change.fact.ended
+            assert change.fact.missing <= len(workers) - known
+
+
+@in_every_history
+def test_who_goes_when_asked_is_not_killed(world: World) -> None:
+    born: dict[int, float] = {}
+    for change in changes(world):
+        if isinstance(change.fact, ev.WorkerStarted):
+            born[change.fact.worker] = change.at
+        elif isinstance(change.action, do.KillWorker):
+            fate = world.fates.get(change.action.worker)
+            if change.action.reason.startswith("still there") and fate is not None:
+                is_new = born.get(change.action.worker, change.at) == change.at
+                assert is_new or fate.exits_after != 0.0, change.action
+
+
 # --- when to look again ---
 
 
@@ -208,17 +265,29 @@ def test_when_faults_cease_the_service_becomes_whole_again(world: World) -> None
 
 
 @in_every_history
+def test_when_faults_cease_all_wanted_slots_are_served_without_a_deploy(world: World) -> None:
+    world.play(Heal(), Wait(_patience_seconds(world)))
+    observed = world.observed
+    if observed.stop is None and observed.deploy is None:
+        assert ready_slots(observed, observed.current) == set(range(observed.wanted))
+
+
+@in_every_history
 def test_a_stop_ends_the_service_within_the_grace_period(world: World) -> None:
-    world.play(stop(), Wait(world.spec.stop.grace_seconds))
+    absence_seconds = world.absence_seconds
+    world.play(stop(), Wait(world.spec.stop.grace_seconds + absence_seconds))
     assert world.finished is not None
     assert not world.observed.workers
+    assert not world.living
 
 
 @in_every_history
 def test_an_immediate_stop_ends_the_service_at_once(world: World) -> None:
-    world.play(stop(immediate=True))
+    absence_seconds = world.absence_seconds
+    world.play(stop(immediate=True), Wait(absence_seconds))
     assert world.finished is not None
     assert not world.observed.workers
+    assert not world.living
 
 
 def test_thousands_of_deploys_leave_no_trace() -> None:
