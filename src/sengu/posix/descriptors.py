@@ -4,6 +4,7 @@ Everything is close-on-exec; a child gets exactly what the supervisor places for
 """
 
 import os
+from collections.abc import Iterable
 
 FIRST_PASSED_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
@@ -26,6 +27,23 @@ def fill_standard() -> None:
             os.fstat(fd)
         except OSError:  # EBADF: our parent closed it
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number, which is this one
+
+
+def copies(of: Iterable[int]) -> list[int]:
+    """Our own, so that whoever has the originals may close them. Raises OSError."""
+    made: list[int] = []
+    try:
+        for fd in of:
+            made.append(os.dup(fd))
+    except OSError:
+        close_all(made)
+        raise
+    return made
+
+
+def close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def pipe() -> tuple[int, int]:

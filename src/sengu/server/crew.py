@@ -11,12 +11,13 @@ from sengu.model import events as ev
 from sengu.model.actions import StartWorker
 from sengu.model.observed import Phase, Worker
 from sengu.model.service import OnServerLoss, ReadyByNotify, ReadyByProbe, ServiceSpec
+from sengu.posix.descriptors import close_all
 from sengu.posix.loop import Loop
 from sengu.posix.process import Process
 from sengu.server.children import Children, Exec
 from sengu.server.core import Reporter
 from sengu.server.environment import Identity, worker_environment
-from sengu.server.forkservers import ForkServers, Letter
+from sengu.server.forkservers import ForkServers
 from sengu.server.member import Member, equip, worker_key
 from sengu.server.probe import Prober, http_request
 from sengu.server.remnants import Remnants
@@ -253,23 +254,19 @@ class Crew:
 
     def _send_order(self, member: Member, fork_servers: ForkServers) -> None:
         outputs = member.open_outputs()
-        action, line = member.action, member.line
+        action, line, name = member.action, member.line, member.notify.name
         assert line is not None
-        descriptors = list(outputs.values())
-        member.cgroup_fd = self._stage.quarters.open(member.key)
-        if member.cgroup_fd is not None:
-            descriptors.append(member.cgroup_fd)
+        cgroup = self._stage.quarters.open(member.key)
+        own = [] if cgroup is None else [cgroup]
+        targets = tuple(outputs)
         fork = Fork(
-            action.worker,
-            member.key,
-            action.slot,
-            member.notify.name,
-            line,
-            tuple(outputs),
-            enters_cgroup=member.cgroup_fd is not None,
+            action.worker, member.key, action.slot, name, line, targets, enters_cgroup=bool(own)
         )
-        letter = Letter(fork, descriptors, member.start_relays)
-        fork_servers.order(action.generation, letter)
+        try:
+            fork_servers.order(action.generation, fork, (*outputs.values(), *own))
+        finally:
+            close_all(own)
+        member.start_relays()
         self._children.expect(member.key, _Guard(self, action.worker))
 
     def _order(self, member: Member, base: dict[str, str]) -> Exec:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -19,6 +19,7 @@ from sengu.model.application import Application
 from sengu.model.observed import Generation
 from sengu.model.service import Pacing
 from sengu.posix import packets
+from sengu.posix.descriptors import close_all, copies
 from sengu.posix.loop import Loop
 from sengu.posix.process import Process
 from sengu.posix.title import ROOM
@@ -63,11 +64,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """An order to be sent. `sent` is called when its descriptors are on their way."""
+    """An order to be sent, with descriptors of its own."""
 
     fork: wire.Fork
     descriptors: Sequence[int]
-    sent: Callable[[], None]
 
 
 class ForkServer:
@@ -136,8 +136,12 @@ class ForkServer:
             relay.start()
         self._watch()
 
-    def order(self, letter: Letter) -> None:
-        """Ask for a worker. That it lives the supervisor tells; that it does not, we do."""
+    def order(self, fork: wire.Fork, passed: Iterable[int]) -> None:
+        """Ask for a worker. That it lives the supervisor tells; that it does not, we do.
+
+        Raises OSError.
+        """
+        letter = Letter(fork, copies(passed))
         # Sent by the loop, when what the worker needs is in safe hands; so that many orders of one
         # plan are one batch at the other end.
         self._context.link.then(lambda: self._post(letter))
@@ -180,7 +184,7 @@ class ForkServer:
 
     def _post(self, letter: Letter) -> None:
         if not self.is_heard:  # it is about to end, and that is told
-            letter.sent()
+            close_all(letter.descriptors)
             return
         self._letters.append(letter)
         self._watch()
@@ -228,12 +232,9 @@ class ForkServer:
             except BlockingIOError:  # it is busy with those before
                 break
             except OSError as error:
-                self._letters.popleft()
-                letter.sent()
                 self._give_up(letter.fork.worker, f"the fork server: {error.strerror}")
-                continue
             self._letters.popleft()
-            letter.sent()
+            close_all(letter.descriptors)
         self._watch()
 
     def _watch(self) -> None:
@@ -254,7 +255,7 @@ class ForkServer:
         self._context.loop.unwatch(self._socket.fileno())
         self._socket.close()
         for letter in self._letters:
-            letter.sent()
+            close_all(letter.descriptors)
         self._letters.clear()
         self._tell_unborn()
 
@@ -298,12 +299,12 @@ class ForkServers:
                 return True
         return False
 
-    def order(self, generation: int, letter: Letter) -> None:
-        """Raises OSError when there is nobody to ask."""
+    def order(self, generation: int, fork: wire.Fork, passed: Iterable[int]) -> None:
+        """Ask for a worker; the descriptors are copied. Raises OSError when there is nobody."""
         server = self._all.get(generation)
         if server is None or server.is_gone:
             raise OSError(None, "the fork server is gone")
-        server.order(letter)
+        server.order(fork, passed)
 
     def end(self, generation: int) -> str:
         """End the one of this generation, if there is one; returns its last words."""

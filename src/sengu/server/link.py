@@ -15,6 +15,7 @@ import msgspec
 
 from sengu.errors import SenguError
 from sengu.posix import packets
+from sengu.posix.descriptors import close_all, copies
 from sengu.posix.loop import Loop
 from sengu.posix.store import Held
 from sengu.wire import supervisor as wire
@@ -126,7 +127,7 @@ class Link:
         if self.is_lost:
             return
         packet = wire.encode_to(message)
-        self._post((packet, _copies(descriptors)))
+        self._post((packet, copies(descriptors)))
 
     def then(self, call: Callable[[], None]) -> None:
         """Call when all that was sent before has left: for orders that go another way."""
@@ -147,16 +148,16 @@ class Link:
                 self._outbox.popleft()
                 first()
                 continue
-            packet, copies = first
+            packet, passed = first
             try:
-                packets.send(self._socket, packet, copies)
+                packets.send(self._socket, packet, passed)
             except BlockingIOError:  # it is busy; EPOLLOUT tells
                 self._is_flush_due = True
                 break
             except OSError:  # it has ended, which reading tells
                 pass
             self._outbox.popleft()
-            _close(copies)
+            close_all(passed)
         self._watch()
 
     def flush_all(self) -> None:
@@ -203,7 +204,7 @@ class Link:
             data, descriptors = packets.receive(self._socket)
         if not data:
             return None
-        _close(descriptors[1:])
+        close_all(descriptors[1:])
         return wire.decode_from(data), descriptors[0] if descriptors else None
 
     def _lose(self) -> None:
@@ -216,20 +217,3 @@ class Link:
         if not self.is_lost:
             events = select.EPOLLIN | (select.EPOLLOUT if self._outbox else 0)
             self._loop.watch(self._socket.fileno(), events, self._on_ready)
-
-
-def _copies(descriptors: Iterable[int]) -> list[int]:
-    """Our own, so that who has asked may close theirs before the message has left."""
-    copies: list[int] = []
-    try:
-        for fd in descriptors:
-            copies.append(os.dup(fd))
-    except OSError:
-        _close(copies)
-        raise
-    return copies
-
-
-def _close(descriptors: Iterable[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)

@@ -1,7 +1,6 @@
 """One worker's process, sockets and pipes. Imported by `server.crew` and `server.forkservers`."""
 
 import contextlib
-import os
 from collections.abc import Mapping
 
 import msgspec
@@ -21,13 +20,12 @@ class Member:
 
     `process` is None until the supervisor has told of it. `stop_signal` is what it was asked to
     stop with, 0 when it was not. With `exited` set, what is left of it is its process group, which
-    has been asked too. `line` is its first one on the scoreboard. `cgroup_fd` is what a worker
-    enters its cgroup by, until it has it. `was_told`: that it lives was told before our time.
+    has been asked too. `line` is its first one on the scoreboard. `was_told`: that it lives was
+    told before our time.
     """
 
     __slots__ = (
         "action",
-        "cgroup_fd",
         "exited",
         "line",
         "notify",
@@ -49,7 +47,6 @@ class Member:
         self.stop_signal = 0
         self.exited: ev.WorkerExited | None = None
         self.line: int | None = None
-        self.cgroup_fd: int | None = None
         self.was_told = False
 
     @property
@@ -70,7 +67,6 @@ class Member:
 
     def start_relays(self) -> None:
         """The worker has its ends now, or somebody has who will pass them on."""
-        self._close_cgroup()
         for relay in self.relays.values():
             relay.start()
 
@@ -85,14 +81,8 @@ class Member:
     def abandon(self) -> None:
         """There is no process, and will be none; what it may have said is lost."""
         self.notify.close()
-        self._close_cgroup()
         for relay in self.relays.values():
             relay.abandon()
-
-    def _close_cgroup(self) -> None:
-        if self.cgroup_fd is not None:
-            os.close(self.cgroup_fd)
-            self.cgroup_fd = None
 
 
 def equip(loop: Loop, stage: Stage, action: StartWorker, line: int | None = None) -> Member:
