@@ -75,7 +75,7 @@ def test_a_client_that_does_not_read_is_let_go() -> None:
         start_response("200 OK", [TEXT])
         return [b"x" * 20_000_000]
 
-    options = WebOptions("tests:app", timeouts=Timeouts(body_seconds=0.3))
+    options = WebOptions("tests:app", timeouts=Timeouts(body_seconds=1.5))
     with serving(app, options) as worker:
         lazy = worker.connect()
         lazy.send(GET)
