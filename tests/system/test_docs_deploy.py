@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import WAIT_SECONDS, Sengu, free_port, needs_root, requires
+from tests.support import PROGRAM, WAIT_SECONDS, Sengu, environment, free_port, needs_root, requires
 from tests.system.container import SITE, Podman, make_root
-from tests.system.puppets import children, in_namespace, wait_until, workers
+from tests.system.puppets import children, in_namespace, kill, wait_until, workers
 from tests.system.web import CHECKOUT, ENVIRONMENT, Client, connect, fetch, get_request, read_all
 
 DEPLOY = CHECKOUT / "examples" / "deploy"
@@ -107,6 +107,48 @@ def test_a_manager_runs_the_units_commands(sengu: Sengu, port: int) -> None:
     assert fetch(port).status == 200
     assert instance.stop() == 0
     instance.wait_notified("STOPPING=1")
+
+
+# As PASS, with a socket that the manager keeps: `-c HAND_OVER FD COMMAND...`.
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="http")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_connections_wait_at_the_manager_when_all_is_killed(sengu: Sengu, free_path: Path) -> None:
+    """As with Restart= and KillMode=mixed: after the main process the rest is killed."""
+    control = ("--control", f"{free_path}/control")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd, port = listener.fileno(), listener.getsockname()[1]
+        manager = (sys.executable, "-c", HAND_OVER, str(fd))
+        command = [*manager, *PROGRAM, *exec_line("ExecStart"), *control]
+
+        def launch() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                command,
+                pass_fds=[fd],
+                cwd=WEB,
+                env=environment(ENVIRONMENT),
+                stderr=subprocess.DEVNULL,
+            )
+
+        first = launch()
+        assert fetch(port).status == 200
+        status = json.loads(sengu.run("status", "--json", *control).stdout)
+        kill(status["server_pid"])
+        status = json.loads(sengu.run("status", "--json", *control).stdout)
+        assert (status["pid"], status["servers"]) == (first.pid, 2)
+        for pid in (first.pid, *children(first.pid)):
+            kill(pid)
+        first.wait()
+        with connect(port, get_request("/", "Connection: close")) as waiting:
+            second = launch()
+            assert b" 200 OK\r\n" in read_all(waiting)
+        second.terminate()
+        assert second.wait(WAIT_SECONDS) == 0
 
 
 NGINX = """
@@ -231,6 +273,11 @@ def test_the_containers_command_as_pid_1(sengu: Sengu, port: int) -> None:
     enter = (requires("nsenter"), "--target", str(main), "--pid", "--mount")
     subprocess.run([*enter, "sh", "-c", "(read _ </dev/null; exit 0) & exit 0"], check=True)
     wait_until(lambda: len(children(main)) == 4)  # server, fork server, two workers, no zombie
+    server = instance.status()["server_pid"]
+    subprocess.run([*enter, "kill", "-KILL", str(server)], check=True)
+    instance.wait_for_line("has taken over: 2 workers live on")
+    assert instance.cli("upgrade").returncode == 0
+    assert instance.status()["pid"] == 1
     with connect(port, get_request("/slow", "Connection: close")) as client:
         wait_until(lambda: sum(worker["busy"] for worker in workers(instance)))
         os.kill(main, signal.SIGTERM)
