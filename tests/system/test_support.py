@@ -22,7 +22,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(json.dumps({"name": name}).encode())
         else:
             for number in (1, 2):
-                self.wfile.write(b'id: %d\\ndata: {"number": %d}\\n\\n' % (number, number))
+                self.wfile.write(b'id: %d\\ndata: {"id": %d}\\n\\n' % (number, number))
                 self.wfile.flush()
             finished.wait()
     def log_message(self, *args):
@@ -60,7 +60,7 @@ def test_an_instance_is_started_asked_and_stopped(sengu: support.Sengu) -> None:
     instance = sengu.start("--workers", "3", name="shop").wait_ready()
     assert instance.wait_for_line(r"^args (.*)")[1] == "--workers 3"
     assert instance.status() == {"name": "shop"}
-    assert instance.wait_event(lambda event: event["number"] == 2) == {"number": 2}
+    assert instance.wait_event(lambda event: event["id"] == 2) == {"id": 2}
     assert instance.stop() == 0
     assert not instance.control_path.exists()
 
@@ -69,7 +69,7 @@ def test_waits_end_in_time_and_say_what_there_was(sengu: support.Sengu) -> None:
     instance = sengu.start("--workers", "3").wait_ready()
     with pytest.raises(pytest.fail.Exception, match="args --workers 3"):
         instance.wait_for_line("never", timeout=0.1)
-    with pytest.raises(pytest.fail.Exception, match="'number': 2"):
+    with pytest.raises(pytest.fail.Exception, match="'id': 2"):
         instance.wait_event(lambda event: False, timeout=0.5)
     with pytest.raises(pytest.fail.Exception, match=r"0\.1 s went by before STOPPING=1"):
         instance.wait_notified("STOPPING=1", timeout=0.1)
