@@ -46,7 +46,8 @@ def _surplus(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> Iterator[
         if worker.generation not in in_use:
             retire_at = observed.generations[worker.generation].retire_at
             if retire_at is None or agenda.is_due(retire_at):
-                yield worker, f"generation {observed.current or 'another'} serves instead"
+                successor = f"generation {observed.current}" if observed.current else "another"
+                yield worker, f"{successor} serves instead"
         elif worker.slot >= observed.wanted:
             is_resting = observed.rested_from is not None
             yield worker, "to rest" if is_resting else f"scaled to {observed.wanted}"
