@@ -3,6 +3,9 @@
 import os
 import socket
 from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
 
 from sengu.listeners.listeners import Listeners
 from sengu.model import events as ev
@@ -62,17 +65,26 @@ class Ears:
         self.warnings.append(text)
 
 
-def make_parts(prompter: Prompter, kin: list[Kin], ears: Ears) -> Parts:
+PROGRAM = msgspec.structs.replace(SPEC, application=None, command=("program",))
+
+
+def make_parts(
+    prompter: Prompter,
+    kin: list[Kin],
+    ears: Ears,
+    spec: ServiceSpec = SPEC,
+    env_dir: str | None = None,
+) -> Parts:
     loop, link = prompter.loop, prompter.link
     children = prompter.make_children()
     children.inherit(kin)
     stage = Stage(link, Listeners(Sockets(), link), Sink(loop), None, Quarters(loop, None))
     stage.scoreboard = Scoreboard(1, link)
     stage.scoreboard.claim(lines_taken(link))
-    crew = Crew(SPEC, loop, children, stage, ears)
+    crew = Crew(spec, loop, children, stage, ears)
     fork_servers = ForkServers(Context(loop, link, children, stage, crew, births_fd=0))
-    environments = Environments(link, None)
-    hands = Executor(SPEC, crew, fork_servers, stage, environments)
+    environments = Environments(link, env_dir)
+    hands = Executor(spec, crew, fork_servers, stage, environments)
     return Parts(loop, link, children, stage, crew, fork_servers, environments, hands)
 
 
@@ -199,5 +211,40 @@ def test_who_can_not_be_asked_for_again_has_not_started() -> None:
             ]
             dropped = names_dropped(prompter)
             assert sorted(dropped) == ["notify/5", "output/worker/5/2"], "what was made is let go"
+
+    in_child(body)
+
+
+def test_a_program_whose_environment_was_not_held_in_time_is_started_with_that_of_now(
+    tmp_path: Path,
+) -> None:
+    """It was on record that it had been read, but the server was killed before it said `Hold`."""
+
+    def body() -> None:
+        (tmp_path / "COLOUR").write_text("blue\n")
+        ears = Ears()
+        with Prompter({}) as prompter:
+            parts = make_parts(prompter, [], ears, PROGRAM, str(tmp_path))
+            worker = Worker(5, 1, 0, 0, Phase.STARTING, 0.0)
+            Adoption(parts, PROGRAM, observe(worker)).finish()
+            assert ears.facts == [ev.ServerAdopted(os.getpid(), 0, 0, 0, 1)]
+            assert parts.environments.of(1)["COLOUR"] == "blue"
+            assert names_dropped(prompter) == []
+
+    in_child(body)
+
+
+def test_a_program_whose_environment_is_gone_has_not_started(tmp_path: Path) -> None:
+    def body() -> None:
+        ears = Ears()
+        with Prompter({}) as prompter:
+            parts = make_parts(prompter, [], ears, PROGRAM, str(tmp_path / "removed"))
+            worker = Worker(5, 1, 0, 0, Phase.STARTING, 0.0)
+            Adoption(parts, PROGRAM, observe(worker)).finish()
+            why = "no process: cannot start a process: the generation's environment is gone"
+            assert ears.facts[1:] == [
+                ev.GenerationLost(1, "it was not there any more"),
+                ev.WorkerExited(5, why),
+            ]
 
     in_child(body)

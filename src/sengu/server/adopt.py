@@ -9,9 +9,10 @@ import os
 
 import msgspec
 
+from sengu.errors import UsageError
 from sengu.model import events as ev
 from sengu.model.actions import StartWorker
-from sengu.model.observed import Observed, Worker
+from sengu.model.observed import Generation, Observed, Worker
 from sengu.model.service import ServiceSpec
 from sengu.posix.loop import Loop
 from sengu.server.children import Children
@@ -86,11 +87,25 @@ class Adoption:
     def _find_generations(self, observed: Observed) -> None:
         has_application = self._spec.application is not None
         for generation in observed.generations.values():
-            is_there = self._parts.environments.adopt(generation.number)
+            is_there = self._find_environment(generation)
             if has_application:
                 is_there = self._parts.fork_servers.adopt(generation)
             if not is_there and (generation.prepared or generation.preparing_since is not None):
                 self._lost.append(generation.number)
+
+    def _find_environment(self, generation: Generation) -> bool:
+        """Of a program's that never got into safe hands, nobody was started with it: it is read
+        as it is now."""
+        environments = self._parts.environments
+        if environments.adopt(generation.number):
+            return True
+        if self._spec.application is not None or not generation.prepared:
+            return False
+        try:
+            environments.read(generation.number)
+        except UsageError:  # then it has to be prepared anew, which tells people why it cannot
+            return False
+        return True
 
     def _find_worker(self, worker: Worker) -> None:
         children, key = self._parts.children, worker_key(worker.id)

@@ -102,6 +102,9 @@ class Environments:
         return True
 
     def of(self, generation: int) -> dict[str, str]:
+        """Raises OSError when it was lost with another server, and could not be read anew."""
+        if generation not in self._all:
+            raise OSError(None, "the generation's environment is gone")
         return self._all[generation]
 
     def forget(self, generation: int) -> None:
