@@ -150,7 +150,8 @@ class Instance:
         self._core.on_fact(self._service.on_fact)
         self._memory.recall(self._core, self._chronicle, self._service.past)
         self._link.listen(self._hear, self._on_loss)
-        if self._memory.is_new:
+        # One who was killed before it had asked for the first generation has left nothing to do.
+        if self._core.observed.last_generation == 0:
             self._begin()
         else:
             self._take_over()
