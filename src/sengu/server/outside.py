@@ -39,8 +39,7 @@ class Outside:
         fact, after = turn.fact, turn.after
         if isinstance(fact, ev.DeployConcluded) and turn.before.current == 0:
             self._conclude_first(fact, after)
-        if not turn.is_news:
-            self._state = service_state(after)
+        if not turn.is_news:  # whether it was said nobody knows, so how it is now is said again
             return
         if isinstance(fact, ev.DeployRequested) and service_state(after) is ServiceState.DEPLOYING:
             # At once and each time: the deploy may be over before all is settled, or take the
@@ -93,7 +92,9 @@ class Outside:
                 self._manager.say("READY=1")
             case ServiceState.STOPPING:
                 self._manager.say("STOPPING=1")
-            case ServiceState.STARTING | ServiceState.DEPLOYING:  # said when it was asked for
+            case ServiceState.DEPLOYING:  # as asked for before our time
+                self._manager.say_reloading()
+            case ServiceState.STARTING:
                 pass
 
 
