@@ -120,12 +120,12 @@ class Crew:
         member.notify.start(process.pid, lambda message: self._hear(worker, message))
         member.start_relays()
         if is_news:
+            if member.stop_signal:  # before its birth is on record: who follows asks once more
+                process.signal(member.stop_signal)
             action = member.action
             self.post(
                 ev.WorkerStarted(worker, action.generation, action.slot, process.pid, action.reason)
             )
-            if member.stop_signal:
-                process.signal(member.stop_signal)
         if isinstance(self._spec.boot.readiness, ReadyByProbe) and not member.stop_signal:
             self._probe(self._spec.boot.readiness, member)
 
@@ -315,7 +315,9 @@ class Crew:
             self.post(ev.WorkerWorn(worker, message[_WORN]))
 
     def _forget(self, exited: ev.WorkerExited) -> None:
-        member = self._members.pop(exited.worker)
+        member = self._members.pop(exited.worker, None)
+        if member is None:  # killed, and gone before that was settled: it has been told
+            return
         if member.line is not None and self._stage.scoreboard is not None:
             self._stage.scoreboard.give_back(member.line)
         self.post(exited)
