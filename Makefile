@@ -1,7 +1,7 @@
 # Everything a developer says to this repository. Each target prepares what it
 # needs by itself; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench docs clean setup setup-test setup-bench
+.PHONY: help demo test check lint chaos bench docs clean setup setup-test setup-bench
 .NOTPARALLEL:
 
 BIN := .venv/bin
@@ -18,6 +18,9 @@ test: setup-test lint ## Run everything: style, types and all tests (minutes)
 
 check: setup lint ## Run what needs no other program: style, types, pure tests (a minute)
 	@$(PYTEST) -q tests/unit tests/architecture
+
+chaos: setup ## Kill 2000 processes under load, and account for everything; ARGS="--seed 1"
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: setup-bench ## Measure sengu beside the programs that it replaces
 	@$(BIN)/python -m bench
