@@ -21,6 +21,10 @@ class Control:
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         return dict(json.loads(self._ask(method, path, body)))
 
+    def server_pid(self) -> int:
+        """Of the server, which the main process, the supervisor, has started."""
+        return int(self.call("GET", "/v1/status")["server_pid"])
+
     def deploy(self) -> None:
         """Returns when the deploy is concluded. Raises BenchError unless it succeeded."""
         answer = self.call("POST", "/v1/reload", {"wait": True})

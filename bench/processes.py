@@ -119,6 +119,13 @@ def wait_gone(pids: Iterable[int], timeout_seconds: float) -> set[int]:
             os.close(pidfd)
 
 
+def reap(pids: Iterable[int]) -> None:
+    """Those that have ended, and whose parent has as well, so that they were left to us."""
+    for pid in pids:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
 def end_descendants(timeout_seconds: float) -> list[str]:
     """Kill what is still below this process; returns their command lines."""
     killed = []

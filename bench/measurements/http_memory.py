@@ -18,6 +18,7 @@ _KINDS: tuple[type[WebServer], ...] = (Sengu, GunicornPreloaded, Unicorn)
 _LOAD = Ab(connections=16, keeps_alive=True)
 _WARM_REQUESTS = 1000
 _MOST_WORKER_MEGABYTES = 2.5
+_MOST_SUPERVISOR_MEGABYTES = 8.0
 _MOST_SERVER_MEGABYTES = 16.0
 _MOST_GROWTH = 0.02
 
@@ -34,7 +35,8 @@ class Footprints:
     def __init__(self) -> None:
         self.worker: dict[str, list[float]] = {}
         self.others: dict[str, list[float]] = {}
-        self.server: list[float] = []  # of sengu
+        self.supervisor: list[float] = []  # these three are sengu's
+        self.server: list[float] = []
         self.fork_server: list[float] = []
 
     def take(self, server: WebServer) -> None:
@@ -43,8 +45,10 @@ class Footprints:
         self.worker.setdefault(server.label, []).append(_megabytes([worker]))
         self.others.setdefault(server.label, []).append(_megabytes(others))
         if isinstance(server, Sengu):
-            self.server.append(_megabytes([server.pid]))
-            self.fork_server.append(_megabytes([pid for pid in others if pid != server.pid]))
+            managing = (server.pid, server.control.server_pid())
+            self.supervisor.append(_megabytes([managing[0]]))
+            self.server.append(_megabytes([managing[1]]))
+            self.fork_server.append(_megabytes([pid for pid in others if pid not in managing]))
 
 
 def run(session: Session) -> Result:
@@ -90,6 +94,7 @@ def _result(how: str, found: Footprints, growth: dict[int, float]) -> Result:
     mine = found.worker["sengu"]
     rows = [
         bar_row("a forked worker", mine, "MB", _MOST_WORKER_MEGABYTES),
+        bar_row("the supervisor", found.supervisor, "MB", _MOST_SUPERVISOR_MEGABYTES),
         bar_row("the server", found.server, "MB", _MOST_SERVER_MEGABYTES),
         *peer_rows("the fork server", {"sengu": found.fork_server}, "MB", {}, {}),
         *peer_rows("a forked worker", found.worker, "MB", {}, {}),

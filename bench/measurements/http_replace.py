@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import sys
 import time
 from contextlib import ExitStack
 
@@ -11,17 +10,16 @@ from bench import client
 from bench.compare import bar_chart, bar_row, peer_rows
 from bench.control import Control
 from bench.load import free_port
-from bench.managers.base import Order
 from bench.managers.circus import Circus
 from bench.managers.supervisor import Supervisor
 from bench.program import Program
 from bench.registry import Measurement
 from bench.results import Result
-from bench.session import SOURCES, BenchError, Session
+from bench.session import BenchError, Session
 from bench.webservers.available import missing_notes, present, versions
-from bench.webservers.base import APPLICATIONS, Site, WebServer
+from bench.webservers.base import Site, WebServer
 from bench.webservers.gunicorn import Gunicorn
-from bench.webservers.in_c import Bjoern
+from bench.webservers.in_c import Bjoern, bjoern_order
 from bench.webservers.sengu import Sengu
 from bench.webservers.unicorn import Unicorn
 
@@ -121,10 +119,7 @@ def _start_manager(
     session: Session, stack: ExitStack, kind: type[Supervisor] | type[Circus]
 ) -> Target:
     port = free_port()
-    script = str(SOURCES / "serve_in_c.py")
-    path = f"PYTHONPATH={APPLICATIONS}"
-    command = ("/usr/bin/env", path, sys.executable, script, "bjoern", "hello", str(port), "1")
-    manager = stack.enter_context(kind(session.fresh_directory(), Order(command)))
+    manager = stack.enter_context(kind(session.fresh_directory(), bjoern_order(port)))
     return Target(kind.label, manager, port, None)
 
 

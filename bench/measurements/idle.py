@@ -1,5 +1,6 @@
 """What the managing processes do while nothing happens: system calls and CPU time."""
 
+import math
 import re
 import signal
 import subprocess
@@ -11,19 +12,24 @@ from bench import processes
 from bench.announcements import Announcements
 from bench.managers.available import missing_notes, present
 from bench.managers.base import Manager, Order
+from bench.managers.sengu import Sengu
 from bench.registry import Measurement
 from bench.results import Result, Row, significant
 from bench.session import Session, find_program
 
 _WORKERS = 4
 _ATTACH_SECONDS = 2.0  # attaching interrupts the call that a process waits in
-_MOST_SYSTEM_CALLS = 0
+_SUPERVISOR, _SERVER = _OURS = ("sengu's supervisor", "sengu's server")
+# The server tells the supervisor every 2.5 s that it is not stuck: it winds up a timer, and waits.
+_BEAT_SECONDS = 2.5
+_CALLS_A_BEAT = 2
 
 HOW = """\
 All run at the same time, each with {workers} idle workers (start_server has one). CPU time is read
 from `/proc/PID/task/*/schedstat` before and after {seconds} s. Then `strace -f` watches all
 processes of each tree but the workers for {seconds} s; what it counts begins {attach} s
-after it attached, since that interrupts a call once."""
+after it attached, since that interrupts a call once. sengu's supervisor does nothing; its server
+winds up a timer every {beat:g} s, by which the supervisor knows that it is not stuck."""
 
 # "1234 1700000000.123456 epoll_wait(4, ...": begun calls only, no resumption, signal or exit.
 _CALL = re.compile(r"(?:\d+ +)?(\d+\.\d+) (\w+)\(")
@@ -43,8 +49,10 @@ def run(session: Session) -> Result:
             heard.wait_many(workers)
         time.sleep(session.pick(3.0, 0.5))
         cpu = _cpu_milliseconds(managers, seconds)
-        calls = _system_calls(strace, managers, seconds)
-    how = HOW.format(workers=_WORKERS, seconds=f"{seconds:g}", attach=f"{_ATTACH_SECONDS:g}")
+        calls = _system_calls(session, strace, _watched(managers), seconds)
+    how = HOW.format(
+        workers=_WORKERS, seconds=f"{seconds:g}", attach=f"{_ATTACH_SECONDS:g}", beat=_BEAT_SECONDS
+    )
     return _result(how, seconds, calls, cpu)
 
 
@@ -58,17 +66,31 @@ def _cpu_milliseconds(managers: list[Manager], seconds: float) -> dict[str, floa
     }
 
 
-def _system_calls(strace: str, managers: list[Manager], seconds: float) -> dict[str, list[str]]:
+def _watched(managers: list[Manager]) -> dict[str, list[int]]:
+    """Whose calls are counted together: each manager's, but ours by process."""
+    found: dict[str, list[int]] = {}
+    for manager in managers:
+        if isinstance(manager, Sengu):
+            found[_SUPERVISOR] = [manager.pid]
+            found[_SERVER] = [pid for pid in manager.managing() if pid != manager.pid]
+        else:
+            found[manager.label] = manager.managing()
+    return found
+
+
+def _system_calls(
+    session: Session, strace: str, watched: dict[str, list[int]], seconds: float
+) -> dict[str, list[str]]:
     """The names of the calls that each began, in order."""
     tracers = []
-    for manager in managers:
-        trace = manager.directory / "trace"
-        members = [f"--attach={pid}" for pid in manager.managing()]
+    for label, pids in watched.items():
+        trace = session.fresh_directory() / "trace"
+        members = [f"--attach={pid}" for pid in pids]
         tracer = subprocess.Popen(
             [strace, "-f", "-ttt", "-s", "0", "-o", str(trace), *members],
             stderr=subprocess.DEVNULL,
         )
-        tracers.append((manager.label, tracer, trace))
+        tracers.append((label, tracer, trace))
     begin = time.time() + _ATTACH_SECONDS
     time.sleep(_ATTACH_SECONDS + seconds)
     for _label, tracer, _trace in tracers:
@@ -85,10 +107,17 @@ def _calls_between(trace: Path, begin: float, end: float) -> list[str]:
 
 
 def _result(how: str, seconds: float, calls: dict[str, list[str]], cpu: dict[str, float]) -> Result:
-    mine = len(calls["sengu"])
+    supervisor, server = len(calls[_SUPERVISOR]), len(calls[_SERVER])
+    most = _CALLS_A_BEAT * math.ceil(seconds / _BEAT_SECONDS)
     what_calls, what_cpu = f"system calls in {seconds:g} s", f"CPU time in {seconds:g} s"
     rows = [
-        Row(what_calls, str(mine), bar="none", reached=mine <= _MOST_SYSTEM_CALLS),
+        Row(f"{what_calls}: the supervisor", str(supervisor), bar="none", reached=not supervisor),
+        Row(
+            f"{what_calls}: the server",
+            str(server),
+            bar=f"its beat: ≤ {most}",
+            reached=server <= most,
+        ),
         Row(
             what_cpu,
             _milliseconds(cpu["sengu"]),
@@ -96,14 +125,12 @@ def _result(how: str, seconds: float, calls: dict[str, list[str]], cpu: dict[str
             reached=_is_small(cpu, seconds),
         ),
     ]
-    for label, theirs in calls.items():
-        if label != "sengu":
-            rows.append(Row(what_calls, str(mine), f"{label}: {len(theirs)}"))
-            milliseconds = _milliseconds(cpu[label])
-            rows.append(Row(what_cpu, _milliseconds(cpu["sengu"]), f"{label}: {milliseconds}"))
+    for label in [label for label in cpu if label != "sengu"]:
+        rows.append(Row(what_calls, str(supervisor + server), f"{label}: {len(calls[label])}"))
+        milliseconds = _milliseconds(cpu[label])
+        rows.append(Row(what_cpu, _milliseconds(cpu["sengu"]), f"{label}: {milliseconds}"))
     notes = missing_notes()
-    if mine:
-        notes.append(f"sengu's calls: {', '.join(calls['sengu'][:20])}")
+    notes += [f"{who}, its calls: {', '.join(calls[who][:20])}" for who in _OURS if calls[who]]
     samples = {f"{label}, CPU ms": [value] for label, value in cpu.items()}
     samples |= {f"{label}, system calls": [len(names)] for label, names in calls.items()}
     return Result("Idle", how, rows, notes=notes, samples=samples)

@@ -3,9 +3,12 @@
 import sys
 from typing import ClassVar
 
+from bench.managers.base import Order
 from bench.program import distribution_version
 from bench.session import SOURCES
-from bench.webservers.base import WebServer
+from bench.webservers.base import APPLICATIONS, WebServer
+
+_SCRIPT = str(SOURCES / "serve_in_c.py")
 
 
 class _InC(WebServer):
@@ -18,9 +21,8 @@ class _InC(WebServer):
         return distribution_version(cls.distribution)
 
     def prepare(self) -> list[str]:
-        script = SOURCES / "serve_in_c.py"
         numbers = (str(self.port), str(self.site.workers))
-        return [sys.executable, str(script), self.distribution, self.site.module, *numbers]
+        return [sys.executable, _SCRIPT, self.distribution, self.site.module, *numbers]
 
 
 class Bjoern(_InC):
@@ -31,3 +33,9 @@ class Bjoern(_InC):
 class FastWsgi(_InC):
     label = "fastwsgi"
     distribution = "fastwsgi"
+
+
+def bjoern_order(port: int) -> Order:
+    """A process of bjoern with the same hello, for a manager."""
+    path = f"PYTHONPATH={APPLICATIONS}"
+    return Order(("/usr/bin/env", path, sys.executable, _SCRIPT, "bjoern", "hello", str(port), "1"))

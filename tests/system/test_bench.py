@@ -70,3 +70,21 @@ def test_a_peer_that_is_not_installed_is_a_note_on_the_page(tmp_path: Path) -> N
     page = (tmp_path / "benchmarks.md").read_text()
     assert "- Unicorn is not installed here." in page
     assert "exec → first answer" in page
+
+
+def test_a_lost_server_fails_no_request_and_leaves_nothing_in_a_quick_bench(tmp_path: Path) -> None:
+    finished = run_bench("server-loss", output=tmp_path, PATH=str(tmp_path))
+    assert finished.returncode == 0, finished.stderr
+    kept = json.loads((tmp_path / "benchmarks.json").read_text())
+    found = kept["server-loss"]
+    assert [row["reached"] for row in found["rows"] if row["bar"] == "0"] == [True] * 2, found
+    assert found["samples"]["sengu's supervisor, left behind"] == [0]
+    assert "ServerEngine's server is not measured here." in found["notes"]
+
+
+def test_a_crowd_is_adopted_whole_in_a_quick_bench(tmp_path: Path) -> None:
+    finished = run_bench("many", output=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "| 30 workers: server killed → adopted |" in page
+    assert "| 30 workers: the supervisor |" in page
