@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 
 from sengu.posix import packets
-from sengu.supervisor.main import MAX_DEATHS, MAX_FAILURES, Restarts
+from sengu.supervisor.main import (
+    MAX_DEATHS,
+    MAX_FAILURES,
+    MAX_FAILURES_WHILE_SERVING,
+    Restarts,
+)
 from sengu.wire import supervisor as wire
 from tests.kernel.children import nothing_left_open
 from tests.kernel.supervised import MAIN, Server, Supervised, ended, read_to_end
@@ -52,6 +57,14 @@ def test_servers_that_are_never_ready_are_given_up_soon() -> None:
     restarts = Restarts()
     delays = [restarts.after_death(0.0, None) for _ in range(MAX_FAILURES)]
     assert delays == [0, 0.1, 0.2, 0.4, None]
+
+
+def test_while_workers_serve_a_package_may_be_missing_for_some_seconds() -> None:
+    restarts = Restarts()
+    most = MAX_FAILURES_WHILE_SERVING
+    delays = [restarts.after_death(0.0, None, is_serving=True) for _ in range(most)]
+    assert sum(delay or 0.0 for delay in delays) > 15
+    assert delays[-1] is None
 
 
 def test_a_server_that_was_ready_is_no_failure() -> None:
@@ -95,8 +108,8 @@ def test_a_server_that_dies_again_and_again_is_given_up(free_path: Path) -> None
 
 
 def be_given_up(supervisor: Supervised, server: Server) -> None:
-    """Servers die, one after the other, and none was ready."""
-    for _ in range(MAX_FAILURES - 1):
+    """Servers die, one after the other, and none was ready, while workers serve."""
+    for _ in range(MAX_FAILURES_WHILE_SERVING - 1):
         server.kill()
         server = supervisor.begun()
     server.kill()

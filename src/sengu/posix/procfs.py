@@ -19,6 +19,11 @@ def session_members(session: int) -> list[int]:
     return [pid for pid in _pids() if _session_of(pid) == session]
 
 
+def has_group(group: int) -> bool:
+    """Whether anybody in that process group runs; one that nobody has reaped does not."""
+    return any(_group_of(pid) == group and not _is_zombie(pid) for pid in _pids())
+
+
 def held_sockets(pid: int, among: Set[int]) -> set[int]:
     """Those of the inodes `among` whose socket that process has open; nothing if it is gone.
 
@@ -53,6 +58,13 @@ def _pids() -> list[int]:
 def _session_of(pid: int) -> int | None:
     try:
         return os.getsid(pid)
+    except ProcessLookupError:  # exited since it was listed
+        return None
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
     except ProcessLookupError:  # exited since it was listed
         return None
 

@@ -15,6 +15,7 @@ import msgspec
 
 from sengu.posix.loop import Loop
 from sengu.posix.process import Process, describe_status
+from sengu.posix.procfs import has_group
 from sengu.server.link import Kin, Link
 from sengu.wire import supervisor as wire
 
@@ -66,6 +67,11 @@ class Children:
         self._guardians: dict[str, Guardian] = {}
         self._processes: dict[str, Process] = {}
         self._kin: dict[str, Kin] = {}
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the supervisor is gone: nothing can be started any more."""
+        return self._link.is_lost
 
     def inherit(self, kin: Iterable[Kin]) -> None:
         """Those that were there before us wait to be adopted."""
@@ -214,9 +220,9 @@ class Children:
         self._loop.watch(process.pidfd, select.EPOLLIN, lambda: self._end(key, _UNKNOWN_END))
 
     def _look_at_group(self, key: str) -> None:
-        """Without a supervisor nobody tells that the group is empty."""
+        """Without a supervisor nobody tells that the group is empty, and perhaps nobody reaps."""
         process = self._processes.get(key)
-        if process is None or not _is_inhabited(process.pid):
+        if process is None or not has_group(process.pid):
             self._forget(key)
         else:
             again = self._loop.now() + _ORPHANS_POLL_SECONDS
@@ -238,13 +244,3 @@ def _write_document(order: Exec) -> int:
     fd = os.memfd_create("sengu-document", os.MFD_CLOEXEC)
     os.write(fd, data)
     return fd
-
-
-def _is_inhabited(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # all of them have become another user
-        return True
-    return True

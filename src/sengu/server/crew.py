@@ -146,10 +146,15 @@ class Crew:
         member.stop_probing()
         if member.process is None:  # it hears as soon as it is there
             return
-        if member.exited is None:
-            member.process.signal(number)
-        else:
+        if member.exited is not None:
             self._children.signal_group(member.process, number)
+        elif not self._kernel_has_said(number):
+            member.process.signal(number)
+
+    def _kernel_has_said(self, number: int) -> bool:
+        """Whether it was the parent-death signal. Some take a second one for impatience."""
+        is_executed = self._spec.application is None
+        return is_executed and self._children.is_orphaned and number == self._spec.stop.signal
 
     def signal_all(self, number: int) -> None:
         """Tell every living worker; they are not being stopped."""
@@ -274,6 +279,7 @@ class Crew:
         descriptors = {
             0: self._stage.null_fd,
             1: 1,
+            2: 2,
             **member.open_outputs(),
             layout.next_fd: self._stage.lifeline_fd,
             **layout.descriptors,

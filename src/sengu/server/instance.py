@@ -34,7 +34,7 @@ from sengu.server.forkservers import Context, ForkServers
 from sengu.server.link import Inheritance, Link
 from sengu.server.log import Log
 from sengu.server.memory import Memory
-from sengu.server.narrate import narrate
+from sengu.server.narrate import LOSS, narrate
 from sengu.server.notify import Manager
 from sengu.server.output import Sink
 from sengu.server.outside import Outside
@@ -103,7 +103,9 @@ class Instance:
         self._stage = Stage(link, listeners, sink, boot.directory, quarters)
         self._log = Log(boot.service.name, boot.files.log, sink, link)
         self._log.open(self._loop, self._children, is_first=self._memory.is_new)
-        if self._log.has_target:
+        if boot.service.on_server_loss is OnServerLoss.KEEP:
+            self._stage.captured = ()  # a pipe to us would end those who are to outlive us
+        elif self._log.has_target:
             self._stage.captured = (1, 2)
         if boot.service.application is not None:
             self._stage.scoreboard = Scoreboard(boot.service.application.lanes, link)
@@ -251,7 +253,7 @@ class Instance:
             self._stage.quarters.leave()
             self._ended = True
         else:
-            self._core.post(ev.StopRequested("the end of the supervisor"))
+            self._core.post(ev.StopRequested(LOSS))
 
     def _tell(self, turn: Turn) -> None:
         fact = turn.fact

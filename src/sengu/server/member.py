@@ -71,7 +71,7 @@ class Member:
             relay.start()
 
     def last_words(self) -> str:
-        return self.relays[2].last_words()
+        return self.relays[2].last_words() if 2 in self.relays else ""
 
     def stop_probing(self) -> None:
         if self.prober is not None:

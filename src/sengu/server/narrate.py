@@ -8,6 +8,8 @@ from sengu.model.observed import Observed, Outcome, Phase
 from sengu.planner.reduce import Fact
 from sengu.posix.process import signal_name
 
+LOSS = "the end of the supervisor"  # after which nobody hears signals
+
 
 def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
     """One sentence about `fact`, given what was observed before and after it."""
@@ -64,7 +66,8 @@ def _asked(fact: Fact, after: Observed) -> str | None:
         case ev.StopRequested() if fact.immediate:
             return f"immediate stop asked for by {fact.by}"
         case ev.StopRequested():
-            return f"stop asked for by {fact.by}; INT again, or QUIT, would not wait for workers"
+            how = "" if fact.by == LOSS else "; INT again, or QUIT, would not wait for workers"
+            return f"stop asked for by {fact.by}{how}"
         case ev.ServiceStopped():
             return "all workers are gone"
         case _:

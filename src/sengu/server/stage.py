@@ -14,7 +14,7 @@ from sengu.server.scoreboard import Scoreboard
 class Stage:
     """Listeners, quarters, lifeline, output, working directory; an application's scoreboard.
 
-    `captured` are the descriptors of a worker that go through us: always stderr, for a failed
+    `captured` are the descriptors of a worker that go through us: stderr, for a failed
     deploy's last words; stdout only when it goes to a log file, which may be reopened.
     """
 

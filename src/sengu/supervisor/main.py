@@ -61,6 +61,7 @@ READY_SECONDS = 30.0
 GOOD_AFTER_SECONDS = 2.0  # a server that was ready for so long makes up for those before
 MAX_DEATHS = 20
 MAX_FAILURES = 5  # of those, in a row without ever having been ready
+MAX_FAILURES_WHILE_SERVING = 10  # as long as it takes to replace a package: half a minute
 FIRST_DELAY_SECONDS = 0.1
 MAX_DELAY_SECONDS = 5.0
 LAST_SECONDS = 2.0  # what a server has to exit, or to write down where it is stuck
@@ -649,17 +650,24 @@ class Restarts:
         self.failures = 0  # those of them that were never ready, in a row
 
     def after_death(
-        self, now: float, ready_at: float | None, *, was_killed: bool = False
+        self,
+        now: float,
+        ready_at: float | None,
+        *,
+        was_killed: bool = False,
+        is_serving: bool = False,
     ) -> float | None:
         """Seconds to wait; None to give up. `ready_at`: since when the dead one had been ready.
 
         `was_killed`: it was KILLed, and not by us. If it was ready, that is not its fault.
+        `is_serving`: there are workers, who need no server for now.
         """
         if ready_at is not None and (was_killed or now - ready_at >= GOOD_AFTER_SECONDS):
             self.deaths = 0
         self.deaths += 1
         self.failures = self.failures + 1 if ready_at is None else 0
-        if self.failures >= MAX_FAILURES or self.deaths >= MAX_DEATHS:
+        most = MAX_FAILURES_WHILE_SERVING if is_serving else MAX_FAILURES
+        if self.failures >= most or self.deaths >= MAX_DEATHS:
             return None
         if self.deaths == 1:
             return 0.0
@@ -885,7 +893,10 @@ class Supervisor:
             self._restart(f"the server (pid {pid}) {how}", server.ready_at, was_killed=was_killed)
 
     def _restart(self, problem: str, ready_at: float | None, *, was_killed: bool = False) -> None:
-        delay = self.restarts.after_death(time.monotonic(), ready_at, was_killed=was_killed)
+        is_serving = any(child.status is None for child in self.children)
+        delay = self.restarts.after_death(
+            time.monotonic(), ready_at, was_killed=was_killed, is_serving=is_serving
+        )
         if delay is None:
             self._give_up(f"{problem}, as {self.restarts.deaths - 1} before it")
         else:

@@ -128,8 +128,8 @@ SIGNALS: Setting[str] = Setting(
     kind=kinds.choice("signal profile", [profile.value for profile in SignalProfile]),
     default=SignalProfile.DEFAULT.value,
     group=Group.STOPPING,
-    help="What signals to the server mean. default: TERM lets the workers finish, QUIT does not; "
-    "unicorn: the other way round, as Unicorn's users have it.",
+    help="What signals to the main process mean. default: TERM lets the workers finish, QUIT does "
+    "not; unicorn: the other way round, as Unicorn's users have it.",
 )
 CGROUPS: Setting[str] = Setting(
     name="cgroups",
@@ -145,7 +145,7 @@ PID_FILE: Setting[str | None] = Setting(
     kind=kinds.FILE,
     default=None,
     group=Group.FILES,
-    help="Keep the server's pid in this file, locked while the server lives.",
+    help="Keep the main process's pid in this file, locked while that lives.",
 )
 STATUS_FILE: Setting[str | None] = Setting(
     name="status-file",

@@ -63,7 +63,7 @@ SIGNAL_ON_HUP: Setting[int] = Setting(
     default_text="TERM",
     group=Group.STOPPING,
     help="Signal that asks workers to stop when a new generation has taken over. HUP to the "
-    "server is a deploy, hence the name.",
+    "main process is a deploy, hence the name.",
 )
 SIGNAL_ON_TERM: Setting[int] = Setting(
     name="signal-on-term",
@@ -71,7 +71,7 @@ SIGNAL_ON_TERM: Setting[int] = Setting(
     default=15,
     default_text="TERM",
     group=Group.STOPPING,
-    help="Signal that asks workers to stop when the server is stopped with TERM.",
+    help="Signal that asks workers to stop when all is stopped with TERM.",
 )
 ON_SERVER_LOSS: Setting[str] = Setting(
     name="on-server-loss",
@@ -80,7 +80,8 @@ ON_SERVER_LOSS: Setting[str] = Setting(
     group=Group.STOPPING,
     help="What becomes of the workers when sengu's main process itself is killed with -9. stop: "
     "the kernel sends each its stop signal. keep: they go on serving, but nobody looks after them: "
-    "end them yourself before the next start, as they have the listeners.",
+    "end them yourself before the next start, as they have the listeners. Their stderr is not read "
+    "by sengu then: the last words of a failed one are only where its output goes.",
 )
 
 SETTINGS: tuple[Setting[Any], ...] = collect(globals(), vars(common))
