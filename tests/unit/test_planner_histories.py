@@ -202,16 +202,19 @@ def test_a_new_server_counts_those_who_live_and_misses_only_those_without_a_proc
 
 
 @in_every_history
-def test_who_goes_when_asked_is_not_killed(world: World) -> None:
-    born: dict[int, float] = {}
+def test_who_goes_when_asked_is_killed_only_in_the_moment_in_which_it_was_asked(
+    world: World,
+) -> None:
+    # Unless it came late: it is asked when it is there.
+    asked_at: dict[int, float] = {}
     for change in changes(world):
-        if isinstance(change.fact, ev.WorkerStarted):
-            born[change.fact.worker] = change.at
+        if isinstance(change.fact, ev.WorkerStarted | ev.WorkerStopping):
+            asked_at[change.fact.worker] = change.at
         elif isinstance(change.action, do.KillWorker):
-            fate = world.fates.get(change.action.worker)
-            if change.action.reason.startswith("still there") and fate is not None:
-                is_new = born.get(change.action.worker, change.at) == change.at
-                assert is_new or fate.exits_after != 0.0, change.action
+            worker, reason = change.action.worker, change.action.reason
+            has_heard = worker in world.fates and asked_at[worker] < change.at
+            if has_heard and reason.startswith("still there"):
+                assert world.fates[worker].exits_after != 0.0, change.action
 
 
 # --- when to look again ---
