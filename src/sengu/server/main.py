@@ -18,6 +18,8 @@ from sengu.server.link import Link, inherit
 from sengu.server.outside import tell_starter
 from sengu.wire.supervisor import End
 
+_FAILED = 1
+
 # They are for the main process, which tells us; a `kill` of its whole group is to mean the same.
 _NOT_OURS = (
     signal.SIGTERM,
@@ -49,10 +51,10 @@ def run(fd: int) -> int:
     let_go = contextlib.ExitStack()
     try:
         code = Instance(boot, found, loop, link, let_go).run()
-    except SenguError as error:
+    except (SenguError, OSError) as error:
         if not is_first:
             raise
-        code = error.exit_code
+        code = error.exit_code if isinstance(error, SenguError) else _FAILED
         if not tell_starter(link, Report(code, str(error))):
             print(f"sengu: error: {error}", file=sys.stderr)
     let_go.close()
