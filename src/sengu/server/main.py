@@ -50,14 +50,22 @@ def run(fd: int) -> int:
     # workers live, and another server may have more luck.
     let_go = contextlib.ExitStack()
     try:
-        code = Instance(boot, found, loop, link, let_go).run()
+        instance = Instance(boot, found, loop, link, let_go)
     except (SenguError, OSError) as error:
         if not is_first:
             raise
-        code = error.exit_code if isinstance(error, SenguError) else _FAILED
-        if not tell_starter(link, Report(code, str(error))):
-            print(f"sengu: error: {error}", file=sys.stderr)
+        code = _tell(link, error)
+    else:
+        code = instance.run()
     let_go.close()
     link.send(End(code))
     link.flush_all()
+    return code
+
+
+def _tell(link: Link, error: SenguError | OSError) -> int:
+    """Say why nothing was started, to whoever waits for it or on stderr; returns the exit code."""
+    code = error.exit_code if isinstance(error, SenguError) else _FAILED
+    if not tell_starter(link, Report(code, str(error))):
+        print(f"sengu: error: {error}", file=sys.stderr)
     return code
