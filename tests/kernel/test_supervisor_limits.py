@@ -170,6 +170,29 @@ def test_who_wants_to_end_it_does_not_wait_for_room(supervisor: Supervised, serv
     assert "giving up" in supervisor.log
 
 
+def test_without_room_to_follow_itself_the_old_server_goes_on(
+    supervisor: Supervised, server: Server
+) -> None:
+    server.say(wire.Upgrade())
+    server.hear(wire.Pause)
+    with room_for(supervisor, 0):
+        server.say(wire.Paused())
+        resume = server.hear(wire.Resume)
+    assert resume.problem == "cannot execute it: Too many open files"
+    supervisor.signal(signal.SIGHUP)
+    assert server.hear(wire.Signal).number == signal.SIGHUP
+
+
+def test_signals_that_nobody_answers_do_not_drown_another(
+    supervisor: Supervised, server: Server
+) -> None:
+    for _ in range(64):
+        supervisor.signal(signal.SIGWINCH)
+        server.hear(wire.Signal)
+    supervisor.signal(signal.SIGTERM)
+    assert server.hear(wire.Signal).number == signal.SIGTERM
+
+
 def children_of(supervisor: Supervised) -> list[str]:
     return Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
 

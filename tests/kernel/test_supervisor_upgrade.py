@@ -140,8 +140,8 @@ def test_an_upgrade_may_follow_another(supervisor: Supervised, server: Server) -
         assert ended(server.pidfd)
         server = new
     assert supervisor.log.count("] upgraded:") == 3
-    # 0 to 2, epoll, the signals' pipe, the births' pair, the server's socket and pidfd.
-    while len(os.listdir(f"/proc/{supervisor.pid}/fd")) > 3 + 1 + 2 + 2 + 2:
+    # 0 to 2, epoll, the signals' pipe, the births' pair and room, the server's socket and pidfd.
+    while len(os.listdir(f"/proc/{supervisor.pid}/fd")) > 3 + 1 + 2 + 3 + 2:
         assert not ended(supervisor.pidfd, 0.01)  # the old server has ended, but is not reaped yet
 
 

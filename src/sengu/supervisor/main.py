@@ -54,7 +54,7 @@ FORWARDED = (
     signal.SIGWINCH,
 )
 END_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
-MAX_UNHEARD = 64
+MAX_UNHEARD = 64  # of each: a terminal that is resized must not drown a TERM
 TITLE_ROOM = b" " * 200
 
 READY_SECONDS = 30.0
@@ -312,6 +312,7 @@ class Children:
         self._rests = False
         self.own: set[int] = set()
         self.has_news = True  # CHLD has come
+        self._room = open_null()
         self._loop.watch(births.fileno(), self._take_births)
 
     def __iter__(self) -> Iterator[Child]:
@@ -388,14 +389,14 @@ class Children:
             return
         try:
             pidfd = Descriptor(os.pidfd_open(pid))
-            if parent_of(pid) not in (sender, os.getpid()):
-                return  # none of its own
-            child = Child(key, pid, pidfd)
         except OSError as error:
-            if parent_of(pid) in (sender, os.getpid()):
-                os.kill(pid, signal.SIGKILL)  # an unseen child is worse than none
+            if self._is_born_of(sender, pid):
+                kill(pid)  # an unseen child is worse than none
             self.refuse(key, error.errno or errno.EIO)
             return
+        if not self._is_born_of(sender, pid):
+            return
+        child = Child(key, pid, pidfd)
         if key in self._by_key:  # whoever has asked twice knows of one only
             child.signal(signal.SIGKILL)
             return
@@ -403,6 +404,13 @@ class Children:
         self._tell(b"spawned", key, digits(pid), descriptor=child.pidfd)
         if self._last_signal is not None:
             child.signal(self._last_signal)
+
+    def _is_born_of(self, sender: int, pid: int) -> bool:
+        """Whether it is a child of who names it, or ours already. For this there is always room."""
+        self._room = None
+        parent = parent_of(pid)
+        self._room = open_null()
+        return parent in (sender, os.getpid())
 
     def reap(self, key: bytes) -> None:
         """Let go of it. One that lives is reaped as a stranger, and nobody is told."""
@@ -827,7 +835,7 @@ class Supervisor:
             elif self._exit_code is not None:
                 if which in (signal.SIGINT, signal.SIGQUIT):  # somebody does not want to wait
                     self._kill_children()
-            elif len(self.signals.unheard) < MAX_UNHEARD:
+            elif self.signals.unheard.count(which) < MAX_UNHEARD:
                 self.signals.unheard.append(which)
                 if self.server is not None and not self.upgrade.keeps_signals:
                     self.server.send(b"signal", digits(which))
@@ -1044,6 +1052,21 @@ def parent_of(pid: int) -> int:
         return 0
 
 
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:  # it has ended, or become another user's
+        return
+
+
+def open_null() -> Descriptor | None:
+    """Takes the place of a descriptor, if there is one left."""
+    try:
+        return Descriptor(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return None
+
+
 def open_child(pid: int) -> Descriptor:
     """The pidfd of a child that we have forked. Raises OSError when there is no child."""
     try:
@@ -1168,17 +1191,16 @@ def execute_anew(supervisor: Supervisor) -> str:
     signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.signals.handled)  # they wait for us there
     supervisor.take_signals()
     fds: list[int] = []
-    document = Descriptor(os.memfd_create("sengu-supervisor", 0))
-    fds.append(document.number)
-    os.write(document.number, write_state(supervisor, fds))
-    options = [b"name=" + supervisor.name, b"state=" + digits(document.number)]
-    if supervisor.script is not None:
-        options.append(b"server=" + supervisor.script)
-    argv = [*this_program(), *options, TITLE_ROOM]
-    problem = ""
-    for fd in fds:
-        os.set_inheritable(fd, True)
     try:
+        document = Descriptor(os.memfd_create("sengu-supervisor", 0))
+        fds.append(document.number)
+        os.write(document.number, write_state(supervisor, fds))
+        options = [b"name=" + supervisor.name, b"state=" + digits(document.number)]
+        if supervisor.script is not None:
+            options.append(b"server=" + supervisor.script)
+        argv = [*this_program(), *options, TITLE_ROOM]
+        for fd in fds:
+            os.set_inheritable(fd, True)
         os.execv(argv[0], argv)
     except OSError as error:
         problem = error.strerror or str(error)
