@@ -1,6 +1,7 @@
 """The link to the supervisor, with the test at its other end."""
 
 import os
+import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from sengu.posix import packets
 from sengu.posix.store import Held
 from sengu.server.link import Inheritance, Kin, inherit
 from sengu.wire import supervisor as wire
-from tests.kernel.children import nothing_left_open, run_until
+from tests.kernel.children import in_child, nothing_left_open, run_until
 from tests.kernel.prompter import Prompter
 
 MANY = 2000  # more than a socket takes
+_NOBODY = 65534
 
 Said = list[tuple[wire.FromSupervisor, int | None]]
 
@@ -49,6 +51,27 @@ def is_readable(fd: int) -> bool:
     return bool(select.select([fd], [], [], 0)[0])
 
 
+def test_what_is_too_much_on_its_way_at_once_is_said_later() -> None:
+    """A user's sockets have room for as many descriptors as one of its processes."""
+
+    def body() -> None:
+        with Prompter() as prompter:
+            listen(prompter)
+            if os.geteuid() == 0:  # for root there is always room
+                os.setuid(_NOBODY)
+            for number in range(20):
+                prompter.link.send(wire.Hold(str(number)), (0,))
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (8, limits[1]))
+            prompter.link.flush()
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            said = [prompter.hear_with(wire.Hold) for _ in range(20)]
+            names = [(hold.name, len(fds)) for hold, fds in said]
+            assert names == [(str(number), 1) for number in range(20)]
+
+    in_child(body)
+
+
 # --- what a new server is told ---
 
 
@@ -74,7 +97,12 @@ def test_all_that_there_is_is_inherited(pair: tuple[socket.socket, socket.socket
     boot, listener = found.held["boot"], found.held["listener/0"]
     first, second, third = found.kin
     assert found == Inheritance(
-        77, True, {"version": "1.2"}, {"boot": boot, "listener/0": listener}, found.kin, [15]
+        77,
+        True,
+        {"version": "1.2"},
+        {"boot": boot, "listener/0": listener},
+        found.kin,
+        [wire.Signal(15)],
     )
     assert (boot.note, listener.note) == ("", "8:15")
     assert (first.key, first.pid, first.status) == ("worker/1", 101, None)

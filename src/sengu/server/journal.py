@@ -77,6 +77,10 @@ class Journal:
         """It is time for another, with a snapshot: since the last one much has been written."""
         return self._end >= self._long_at
 
+    def go_on(self) -> None:
+        """There can be no other now: it is long when as much again has been written."""
+        self._long_at = self._end + _LONG_BYTES
+
     def write(self, fact: Fact, at: float, wall: float) -> None:
         """Raises OSError. A beat is not worth it: a new server starts to count them anew."""
         if not isinstance(fact, ev.WorkerBeat):

@@ -5,6 +5,7 @@ recorded, so whoever follows us knows all that we have ordered. Imported by `ser
 those who own something that has to outlive the server.
 """
 
+import errno
 import os
 import select
 import socket
@@ -154,8 +155,10 @@ class Link:
             except BlockingIOError:  # it is busy; EPOLLOUT tells
                 self._is_flush_due = True
                 break
-            except OSError:  # it has ended, which reading tells
-                pass
+            except OSError as error:  # else it has ended, which reading tells
+                if error.errno == errno.ETOOMANYREFS:  # our user has too many on their way
+                    self._is_flush_due = True
+                    break
             self._outbox.popleft()
             close_all(passed)
         self._watch()

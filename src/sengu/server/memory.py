@@ -40,12 +40,21 @@ class Memory:
                     core.replay(fact, at, wall)
 
     def shorten(self, core: Core, chronicle: Chronicle, past: Past) -> None:
-        """Begin anew with what all has come to, when it is time. Raises OSError."""
+        """Begin anew with what all has come to, when it is time and there is room for it."""
         if not self._journal.is_long:
             return
         snapshot = Snapshot(core.observed, chronicle.records, chronicle.last_id, past)
-        journal = Journal.create(snapshot)
-        self._store.hold(_NAME, journal.fd)
+        try:
+            journal = Journal.create(snapshot)
+        except OSError:  # EMFILE; whoever ended of it would leave the same to the next server
+            self._journal.go_on()
+            return
+        try:
+            self._store.hold(_NAME, journal.fd)
+        except OSError:
+            journal.close()
+            self._journal.go_on()
+            return
         self._journal.close()
         self._journal = journal
 

@@ -1,0 +1,50 @@
+"""What a server knows, when there is no room to write it down more shortly."""
+
+import os
+import resource
+
+from sengu.model import events as ev
+from sengu.model.service import BootPolicy, ReadyByNotify, RestartPolicy, ServiceSpec, StopPolicy
+from sengu.server.chronicle import Chronicle
+from sengu.server.core import Core
+from sengu.server.memory import Memory
+from sengu.server.past import Past
+from tests.kernel.children import in_child
+from tests.kernel.shelf import Shelf
+
+STOP = StopPolicy(15, 30.0)
+SPEC = ServiceSpec(
+    name="web",
+    command=("program",),
+    workers=1,
+    boot=BootPolicy(ReadyByNotify(), 60.0, 3),
+    retire=STOP,
+    stop=STOP,
+    restart=RestartPolicy(1.0),
+)
+
+
+def test_a_journal_goes_on_when_there_is_no_room_for_a_shorter_one() -> None:
+    def body() -> None:
+        with Shelf() as shelf:
+            memory, chronicle, past = Memory(shelf), Chronicle(), Past()
+            core = Core(SPEC, lambda: 1.0, memory)
+            first = os.fstat(shelf.held["journal"].fd).st_ino
+
+            def say(words: str) -> None:
+                core.post(ev.WorkerSaid(1, words))
+
+            say("a" * 1_000_000)
+            free = os.dup(0)
+            os.close(free)
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+            memory.shorten(core, chronicle, past)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert os.fstat(shelf.held["journal"].fd).st_ino == first
+            say("b" * 1_000_000)
+            assert os.dup(0) == free, "nothing is left open"
+            memory.shorten(core, chronicle, past)
+            assert os.fstat(shelf.held["journal"].fd).st_ino != first
+
+    in_child(body)
