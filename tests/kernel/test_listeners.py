@@ -149,6 +149,15 @@ def test_the_first_that_cannot_be_bound_closes_those_before_it(path: str, shelf:
     assert not os.path.exists(f"{path}.first")
 
 
+def test_who_goes_on_with_a_listener_is_found_by_its_file(path: str, shelf: Shelf) -> None:
+    listeners = Listeners(Sockets((parse_path(path),)), shelf)
+    (listener,) = listeners
+    with listener.socket.dup():
+        listeners.leave()
+        listeners.close()
+        assert is_alive(path)
+
+
 def test_workers_are_told_of_listeners_in_both_ways(port: int, path: str, shelf: Shelf) -> None:
     sockets = Sockets(listeners=(parse_port(f"127.0.0.1:{port}"), parse_path(path)))
     with closing(Listeners(sockets, shelf)) as listeners:

@@ -150,6 +150,12 @@ class Listeners:
         next_fd = max([FIRST_PASSED_FD - 1, *descriptors]) + 1
         return Layout(descriptors, environment, next_fd)
 
+    def leave(self) -> None:
+        """Others go on with them: only our copies are closed, and socket files stay."""
+        for listener in self._all:
+            listener.socket.close()
+        self._all.clear()
+
     def close(self) -> None:
         for listener in self._all:
             listener.close()

@@ -251,6 +251,7 @@ class Instance:
         if self._boot.service.on_server_loss is OnServerLoss.KEEP:
             self._log.warn("the supervisor was killed; the workers go on unattended")
             self._stage.quarters.leave()
+            self._stage.listeners.leave()
             self._ended = True
         else:
             self._core.post(ev.StopRequested(LOSS))
