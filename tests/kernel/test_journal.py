@@ -185,9 +185,10 @@ def test_an_entry_that_this_version_does_not_know_is_passed_over_and_counted(
 
 
 def test_fields_that_this_version_does_not_know_are_passed_over(journal: Journal) -> None:
-    write_raw(journal, ["snapshot", {"wanted": 2, "mood": 1}, [], 0, {"started_at": 1.6e9}, "fine"])
+    known = {"wanted": 2, "mood": 1}
+    write_raw(journal, ["snapshot", known, [], 0, {"started_at": 1.6e9}, 0, "fine"])
     fact = {"type": "worker_ready", "worker": 1, "reason": "said READY=1", "score": 3}
-    write_raw(journal, ["fact", fact, 11.0, 1.7e9 + 1, "more"])
+    write_raw(journal, ["fact", fact, 11.0, 1.7e9 + 1, 0, "more"])
     reader = Journal(journal.fd)
     assert list(reader.read()) == [Snapshot(Observed(wanted=2), (), 0, Past(1.6e9)), entry(1)]
     assert reader.unknown == 0

@@ -13,7 +13,7 @@ FROM = [
     (wire.Child("worker/12", 77), b"child\0worker/12\x0077\0"),
     (wire.Child("worker/12", 77, 0), b"child\0worker/12\x0077\x000"),
     (wire.Child("log", 78, 256), b"child\0log\x0078\x00256"),
-    (wire.Signal(15), b"signal\x0015"),
+    (wire.Signal(15, 77), b"signal\x0015\x0077"),
     (wire.Begin(), b"begin"),
     (wire.Spawned("forkserver/3", 99), b"spawned\0forkserver/3\x0099"),
     (wire.Refused("worker/1", 24), b"refused\0worker/1\x0024"),

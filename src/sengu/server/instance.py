@@ -161,8 +161,8 @@ class Instance:
         self._manager.start(self._found.main_pid)
         self._control.serve(self._service)
         self._look_after_application()
-        for number in self._found.signals:
-            self._on_signal(number)
+        for signal_before in self._found.signals:
+            self._on_signal(signal_before)
         while not self._ended:
             self._core.settle(self._hands)
             self._outside.on_settled(self._core.observed)
@@ -219,8 +219,8 @@ class Instance:
         if fd is not None:
             os.close(fd)
         match message:
-            case wire.Signal(number):
-                self._on_signal(number)
+            case wire.Signal():
+                self._on_signal(message)
             case wire.Pause():
                 self._pause()
             case wire.Resume(problem):
@@ -228,11 +228,13 @@ class Instance:
             case _:
                 pass
 
-    def _on_signal(self, number: int) -> None:
-        fact = self._desk.read(number, is_stopping=self._core.observed.stop is not None)
-        if fact is not None:
-            self._core.post(fact)
-        self._link.send(wire.Heard(number))
+    def _on_signal(self, told: wire.Signal) -> None:
+        if self._memory.is_news(told.serial):
+            is_stopping = self._core.observed.stop is not None
+            fact = self._desk.read(told.number, is_stopping=is_stopping)
+            if fact is not None:
+                self._core.post(fact)
+        self._link.send(wire.Heard(told.number))
 
     def _pause(self) -> None:
         """Stand still: a new server is tried. If it is good, we hear no more."""

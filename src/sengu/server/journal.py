@@ -27,11 +27,15 @@ _LONG_BYTES = 512 * 1024
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, tag="fact"):
-    """A fact and when it was taken in: monotonic seconds, and UNIX time for people."""
+    """A fact and when it was taken in: monotonic seconds, and UNIX time for people.
+
+    `last_signal` is the serial number of the last signal that had come by then.
+    """
 
     fact: Fact
     at: float
     wall: float
+    last_signal: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, tag="snapshot"):
@@ -41,6 +45,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, tag="snapshot"):
     records: tuple[Record, ...]
     last_id: int
     past: Past
+    last_signal: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -81,10 +86,10 @@ class Journal:
         """There can be no other now: it is long when as much again has been written."""
         self._long_at = self._end + _LONG_BYTES
 
-    def write(self, fact: Fact, at: float, wall: float) -> None:
+    def write(self, fact: Fact, at: float, wall: float, last_signal: int = 0) -> None:
         """Raises OSError. A beat is not worth it: a new server starts to count them anew."""
         if not isinstance(fact, ev.WorkerBeat):
-            self._append(_encode(Entry(fact, at, wall)))
+            self._append(_encode(Entry(fact, at, wall, last_signal)))
 
     def read(self) -> Iterator[Snapshot | Entry]:
         """All that is written. Half an entry at the end is cut off: its writer was killed there.

@@ -46,7 +46,7 @@ class Inheritance(msgspec.Struct):
     notes: dict[str, str] = {}
     held: dict[str, Held] = {}
     kin: list[Kin] = []
-    signals: list[int] = []
+    signals: list[wire.Signal] = []
 
 
 def inherit(sock: socket.socket) -> Inheritance:
@@ -72,8 +72,8 @@ def inherit(sock: socket.socket) -> Inheritance:
             case wire.Child(key, pid, status):
                 pidfd = descriptors.pop(0) if descriptors else None
                 found.kin.append(Kin(key, pid, pidfd, status))
-            case wire.Signal(number):
-                found.signals.append(number)
+            case wire.Signal() as signal:
+                found.signals.append(signal)
             case wire.Begin():
                 return found
             case _:  # of a time before us

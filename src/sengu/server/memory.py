@@ -16,6 +16,7 @@ class Memory:
     def __init__(self, store: Store) -> None:
         """Raises OSError."""
         self._store = store
+        self._last_signal = 0
         held = store.take(_NAME)
         self.is_new = held is None
         if held is None:
@@ -26,7 +27,13 @@ class Memory:
 
     def write(self, fact: Fact, at: float, wall: float) -> None:
         """Raises OSError."""
-        self._journal.write(fact, at, wall)
+        self._journal.write(fact, at, wall, self._last_signal)
+
+    def is_news(self, serial: int) -> bool:
+        """Whether the signal is another than those that are on record; it is with the next fact."""
+        is_news = serial > self._last_signal
+        self._last_signal = max(serial, self._last_signal)
+        return is_news
 
     def recall(self, core: Core, chronicle: Chronicle, past: Past) -> None:
         """Let them know all that was known. Raises SenguError."""
@@ -38,12 +45,15 @@ class Memory:
                     past.restore(known)
                 case Entry(fact, at, wall):
                     core.replay(fact, at, wall)
+            self._last_signal = line.last_signal
 
     def shorten(self, core: Core, chronicle: Chronicle, past: Past) -> None:
         """Begin anew with what all has come to, when it is time and there is room for it."""
         if not self._journal.is_long:
             return
-        snapshot = Snapshot(core.observed, chronicle.records, chronicle.last_id, past)
+        snapshot = Snapshot(
+            core.observed, chronicle.records, chronicle.last_id, past, self._last_signal
+        )
         try:
             journal = Journal.create(snapshot)
         except OSError:  # EMFILE; whoever ended of it would leave the same to the next server

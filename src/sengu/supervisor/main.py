@@ -175,7 +175,7 @@ class Signals:
     """Signals to us: each is kept until a server says that it has heard it."""
 
     def __init__(self) -> None:
-        self.unheard: list[int] = []
+        self.unheard: dict[int, int] = {}  # by serial number
         self.fd, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for number in (*FORWARDED, signal.SIGCHLD):
@@ -195,9 +195,19 @@ class Signals:
         except BlockingIOError:
             return b""
 
+    def keep(self, number: int) -> int | None:
+        """Its serial number, which grows from one supervisor to the next; None if it is lost."""
+        if sum(number == kept for kept in self.unheard.values()) >= MAX_UNHEARD:
+            return None
+        serial = time.monotonic_ns()
+        self.unheard[serial] = number
+        return serial
+
     def hear(self, number: int) -> None:
-        if number in self.unheard:
-            self.unheard.remove(number)
+        for serial, kept in self.unheard.items():
+            if kept == number:
+                del self.unheard[serial]
+                return
 
     def fork(self, become: Callable[[], int], fork: Callable[[], int] = os.fork) -> int:
         """The child turns into something by `become`, or exits with the status it returns."""
@@ -825,8 +835,8 @@ class Supervisor:
 
     def tell_signals(self) -> None:
         if self.server is not None:
-            for unheard in self.signals.unheard:
-                self.server.send(b"signal", digits(unheard))
+            for serial, number in self.signals.unheard.items():
+                self.server.send(b"signal", digits(number), digits(serial))
 
     def take_signals(self) -> None:
         for which in self.signals.take():
@@ -835,10 +845,10 @@ class Supervisor:
             elif self._exit_code is not None:
                 if which in (signal.SIGINT, signal.SIGQUIT):  # somebody does not want to wait
                     self._kill_children()
-            elif self.signals.unheard.count(which) < MAX_UNHEARD:
-                self.signals.unheard.append(which)
-                if self.server is not None and not self.upgrade.keeps_signals:
-                    self.server.send(b"signal", digits(which))
+            else:
+                serial = self.signals.keep(which)
+                if serial and self.server is not None and not self.upgrade.keeps_signals:
+                    self.server.send(b"signal", digits(which), digits(serial))
 
     def start_server(self) -> None:
         """Raises OSError when the system refuses."""
@@ -864,7 +874,8 @@ class Supervisor:
             self.start_server()
         except OSError as error:
             problem = f"cannot start the server: {error.strerror}"
-            if self.children.are_gone or not END_SIGNALS.isdisjoint(self.signals.unheard):
+            is_asked_to_end = not END_SIGNALS.isdisjoint(self.signals.unheard.values())
+            if self.children.are_gone or is_asked_to_end:
                 self._give_up(problem)
             else:  # no fault of the server's, and it may pass
                 self._start_in(MAX_DELAY_SECONDS, problem)
@@ -1237,7 +1248,7 @@ def write_state(supervisor: Supervisor, fds: list[int]) -> bytes:
         [b"policy", digits(signal_number), digits(int(grace_seconds * 1000))],
         *([b"held", name, note, refer(fd)] for name, (note, fd) in supervisor.store.items()),
         *([b"child", *write_child(child)] for child in supervisor.children),
-        *([b"signal", digits(unheard)] for unheard in supervisor.signals.unheard),
+        *([b"signal", *map(digits, kept)] for kept in supervisor.signals.unheard.items()),
         [
             b"server",
             digits(server.process.pid),
@@ -1277,7 +1288,7 @@ def follow(name: bytes, script: bytes | None, document: int) -> Supervisor:
             child.is_reaped, child.outlives_us = is_reaped == b"1", outlives_us == b"1"
             supervisor.children.take_in(child)
         elif verb == b"signal":
-            supervisor.signals.unheard.append(int(fields[0]))
+            supervisor.signals.unheard[int(fields[0])] = int(fields[1])
         elif verb == b"policy":
             supervisor.policy = (int(fields[0]), int(fields[1]) / 1000)
         elif verb == b"server":

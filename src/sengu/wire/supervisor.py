@@ -45,9 +45,14 @@ class Child(_Message, frozen=True, tag="child"):
 
 
 class Signal(_Message, frozen=True, tag="signal"):
-    """A signal to the main pid; told to each new server again until one has said `Heard`."""
+    """A signal to the main pid; told to each new server again until one has said `Heard`.
+
+    `serial` is greater than that of any before it: whoever wrote down what it means, and was killed
+    before it has said so, is followed by one that can tell it from another of the same number.
+    """
 
     number: int
+    serial: int = 0
 
 
 class Begin(_Message, frozen=True, tag="begin"):
