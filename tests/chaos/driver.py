@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.chaos.accounts import Death, Holdings, Ledger, findings, load_findings, settle
 from tests.chaos.load import Load
 from tests.chaos.orders import Chronicle, Clerk
@@ -71,7 +73,7 @@ class Driver:
                 time.sleep(step.after_seconds)
                 self._do(step)
             self._compare(before)
-        except (AssertionError, ProcessLookupError) as problem:
+        except (AssertionError, ProcessLookupError, pytest.fail.Exception) as problem:
             return Outcome([str(problem), *self._clerk.problems], self._summary())
         finally:
             self._thaw()
