@@ -141,6 +141,8 @@ def test_a_worker_that_is_asked_for_again_is_who_was_asked_for() -> None:
             Adoption(parts, SPEC, observe(worker)).finish()
             assert ears.facts == [ev.ServerAdopted(os.getpid(), 0, 0, 0, 1)]
             assert names_dropped(prompter) == ["notify/4"]
+            assert parts.stage.scoreboard is not None
+            assert parts.stage.scoreboard.take() == 3
             parts.loop.run_once(parts.loop.now())
             order = orders.decode_order(packets.receive(fork_server)[0])
             assert order == orders.Fork(5, "worker/5", 0, name, 7, (2,))

@@ -130,8 +130,8 @@ def test_a_block_that_was_given_back_is_blank_and_used_again(shelf: Shelf) -> No
         lane_in(shelf, first + 1).begin(1.0, b"GET / HTTP/1.1\r\n")
         assert [line.is_busy for line in board.read(first)] == [False, True]
         board.give_back(first)
-        assert [line.is_busy for line in board.read(first)] == [False, False]
         assert board.take() == first
+        assert [line.is_busy for line in board.read(first)] == [False, False]
 
 
 def test_a_full_scoreboard_refuses_and_says_why(shelf: Shelf) -> None:
@@ -154,6 +154,17 @@ def test_blocks_of_those_who_live_are_not_given_away_again(shelf: Shelf) -> None
     with scoreboard_in(shelf, lanes=2) as board:
         board.claim([6, 2])
         assert sorted(board.take() for _ in range(4)) == [0, 4, 8, 10]
+
+
+def test_a_block_of_who_ended_with_a_server_is_blank(shelf: Shelf) -> None:
+    with scoreboard_in(shelf, lanes=1) as board:
+        board.take()
+    shelf.pass_on()
+    lane_in(shelf, 0).begin(1.0, b"GET / HTTP/1.1\r\n")
+    with scoreboard_in(shelf, lanes=1) as board:
+        board.claim([1])
+        assert board.take() == 0
+        assert not board.read(0)[0].is_busy
 
 
 def test_nobody_lives_and_all_blocks_are_free(shelf: Shelf) -> None:

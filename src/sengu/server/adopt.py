@@ -120,7 +120,10 @@ class Adoption:
 
     def _tidy(self) -> None:
         """Let go of what belongs to nobody, but for what may still be written to."""
-        link = self._parts.link
+        link, scoreboard = self._parts.link, self._parts.stage.scoreboard
+        if scoreboard is not None:
+            for line in lines_taken(link):
+                scoreboard.give_back(line)
         for name in link.names("output/"):
             Relay(self._parts.loop, self._parts.stage.sink, link, name).start()
         for prefix in ("notify/", "socket/", "environment/"):
@@ -132,6 +135,6 @@ class Adoption:
 
 
 def lines_taken(link: Link) -> list[int]:
-    """First lines on the scoreboard of workers that were there before us."""
+    """First lines on the scoreboard of workers that were there before us, and nobody has found."""
     remarks = [remark_of(link.note(name)).partition(" ")[0] for name in link.names("notify/")]
     return [int(line) for line in remarks if line.isdecimal()]

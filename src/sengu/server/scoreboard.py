@@ -33,18 +33,19 @@ class Scoreboard:
 
     def take(self) -> int:
         """The first line of a block for a new worker. Raises OSError when all are taken."""
-        if self._free:
-            return self._free.pop()
-        if self._next + self._lanes > LINES:
-            raise OSError(None, f"all {LINES} lines of the scoreboard are taken")
-        first = self._next
-        self._next += self._lanes
+        if not self._free:
+            if self._next + self._lanes > LINES:
+                raise OSError(None, f"all {LINES} lines of the scoreboard are taken")
+            self._free.append(self._next)
+            self._next += self._lanes
+        first = self._free.pop()
+        # What was in the hands of who had it before is not in those of the next.
+        size = SIZE_BYTES // LINES
+        self._memory[first * size : (first + self._lanes) * size] = bytes(self._lanes * size)
         return first
 
     def give_back(self, first: int) -> None:
-        """The worker is gone, and so is what it had in hand."""
-        size = SIZE_BYTES // LINES
-        self._memory[first * size : (first + self._lanes) * size] = bytes(self._lanes * size)
+        """The worker is gone."""
         self._free.append(first)
 
     def read(self, first: int) -> list[Line]:
