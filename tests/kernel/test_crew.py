@@ -33,3 +33,19 @@ def test_who_is_killed_and_gone_before_all_is_settled_is_gone_once() -> None:
             assert ears.facts == [ev.WorkerExited(1, "exit status 0", "")]
 
     in_child(body)
+
+
+def test_what_an_application_calls_a_worker_is_none() -> None:
+    """It may tell the supervisor of a child of its own, by any key."""
+
+    def body() -> None:
+        with ExitStack() as stack:
+            child = stack.enter_context(Child(lambda child: child.wait_for_go()))
+            prompter = stack.enter_context(Prompter())
+            kin = [Kin("worker/none", child.pid, os.dup(child.pidfd), 0)]
+            parts = make_parts(prompter, kin, Ears())
+            parts.crew.adopt_remnants()
+            assert parts.children.end_unwanted() == []
+            assert parts.children.keys() == []
+
+    in_child(body)

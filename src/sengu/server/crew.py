@@ -106,9 +106,10 @@ class Crew:
     def adopt_remnants(self) -> None:
         """What workers have left who have exited, as is known."""
         for key in self._children.names(worker_key("")):
-            worker = int(key.removeprefix(worker_key("")))
-            if self._children.has_ended(key):
-                self._children.adopt(key, _Guard(self, worker))
+            worker = key.removeprefix(worker_key(""))
+            # By its fork server an application may have named a child of its own anyhow.
+            if worker.isdecimal() and self._children.has_ended(key):
+                self._children.adopt(key, _Guard(self, int(worker)))
 
     def born(self, worker: int, process: Process) -> None:
         """The worker's process lives: it was asked for, or was there before us."""
