@@ -177,6 +177,7 @@ BACKGROUND_CASES = [
         1,
         "sengu: error: it died\nwhat the new worker wrote last:\n  | boom\n",
     ),
+    ("told twice", "os.write(fd, 2 * (msgspec.json.encode(Report(0)) + b'\\n'))", 0, ""),
     ("bad input", "os.write(fd, msgspec.json.encode(Report(2, 'in use')))", 2, "in use"),
     ("in use", "raise UsageError('it runs already')", 2, "sengu: error: it runs already\n"),
     ("silent death", "os._exit(9)", 1, "ended without saying why; look at the end of its log"),

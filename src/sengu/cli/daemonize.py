@@ -73,4 +73,4 @@ def _await_report(reader: int, launch: Launch) -> Report:
             "the server ended without saying why; look at the end of its log, "
             f"{launch.boot.files.log}"
         )
-    return msgspec.json.decode(data, type=Report)
+    return msgspec.json.decode(data.splitlines()[0], type=Report)  # each server says the same

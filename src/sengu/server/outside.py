@@ -113,12 +113,15 @@ def summarize(observed: Observed) -> str:
 
 
 def tell_starter(store: Store, report: Report) -> bool:
-    """Tell whoever started us as a daemon how it went, once; whether there is somebody."""
+    """Tell whoever started us as a daemon how it went; whether there is somebody.
+
+    Once, or twice by two servers, the first killed before it said `Drop`: one line is read.
+    """
     held = store.take("report")
     if held is None:
         return False
     try:
-        os.write(held.fd, msgspec.json.encode(report))
+        os.write(held.fd, msgspec.json.encode(report) + b"\n")
     except BrokenPipeError:  # it did not wait
         pass
     finally:
