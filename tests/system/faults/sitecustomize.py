@@ -5,7 +5,8 @@ A fault is a line of SENGU_FAULTS: `WHEN MODULE:FUNCTION ARGUMENT COUNT`, as in 
 sengu.server.journal:Journal.write WorkerExited 1`. The server dies before or after the COUNT-th
 call with that argument (its type, or what it begins with; `-` is any). It does so when there is a
 file of the fault's name in the directory SENGU_FAULTS_ARMED, and removes that first: so calls
-are counted from when the file is made, and the next server lives.
+are counted from when the file is made, and the next server lives. A line of SENGU_SETTINGS,
+`MODULE:NAME NUMBER`, is a constant of the program that is another for the test.
 """
 
 import functools
@@ -70,6 +71,14 @@ class Fault:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _set(text: str) -> None:
+    where, _, value = text.partition(" ")
+    module_name, _, name = where.partition(":")
+    setattr(importlib.import_module(module_name), name, int(value))
+
+
 if "sengu.server" in sys.orig_argv:
+    for line in os.environ.get("SENGU_SETTINGS", "").splitlines():
+        _set(line)
     for line in os.environ["SENGU_FAULTS"].splitlines():
         Fault(Path(os.environ["SENGU_FAULTS_ARMED"]), line).install()
