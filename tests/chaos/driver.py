@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -192,14 +193,15 @@ class Driver:
 
     def _summary(self) -> str:
         ledger, load = self._ledger, self._load
-        roles = ", ".join(
-            f"{sum(death.role is role for death in ledger.deaths)} of {role}s" for role in Role
-        )
+        victims = Counter(death.role for death in ledger.deaths)
+        roles = ", ".join(f"{number} of {role}s" for role, number in sorted(victims.items()))
         seconds = time.monotonic() - self._began
         orders = ", ".join(f"{number} {order}" for order, number in sorted(ledger.orders.items()))
+        in_hand = sum(len(death.ports) for death in ledger.deaths)
         return (
-            f"{seconds:.0f} s: {len(ledger.deaths)} kills ({roles}), {ledger.freezes} stops; "
-            f"{orders}; {load.answered} answers, {len(load.failures)} lost in a killed one's hands"
+            f"{seconds:.0f} s: {len(ledger.deaths)} kills ({roles or 'none'}), "
+            f"{ledger.freezes} stops, orders: {orders or 'none'}; {load.answered} answers, "
+            f"{len(load.failures)} lost of {in_hand} connections in the hands of the killed"
         )
 
 

@@ -10,6 +10,7 @@ class Role(enum.StrEnum):
     WORKER = "worker"
     FORK_SERVER = "fork server"
     SERVER = "server"
+    SUPERVISOR = "supervisor"
 
 
 class Kill(NamedTuple):
@@ -62,6 +63,7 @@ _ORDERS = (Order.HUP, Order.RELOAD, Order.USR2, Order.UPGRADE)
 _ORDER_WEIGHTS = (5, 5, 1, 1)
 _KILLS_BETWEEN_PAUSES = 40
 _LONGEST_FREEZE_SECONDS = 0.4
+_HUNG_SECONDS = 10.0  # a server that does not beat for eight is given up
 # A supervisor gives a server up that dies again and again soon after its start: so a few times,
 # and then it has to live for a while.
 _SERVER_DEATHS = 3
@@ -103,8 +105,7 @@ class Planner:
             case "kill":
                 yield self._kill(self._delay())
             case "freeze":
-                seconds = self._random.uniform(0.01, _LONGEST_FREEZE_SECONDS)
-                yield self._step(self._delay(), Freeze(*self._victim(), seconds))
+                yield self._step(self._delay(), self._freeze())
             case "order":
                 yield self._step(self._delay(), self._order())
             case _:  # in the middle of what follows from an order
@@ -121,6 +122,15 @@ class Planner:
     def _victim(self) -> tuple[Role, int]:
         role = self._random.choices(_ROLES, _ROLE_WEIGHTS)[0]
         return role, self._random.randrange(1 << 16)
+
+    def _freeze(self) -> Freeze:
+        role, place = self._victim()
+        if self._random.random() < 0.15:
+            role = Role.SUPERVISOR
+        seconds = self._random.uniform(0.01, _LONGEST_FREEZE_SECONDS)
+        if role is Role.SERVER and self._random.random() < 0.1:
+            seconds = _HUNG_SECONDS
+        return Freeze(role, place, seconds)
 
     def _kill(self, after_seconds: float) -> Step:
         self._kills_left -= 1

@@ -38,7 +38,9 @@ def below(main_pid: int) -> list[Process]:
 
 
 def of_role(main_pid: int, role: Role) -> list[Process]:
-    """Those of the role, by pid: children of the main process."""
+    """Those of the role, by pid: the main process and its children."""
+    if role is Role.SUPERVISOR:
+        return [process for process in _all() if process.pid == main_pid]
     own = os.getsid(main_pid)
     return [
         process

@@ -15,7 +15,7 @@ from tests.support import Sengu
 from tests.system.puppets import Clients, Script, kill, pids
 from tests.system.puppets import start as start_puppets
 
-_SEED = 4
+_SEED = 7
 _KILLS = 40
 _WORKERS = 3
 _GRACE_SECONDS = 10
