@@ -90,9 +90,9 @@ def test_all_that_there_is_is_inherited(pair: tuple[socket.socket, socket.socket
     tell(theirs, wire.Child("worker/3", 103))
     tell(theirs, wire.Gone("worker/4"))
     tell(theirs, wire.Spawned("worker/5", 105), 0)  # it is in the list, too
-    tell(theirs, wire.Signal(15))
+    tell(theirs, wire.Signal(15, 77))
     tell(theirs, wire.Begin())
-    tell(theirs, wire.Signal(1))
+    tell(theirs, wire.Signal(1, 78))
     found = inherit(ours)
     boot, listener = found.held["boot"], found.held["listener/0"]
     first, second, third = found.kin
@@ -102,13 +102,13 @@ def test_all_that_there_is_is_inherited(pair: tuple[socket.socket, socket.socket
         {"version": "1.2"},
         {"boot": boot, "listener/0": listener},
         found.kin,
-        [wire.Signal(15)],
+        [wire.Signal(15, 77)],
     )
     assert (boot.note, listener.note) == ("", "8:15")
     assert (first.key, first.pid, first.status) == ("worker/1", 101, None)
     assert (second.key, second.pid, second.status) == ("worker/2", 102, 9)
     assert third == Kin("worker/3", 103, None, None)
-    assert wire.decode_from(packets.receive(ours)[0]) == wire.Signal(1)
+    assert wire.decode_from(packets.receive(ours)[0]) == wire.Signal(1, 78)
     for fd in (boot.fd, listener.fd, first.pidfd, second.pidfd):
         assert fd is not None
         assert os.path.sameopenfile(fd, 0)

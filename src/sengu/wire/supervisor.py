@@ -11,6 +11,7 @@ a `Signal` for each that no server has heard, and `Begin`. The rest comes and go
 
 import os
 from collections.abc import Mapping
+from typing import get_args
 
 import msgspec
 
@@ -52,7 +53,7 @@ class Signal(_Message, frozen=True, tag="signal"):
     """
 
     number: int
-    serial: int = 0
+    serial: int
 
 
 class Begin(_Message, frozen=True, tag="begin"):
@@ -175,12 +176,32 @@ class Upgrade(_Message, frozen=True, tag="upgrade"):
     """Follow yourself: execute the file anew, and start a new server beside this one."""
 
 
+class Unknown(_Message, frozen=True, tag="?"):
+    """Something that only a newer supervisor says. It does without being understood."""
+
+    verb: str
+
+
 FromSupervisor = (
-    Hello | Holding | Child | Signal | Begin | Spawned | Refused | Exited | Gone | Pause | Resume
+    Hello
+    | Holding
+    | Child
+    | Signal
+    | Begin
+    | Spawned
+    | Refused
+    | Exited
+    | Gone
+    | Pause
+    | Resume
+    | Unknown
 )
 ToSupervisor = (
     Spawn | Hold | Drop | Reap | Heard | Notify | Output | Policy | Ready | Paused | End | Upgrade
 )
+
+
+_HEARD = frozenset(kind.__struct_config__.tag for kind in get_args(FromSupervisor))
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -215,7 +236,10 @@ def encode_from(message: FromSupervisor) -> bytes:
 
 def decode_from(packet: bytes) -> FromSupervisor:
     """What the server hears. Raises msgspec.ValidationError."""
-    message: FromSupervisor = msgspec.convert(_fields(packet), FromSupervisor, strict=False)
+    fields = _fields(packet)
+    if fields[:1] and fields[0] not in _HEARD:
+        return Unknown(fields[0])
+    message: FromSupervisor = msgspec.convert(fields, FromSupervisor, strict=False)
     return message
 
 
