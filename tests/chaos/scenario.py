@@ -16,19 +16,29 @@ def run(seed: int, kills: int, workers: int, say: Callable[[str], None]) -> Outc
     """Chaos on `sengu serve`; what `say` gets tells how far it is."""
     sengu = Sengu()
     port = free_port()
-    instance = start(sengu, port, workers)
-    with Load(port, _CLIENTS) as load:
-        driver = Driver(instance, load, workers, say)
-        outcome = driver.run(Planner(seed, kills, workers).steps())
-    problems = list(outcome.problems)
-    if (code := instance.stop()) != 0:
-        problems.append(f"it has stopped with exit code {code}")
-    driver.close()
+    problems: list[str] = []
+    summary = ""
+    lines: list[str] = []
+    try:
+        instance = start(sengu, port, workers)
+        with Load(port, _CLIENTS) as load:
+            driver = Driver(instance, load, workers, say)
+            problems, summary = driver.run(Planner(seed, kills, workers).steps())
+        if (code := instance.stop()) != 0:
+            problems.append(f"it has stopped with exit code {code}")
+        driver.close()
+        lines = sorted([*driver.history[-200:], *instance.lines[-500:]])  # by the time of day
+    except pytest.fail.Exception as problem:
+        problems.append(str(problem))
+    finally:
+        problems += _close(sengu)
+    return Outcome([*problems, *lines] if problems else [], summary)
+
+
+def _close(sengu: Sengu) -> list[str]:
+    """What is left of it, if anything is."""
     try:
         sengu.close()
     except pytest.fail.Exception as problem:
-        problems.append(str(problem))
-    if problems:
-        # Both begin with the time of day.
-        problems += sorted([*driver.history[-200:], *instance.lines[-500:]])
-    return Outcome(problems, outcome.summary)
+        return [str(problem)]
+    return []
