@@ -68,7 +68,7 @@ CLOCK = "posix.clock"
 MAX_MODULE_LINES = 350
 # One file by design, as it goes on alone while the package around it is replaced.
 SUPERVISOR = "supervisor.main"
-MAX_SUPERVISOR_LINES = 1365
+MAX_SUPERVISOR_LINES = 1400
 MAX_FUNCTION_LINES = 60
 
 

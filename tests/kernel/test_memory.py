@@ -6,7 +6,7 @@ import resource
 from sengu.model import events as ev
 from sengu.model.service import BootPolicy, ReadyByNotify, RestartPolicy, ServiceSpec, StopPolicy
 from sengu.server.chronicle import Chronicle
-from sengu.server.core import Core
+from sengu.server.core import Core, Turn
 from sengu.server.memory import Memory
 from sengu.server.past import Past
 from tests.kernel.children import in_child
@@ -46,5 +46,29 @@ def test_a_journal_goes_on_when_there_is_no_room_for_a_shorter_one() -> None:
             assert os.dup(0) == free, "nothing is left open"
             memory.shorten(core, chronicle, past)
             assert os.fstat(shelf.held["journal"].fd).st_ino != first
+
+    in_child(body)
+
+
+def test_a_fact_that_ends_whoever_learns_it_is_left_out_by_the_next_server() -> None:
+    """Else all servers to come would end of it, and the service with them."""
+
+    def listen(turn: Turn) -> None:
+        if turn.fact == ev.WorkerSaid(1, "poison"):
+            raise RuntimeError("a mistake of ours")
+
+    def body() -> None:
+        with Shelf() as shelf:
+            core = Core(SPEC, lambda: 1.0, Memory(shelf))
+            for words in ("one", "poison", "two"):
+                core.post(ev.WorkerSaid(1, words))
+            heard: list[object] = []
+            shelf.pass_on()
+            memory = Memory(shelf)
+            core = Core(SPEC, lambda: 1.0, memory)
+            core.on_fact(listen)
+            core.on_fact(lambda turn: heard.append(turn.fact))
+            assert memory.recall(core, Chronicle(), Past()) == 1
+            assert heard == [ev.WorkerSaid(1, "one"), ev.WorkerSaid(1, "two")]
 
     in_child(body)

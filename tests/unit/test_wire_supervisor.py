@@ -84,7 +84,11 @@ def test_a_text_that_would_break_the_packet_is_refused() -> None:
         wire.encode_to(wire.Hold("journal", "a\0b"))
 
 
-@pytest.mark.parametrize("packet", [b"", b"sing\0a song", b"exited\0worker/1", b"signal\0TERM"])
+def test_what_only_a_newer_supervisor_says_is_no_mistake() -> None:
+    assert wire.decode_from(b"sing\0a song") == wire.Unknown("sing")
+
+
+@pytest.mark.parametrize("packet", [b"", b"exited\0worker/1", b"signal\0TERM"])
 def test_what_is_not_of_this_version_is_refused(packet: bytes) -> None:
     with pytest.raises(msgspec.ValidationError):
         wire.decode_from(packet)

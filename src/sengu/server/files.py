@@ -84,7 +84,7 @@ class StatusFile:
         content = b"".join(b"%d:%d\n" % pair for pair in sorted(workers))
         if content == self._written:
             return
-        temporary = f"{self._path}.{os.getpid()}"
+        temporary = f"{self._path}.new"  # one name, so that a killed server's is written over
         try:
             with open(temporary, "xb", opener=_create) as stream:
                 stream.write(content)

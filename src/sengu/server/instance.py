@@ -150,7 +150,9 @@ class Instance:
         self._core.on_fact(self._outside.on_fact)
         self._core.on_fact(self._tell)
         self._core.on_fact(self._service.on_fact)
-        self._memory.recall(self._core, self._chronicle, self._service.past)
+        bad = self._memory.recall(self._core, self._chronicle, self._service.past)
+        if bad:
+            self.warn(f"{bad} facts on record are not understood, and left out")
         self._link.listen(self._hear, self._on_loss)
         # One who was killed before it had asked for the first generation has left nothing to do.
         if self._core.observed.last_generation == 0:
@@ -163,6 +165,8 @@ class Instance:
         self._look_after_application()
         for signal_before in self._found.signals:
             self._on_signal(signal_before)
+        if not self._memory.is_new:  # what has been said meanwhile counts, before deadlines do
+            self._loop.run_once(self._loop.now())
         while not self._ended:
             self._core.settle(self._hands)
             self._outside.on_settled(self._core.observed)

@@ -1,5 +1,7 @@
 """What a server knows, kept so that the next one knows it too. Imported by `server.main`."""
 
+import traceback
+
 from sengu.planner.reduce import Fact
 from sengu.posix.store import Store
 from sengu.server.chronicle import Chronicle
@@ -35,8 +37,13 @@ class Memory:
         self._last_signal = max(serial, self._last_signal)
         return is_news
 
-    def recall(self, core: Core, chronicle: Chronicle, past: Past) -> None:
-        """Let them know all that was known. Raises SenguError."""
+    def recall(self, core: Core, chronicle: Chronicle, past: Past) -> int:
+        """Let them know all that was known; returns how many facts could not be understood.
+
+        Such a fact has ended the server before us, or is a newer version's. It is left out: all
+        servers to come would end of it too, and with them the service. Raises SenguError.
+        """
+        bad = 0
         for line in self._journal.read():
             match line:
                 case Snapshot(observed, records, last_id, known):
@@ -44,8 +51,13 @@ class Memory:
                     chronicle.restore(records, last_id)
                     past.restore(known)
                 case Entry(fact, at, wall):
-                    core.replay(fact, at, wall)
+                    try:
+                        core.replay(fact, at, wall)
+                    except Exception:  # whatever it is, the workers are worth more than one fact
+                        traceback.print_exc()
+                        bad += 1
             self._last_signal = line.last_signal
+        return bad + self._journal.unknown
 
     def shorten(self, core: Core, chronicle: Chronicle, past: Past) -> None:
         """Begin anew with what all has come to, when it is time and there is room for it."""

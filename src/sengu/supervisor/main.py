@@ -64,6 +64,7 @@ MAX_FAILURES = 5  # of those, in a row without ever having been ready
 MAX_FAILURES_WHILE_SERVING = 10  # as long as it takes to replace a package: half a minute
 FIRST_DELAY_SECONDS = 0.1
 MAX_DELAY_SECONDS = 5.0
+SECOND_LOOK_SECONDS = 0.5
 LAST_SECONDS = 2.0  # what a server has to exit, or to write down where it is stuck
 CHECK_SECONDS = 10.0
 PAUSE_SECONDS = 10.0
@@ -590,7 +591,11 @@ class Server:
                 break
             except (BrokenPipeError, ConnectionResetError):  # it has ended
                 self._outbox.clear()
-            except OSError as error:  # one that is not told what it must know is of no use
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:  # it has yet to take those on their way
+                    self._loop.after(SECOND_LOOK_SECONDS, f"flush {self.process.pid}", self.flush)
+                    return
+                # One that is not told what it must know is of no use.
                 self._log(f"cannot tell the server: {error.strerror}; killing it")
                 self._outbox.clear()
                 self.process.signal(signal.SIGKILL)
@@ -623,7 +628,23 @@ class Server:
             self._loop.unwatch(self.beat.number)
         self.beat = beat
         if beat is not None:
-            self._loop.watch(beat.number, lambda: self._dismiss("is stuck"))
+            self._loop.watch(beat.number, self._on_silence)
+
+    def _on_silence(self) -> None:
+        """If all was frozen (cgroups(7), a suspended machine), it winds up as soon as it runs."""
+        beat = self.beat
+        assert beat is not None
+        self._loop.unwatch(beat.number)
+
+        def look_again() -> None:
+            if self.beat is not beat:
+                return
+            if select.select([beat.number], [], [], 0)[0]:
+                self._dismiss("is stuck")
+            else:
+                self.watch_beat(beat)
+
+        self._loop.after(SECOND_LOOK_SECONDS, f"beat {self.process.pid}", look_again)
 
     def await_ready(self) -> None:
         late = f"was not ready within {READY_SECONDS:g} s"
