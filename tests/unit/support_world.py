@@ -45,7 +45,7 @@ from tests.unit.support_steps import (
 
 _START = 1000.0
 _MAX_ROUNDS = 10_000
-_MAX_LINES = 60  # written since the last snapshot
+_MAX_LINES = 30  # written since the last snapshot
 
 _decode_fact: Callable[[bytes], Fact] = msgspec.msgpack.Decoder(Fact).decode
 _decode_snapshot = msgspec.msgpack.Decoder(Observed).decode

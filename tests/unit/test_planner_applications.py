@@ -172,6 +172,15 @@ def test_a_successor_that_fails_is_tried_again_and_the_worn_worker_serves_on() -
     assert deeds(world, Wait(2)) == ["start 1/0", "stop 1/0"]
 
 
+def test_the_end_of_a_worn_worker_does_not_make_up_for_the_failures_of_its_successors() -> None:
+    world = serving(make_application_spec(workers=1))
+    world.play(Wait(60), Next(BROKEN, 9), WearOut(0), Wait(1))
+    assert world.observed.slot(1, 0).failures == 3
+    assert deeds(world, Die(0), Wait(3.9)) == []
+    assert world.observed.slot(1, 0).failures == 4
+    assert deeds(world, Wait(0.1)) == ["start 1/0"]
+
+
 def test_workers_wear_out_by_age_and_not_all_together() -> None:
     world = serving(make_application_spec(Wear(max_age_seconds=100.0, jitter=0.1), workers=3))
     assert deeds(world, Wait(89.9)) == []

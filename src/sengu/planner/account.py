@@ -23,9 +23,16 @@ def charge_worker(
     account = observed.slot(worker.generation, worker.slot)
     if worker.pid:  # else there was no process, and what follows is no restart
         account = replace(account, restarts=account.restarts + 1)
-    if worker.ready_at is not None and failure.at - worker.ready_at >= spec.restart.stable_seconds:
+    if _was_stable(spec, account, worker, failure.at):
         account = replace(account, failures=0)
     return _charge(spec, observed, (worker.generation, worker.slot), account, failure)
+
+
+def _was_stable(spec: ServiceSpec, account: Slot, worker: Worker, now: float) -> bool:
+    """Whether it makes up for the failures before it; those of its successors are none of them."""
+    if worker.ready_at is None or now - worker.ready_at < spec.restart.stable_seconds:
+        return False
+    return account.retry_at <= worker.ready_at  # later ones are of those that are to replace it
 
 
 def charge_slot(
