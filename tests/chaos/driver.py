@@ -93,7 +93,8 @@ class Driver:
     def _do(self, step: Step) -> None:
         match step.act:
             case Kill(role, place):
-                self._kill(role, place)
+                while not self._kill(role, place):  # it has ended by itself just now
+                    pass
             case Freeze(role, place, seconds):
                 self._freeze(role, place, seconds)
             case Scale(workers):
@@ -104,13 +105,16 @@ class Driver:
             case order:
                 self._order(order)
 
-    def _kill(self, role: Role, place: int) -> None:
+    def _kill(self, role: Role, place: int) -> bool:
+        """Whether somebody was hit."""
         role, victim = self._victim(role, place)
         with suppress(ProcessLookupError), standing(victim.pid) as pidfd:
             death = Death(victim.pid, role, time.monotonic(), in_hand(victim.pid, pidfd))
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             self._ledger.deaths.append(death)
             self._note(f"KILL of {role} {victim.pid}, which had {sorted(death.ports)} in hand")
+            return True
+        return False
 
     def _freeze(self, role: Role, place: int, seconds: float) -> None:
         role, victim = self._victim(role, place)
