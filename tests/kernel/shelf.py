@@ -1,6 +1,7 @@
 """A store by hand: what a supervisor holds, for one server after another."""
 
 import os
+from collections.abc import Callable
 from typing import Self
 
 from sengu.posix.store import Held
@@ -28,6 +29,10 @@ class Shelf:
         self._untaken.discard(name)
         if name in self.held:
             os.close(self.held.pop(name).fd)
+
+    def then(self, call: Callable[[], None]) -> None:
+        """All that was said has arrived."""
+        call()
 
     def pass_on(self) -> None:
         """From now on there is another server, which may take all that is held."""

@@ -1,6 +1,8 @@
 """What a server knows, kept so that the next one knows it too. Imported by `server.main`."""
 
 import traceback
+from collections.abc import Callable
+from typing import Protocol
 
 from sengu.planner.reduce import Fact
 from sengu.posix.store import Store
@@ -12,12 +14,23 @@ from sengu.server.past import Past
 _NAME = "journal"
 
 
-class Memory:
-    """The journal in the store. `is_new`: nobody was here before us."""
+class Keeper(Store, Protocol):
+    """A store that takes its time."""
 
-    def __init__(self, store: Store) -> None:
+    def then(self, call: Callable[[], None]) -> None:
+        """Call when all that was said before has left."""
+
+
+class Memory:
+    """The journal in the store. `is_new`: nobody was here before us.
+
+    As long as a new one is on its way there, facts are written to the former one as well.
+    """
+
+    def __init__(self, store: Keeper) -> None:
         """Raises OSError."""
         self._store = store
+        self._former: Journal | None = None
         self._last_signal = 0
         held = store.take(_NAME)
         self.is_new = held is None
@@ -30,6 +43,8 @@ class Memory:
     def write(self, fact: Fact, at: float, wall: float) -> None:
         """Raises OSError."""
         self._journal.write(fact, at, wall, self._last_signal)
+        if self._former is not None:
+            self._former.write(fact, at, wall, self._last_signal)
 
     def is_news(self, serial: int) -> bool:
         """Whether the signal is another than those that are on record; it is with the next fact."""
@@ -61,7 +76,7 @@ class Memory:
 
     def shorten(self, core: Core, chronicle: Chronicle, past: Past) -> None:
         """Begin anew with what all has come to, when it is time and there is room for it."""
-        if not self._journal.is_long:
+        if not self._journal.is_long or self._former is not None:
             return
         snapshot = Snapshot(
             core.observed, chronicle.records, chronicle.last_id, past, self._last_signal
@@ -77,9 +92,14 @@ class Memory:
             journal.close()
             self._journal.go_on()
             return
-        self._journal.close()
-        self._journal = journal
+        self._former, self._journal = self._journal, journal
+        self._store.then(self._close_former)
 
     def cut(self) -> None:
         """Forget what another has written since we have: it was on trial, and has failed."""
         self._journal.cut()
+
+    def _close_former(self) -> None:
+        if self._former is not None:
+            self._former.close()
+            self._former = None
