@@ -117,6 +117,8 @@ class Driver:
         return False
 
     def _freeze(self, role: Role, place: int, seconds: float) -> None:
+        if role is Role.SUPERVISOR:
+            self._wait_heard()
         role, victim = self._victim(role, place)
         with suppress(ProcessLookupError):
             pidfd = os.pidfd_open(victim.pid)
@@ -151,14 +153,24 @@ class Driver:
         elif order is Order.UPGRADE:
             self._clerk.upgrade()
         else:
-            # Two of the same are one for the kernel, as long as the first is not taken.
-            wait_until(lambda: not self._is_pending(_SIGNALS[order]), f"{order} is heard")
+            self._wait_heard()
             self._instance.signal(_SIGNALS[order])
 
-    def _is_pending(self, number: int) -> bool:
-        lines = Path(f"/proc/{self._instance.pid}/status").read_text().splitlines()
-        masks = dict(line.split(":\t") for line in lines if line.startswith(("SigPnd", "ShdPnd")))
-        return any(int(mask, 16) >> (number - 1) & 1 for mask in masks.values())
+    def _wait_heard(self) -> None:
+        """Until the supervisor runs, and has taken all signals to it.
+
+        Two of the same are one for the kernel, as long as the first is not taken; and CONT drops
+        TTIN and TTOU that wait for who stands still.
+        """
+
+        def look() -> bool:
+            status = Path(f"/proc/{self._instance.pid}/status").read_text()
+            fields = dict(line.split(":\t", 1) for line in status.splitlines())
+            pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
+            masks = [1 << number - 1 for number in _SIGNALS.values()]
+            return fields["State"][0] not in "Tt" and not any(pending & mask for mask in masks)
+
+        wait_until(look, "the supervisor has taken all signals")
 
     def _check(self, workers: int) -> None:
         """Raises AssertionError with all that is wrong."""
