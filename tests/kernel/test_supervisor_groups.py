@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sengu.supervisor.main import MAX_FAILURES_WHILE_SERVING
 from sengu.wire import supervisor as wire
 from tests.kernel.children import nothing_left_open
 from tests.kernel.supervised import Kin, Server, Supervised, ended, read_to_end
@@ -136,7 +137,7 @@ def test_what_a_worker_leaves_when_all_is_given_up_ends_too(
     os.close(go)
     os.close(say)
     assert os.read(said, 10) == b"\n"
-    for _ in range(4):
+    for _ in range(MAX_FAILURES_WHILE_SERVING - 1):
         server.kill()
         server = supervisor.begun()
     server.kill()

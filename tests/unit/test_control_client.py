@@ -160,8 +160,10 @@ def test_an_instance_that_ends_while_it_is_asked_is_told_from_one_that_never_was
 
 def test_servers_that_only_ever_die_are_given_up(web: FakeInstance) -> None:
     web.cuts = [0] * 100_000
-    with pytest.raises(NoAnswerError, match=r"let go of us whenever it was asked, for 0\.1 s"):
-        ControlClient(str(web.path), 0.1).status()
+    # The end of the time may come between two attempts, or in the midst of one.
+    words = r"let go of us whenever it was asked, for 0\.5 s|has not answered within 0\.5 s"
+    with pytest.raises(NoAnswerError, match=words):
+        ControlClient(str(web.path), 0.5).status()
     web.cuts.clear()
 
 
