@@ -126,7 +126,7 @@ def test_ttin_and_ttou_scale_by_one(sengu: Sengu, port: int, script: Script) -> 
     instance.signal(signal.SIGTTIN)
     wait_until(lambda: [w["state"] for w in workers(instance)] == ["ready"] * 3)
     instance.signal(signal.SIGTTOU)
-    wait_until(lambda: len(workers(instance)) == 2)
+    wait_until(lambda: len(pids(instance)) == 2)
     instance.signal(signal.SIGTTOU)
     wait_until(lambda: len(workers(instance)) == 1)
     instance.signal(signal.SIGTTOU)
@@ -147,7 +147,7 @@ def test_winch_rests_and_the_listener_keeps_the_queue(
     with connect(port, "/") as client:  # nobody is there to take it
         instance.signal(signal.SIGHUP)
         assert read_answer(client).generation == 2
-    wait_until(lambda: len(workers(instance)) == 2)
+    wait_until(lambda: len(pids(instance)) == 2)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_terminal_that_is_resized_stops_nobody_and_its_ctrl_c_stops_politely(
     before = pids(instance)
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("4H", 40, 100, 0, 0))
     instance.signal(signal.SIGTTIN)  # handled after the WINCH that came before it
-    wait_until(lambda: len(workers(instance)) == 3)
+    wait_until(lambda: len(pids(instance)) == 3)
     assert before < pids(instance)
     slow = Pending(port, 300)
     os.write(master, b"\x03")  # to the foreground process group, of which workers are no part
