@@ -82,8 +82,8 @@ def is_calm(instance: Instance) -> bool:
 
 
 def kinds(targets: list[str]) -> list[str]:
-    """Descriptors without what differs between two of a kind."""
-    return [target.partition("[")[0] for target in targets]
+    """Descriptors without what differs between two of a kind, be it their order."""
+    return sorted(target.partition("[")[0] for target in targets)
 
 
 def test_a_hup_while_a_generation_starts_supersedes_it(
