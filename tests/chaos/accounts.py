@@ -74,7 +74,7 @@ def settle(
             return status
         if time.monotonic() > deadline:
             raise AssertionError(f"not settled within {_SETTLE_SECONDS:g} s: {lacks}; {status}")
-        time.sleep(_LOOK_SECONDS)
+        chronicle.wait_for_more(_LOOK_SECONDS)
 
 
 def _unsettled(status: dict[str, Any], workers: int) -> Iterator[str]:

@@ -71,7 +71,7 @@ class Driver:
             self._check(self._workers)
             before = Holdings.of(self._instance.pid)
             for step in steps:
-                time.sleep(step.after_seconds)
+                time.sleep(step.after_seconds)  # the moment is part of the plan
                 self._do(step)
             self._compare(before)
         except (AssertionError, ProcessLookupError, pytest.fail.Exception) as problem:

@@ -100,6 +100,12 @@ class Chronicle:
             if not self._changed.wait_for(lambda: len(self.events) >= number, _PATIENCE_SECONDS):
                 raise AssertionError(f"event {number} has not come, only {len(self.events)}")
 
+    def wait_for_more(self, seconds: float) -> None:
+        """Until another event has been read, but not for longer."""
+        with self._changed:
+            read = len(self.events)
+            self._changed.wait_for(lambda: len(self.events) > read, seconds)
+
     def count(self, kind: str, **fields: Any) -> int:
         return sum(e["type"] == kind and fields.items() <= e.items() for e in self.events)
 

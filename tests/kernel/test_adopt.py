@@ -23,13 +23,13 @@ from sengu.planner.reduce import Fact
 from sengu.posix import packets
 from sengu.posix.store import Held
 from sengu.server.adopt import Adoption, Parts, lines_taken
+from sengu.server.cgroups import WorkerCgroups
 from sengu.server.crew import Crew
 from sengu.server.environment import Environments
 from sengu.server.execute import Executor
 from sengu.server.forkservers import Context, ForkServers
 from sengu.server.link import Kin
 from sengu.server.output import Sink
-from sengu.server.quarters import Quarters
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.stage import Stage
 from sengu.wire import forkserver as orders
@@ -78,7 +78,7 @@ def make_parts(
     loop, link = prompter.loop, prompter.link
     children = prompter.make_children()
     children.inherit(kin)
-    stage = Stage(link, Listeners(Sockets(), link), Sink(loop), None, Quarters(loop, None))
+    stage = Stage(link, Listeners(Sockets(), link), Sink(loop), None, WorkerCgroups(loop, None))
     stage.scoreboard = Scoreboard(1, link)
     stage.scoreboard.claim(lines_taken(link))
     crew = Crew(spec, loop, children, stage, ears)

@@ -16,8 +16,10 @@ import pytest
 
 from sengu.posix import cgroups as module
 from sengu.posix.cgroups import Cgroups, directory_within
-from tests.kernel.children import Child, nothing_left_open
-from tests.support import needs_root, requires
+from tests.kernel.children import Child
+from tests.support import lacks_cgroups, needs_root, requires
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 _NOBODY = 65534
 _PATIENCE_SECONDS = 20.0
@@ -25,19 +27,12 @@ _FIND = "from sengu.posix.cgroups import Cgroups; found = Cgroups.find('web', 7)
 _TELL = _FIND + "print(found if isinstance(found, str) else found.directory)"
 
 
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
-
-
 @pytest.fixture
 def cgroups() -> Iterator[Cgroups]:
     """Those of an instance called test, whose main process we are."""
     found = Cgroups.find("test", os.getpid())
     if isinstance(found, str):
-        assert "cgroup" in found
-        pytest.skip(found)
+        lacks_cgroups(found)
     yield found
     for path, _, _ in os.walk(found.directory, topdown=False):
         key = os.path.relpath(path, found.directory)

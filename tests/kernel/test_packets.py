@@ -7,13 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from sengu.posix import packets
-from tests.kernel.children import nothing_left_open
 
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @pytest.fixture

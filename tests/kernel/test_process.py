@@ -2,19 +2,14 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from sengu.posix.process import Process, describe_status, signal_name
-from tests.kernel.children import Child, in_child, nothing_left_open
+from tests.kernel.children import Child, in_child
 from tests.support import needs_root
 
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def process_of(child: Child) -> Process:

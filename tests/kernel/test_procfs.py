@@ -9,17 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from sengu.posix.procfs import held_sockets, session_members
-from tests.kernel.children import Child, nothing_left_open
+from tests.kernel.children import Child
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 _NOBODY = 65534
 _PR_SET_DUMPABLE = 4
 _AWKWARD_NAME = b"a) S 1 (b"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
 
 
 @pytest.fixture

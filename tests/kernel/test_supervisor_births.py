@@ -13,15 +13,11 @@ import pytest
 
 from sengu.posix.prctl import set_parent_death_signal
 from sengu.wire import supervisor as wire
-from tests.kernel.children import Child, in_child, nothing_left_open
+from tests.kernel.children import Child, in_child
 from tests.kernel.supervised import MAIN, Server, Supervised, read_to_end
 from tests.processes import INTERNAL_SIGNALS, become_subreaper
 
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @pytest.fixture

@@ -10,25 +10,9 @@ import pytest
 
 from sengu.supervisor.main import MAX_FAILURES_WHILE_SERVING
 from sengu.wire import supervisor as wire
-from tests.kernel.children import nothing_left_open
 from tests.kernel.supervised import Kin, Server, Supervised, ended, read_to_end
 
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
-
-
-@pytest.fixture
-def supervisor(free_path: Path) -> Iterator[Supervised]:
-    with Supervised(free_path) as supervisor:
-        yield supervisor
-
-
-@pytest.fixture
-def server(supervisor: Supervised) -> Server:
-    return supervisor.begun()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 class Family:

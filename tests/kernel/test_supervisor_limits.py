@@ -15,25 +15,9 @@ import pytest
 
 from sengu.posix import packets
 from sengu.wire import supervisor as wire
-from tests.kernel.children import nothing_left_open
 from tests.kernel.supervised import MAIN, PATIENCE_SECONDS, Server, Supervised, ended, read_to_end
 
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
-
-
-@pytest.fixture
-def supervisor(free_path: Path) -> Iterator[Supervised]:
-    with Supervised(free_path) as supervisor:
-        yield supervisor
-
-
-@pytest.fixture
-def server(supervisor: Supervised) -> Server:
-    return supervisor.begun()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def output_of(server: Server, key: str, *argv: str, **how: object) -> str:

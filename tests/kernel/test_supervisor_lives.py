@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,27 +20,11 @@ from sengu.supervisor.main import (
     Restarts,
 )
 from sengu.wire import supervisor as wire
-from tests.kernel.children import nothing_left_open
 from tests.kernel.supervised import MAIN, Server, Supervised, ended, read_to_end
 
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
 MAX_UNIQUE_BYTES = 8 << 20
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
-
-
-@pytest.fixture
-def supervisor(free_path: Path) -> Iterator[Supervised]:
-    with Supervised(free_path) as supervisor:
-        yield supervisor
-
-
-@pytest.fixture
-def server(supervisor: Supervised) -> Server:
-    return supervisor.begun()
 
 
 # Restarts.

@@ -9,14 +9,9 @@ from pathlib import Path
 import pytest
 
 from sengu.wire import supervisor as wire
-from tests.kernel.children import nothing_left_open
 from tests.kernel.supervised import MAIN, Server, Supervised, ended
 
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    with nothing_left_open():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @pytest.fixture

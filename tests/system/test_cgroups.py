@@ -9,7 +9,7 @@ import pytest
 
 from sengu.posix.cgroups import Cgroups
 from tests.processes import wait_gone
-from tests.support import WAIT_SECONDS, Instance, Sengu, give_up
+from tests.support import WAIT_SECONDS, Instance, Sengu, lacks_cgroups
 from tests.system.puppets import (
     is_alive,
     kill,
@@ -48,18 +48,7 @@ def _can_be_made() -> None:
     """Else that it is said why is all there is to be tested."""
     found = Cgroups.find("test", os.getpid())
     if isinstance(found, str):
-        assert "cgroup" in found
-        if _is_writable():
-            give_up(found)
-        pytest.skip(found)
-
-
-def _is_writable() -> bool:
-    """Whether we are root where a hierarchy of version 2 is writable, and nobody else's."""
-    mounts = [line.split(" ") for line in Path("/proc/mounts").read_text().splitlines()]
-    points = [point for _, point, kind, *_ in mounts if kind == "cgroup2"]
-    is_ours = os.geteuid() == 0 and not os.path.exists("/run/systemd/system")
-    return is_ours and any(os.access(point, os.W_OK) for point in points)
+        lacks_cgroups(found)
 
 
 def _directory(instance: Instance) -> Path:

@@ -1,4 +1,4 @@
-"""Adoption: a new server takes over what another has left. Imported by `server.main`.
+"""Adoption: a new server takes over what another has left. Imported by `server.instance`.
 
 First everything is found and looked at, which changes nothing, then what has happened meanwhile is
 told, and what was under way is done again. In between `ready` is said: until then another server
@@ -15,6 +15,7 @@ from sengu.model.actions import StartWorker
 from sengu.model.observed import Generation, Observed, Worker
 from sengu.model.service import ServiceSpec
 from sengu.posix.loop import Loop
+from sengu.server.cgroups import generation_key
 from sengu.server.children import Children
 from sengu.server.crew import Crew
 from sengu.server.environment import Environments
@@ -24,7 +25,6 @@ from sengu.server.link import Link
 from sengu.server.member import worker_key
 from sengu.server.notify import remark_of
 from sengu.server.output import Relay
-from sengu.server.quarters import generation_key
 from sengu.server.stage import Stage
 
 _GONE = "an unknown status, while no server was there"
@@ -80,7 +80,7 @@ class Adoption:
             else:
                 post(ev.WorkerExited(worker.id, _NOT_NEEDED))
         self._tidy()  # last: who is asked for again may have been forked, with what was there
-        parts.stage.quarters.clear_others(
+        parts.stage.cgroups.clear_others(
             [*parts.children.keys(), *map(generation_key, self._generations)]
         )
 

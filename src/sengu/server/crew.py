@@ -69,7 +69,7 @@ class Crew:
         with contextlib.ExitStack() as undo:
             member = equip(self._loop, self._stage, action)
             undo.callback(member.abandon)
-            undo.callback(self._stage.quarters.clear, member.key)
+            undo.callback(self._stage.cgroups.clear, member.key)
             order = self._order(member, base)
             self._children.spawn(member.key, order, _Guard(self, action.worker))
             undo.pop_all()
@@ -85,7 +85,7 @@ class Crew:
             undo.callback(scoreboard.give_back, line)
             member = equip(self._loop, self._stage, action, line)
             undo.callback(member.abandon)
-            undo.callback(self._stage.quarters.clear, member.key)
+            undo.callback(self._stage.cgroups.clear, member.key)
             self._send_order(member, fork_servers)
             undo.pop_all()
         if member.line != line:  # asked for before, it has one already
@@ -137,7 +137,7 @@ class Crew:
             member.notify.close()
             words = member.last_words()
             member.abandon()
-            self._stage.quarters.clear(member.key)
+            self._stage.cgroups.clear(member.key)
             self._forget(ev.WorkerExited(worker, f"no process: {problem}", words))
 
     def signal(self, worker: int, number: int) -> None:
@@ -168,12 +168,12 @@ class Crew:
         return self._members[worker].last_words()
 
     def kill(self, worker: int) -> None:
-        """KILL the worker and everything in its process group and its quarters."""
+        """KILL the worker and everything in its process group and its cgroup."""
         member = self._members[worker]
         member.stop_signal = signal.SIGKILL
         if member.process is not None:
             self._children.kill_group(member.process)  # else it hears as soon as it is there
-            self._stage.quarters.clear(member.key)
+            self._stage.cgroups.clear(member.key)
         # That it is gone is told after this has been, as it is for those who die of it.
         exited = member.exited
         if exited is not None:
@@ -227,7 +227,7 @@ class Crew:
 
     def gone(self, worker: int) -> None:
         """Nobody is left in its process group either."""
-        self._stage.quarters.clear(worker_key(worker))
+        self._stage.cgroups.clear(worker_key(worker))
         member = self._members.get(worker)
         if member is not None and member.exited is not None:
             self._forget(member.exited)
@@ -262,7 +262,7 @@ class Crew:
         outputs = member.open_outputs()
         action, line, name = member.action, member.line, member.notify.name
         assert line is not None
-        cgroup = self._stage.quarters.open(member.key)
+        cgroup = self._stage.cgroups.open(member.key)
         own = [] if cgroup is None else [cgroup]
         targets = tuple(outputs)
         fork = Fork(
@@ -297,7 +297,7 @@ class Crew:
             death_signal=0 if keeps else self._spec.stop.signal,
             names_listen_pid="LISTEN_FDS" in layout.environment,
             has_old_limit=True,
-            cgroup=self._stage.quarters.assign(member.key),
+            cgroup=self._stage.cgroups.assign(member.key),
         )
 
     def _probe(self, readiness: ReadyByProbe, member: Member) -> None:

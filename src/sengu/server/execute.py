@@ -8,10 +8,10 @@ from sengu.model import events as ev
 from sengu.model.actions import AnyAction
 from sengu.model.service import ServiceSpec
 from sengu.planner.reduce import Fact
+from sengu.server.cgroups import generation_key
 from sengu.server.crew import Crew
 from sengu.server.environment import Environments
 from sengu.server.forkservers import ForkServers, Plan
-from sengu.server.quarters import generation_key
 from sengu.server.stage import Stage
 
 
@@ -44,7 +44,7 @@ class Executor:
             case do.RetireGeneration():
                 self._environments.forget(action.generation)
                 self._fork_servers.end(action.generation)
-                self._stage.quarters.clear(generation_key(action.generation))
+                self._stage.cgroups.clear(generation_key(action.generation))
                 return ev.GenerationRetired(action.generation)
             case do.StartWorker():
                 return self._start(action)

@@ -23,12 +23,12 @@ from sengu.posix.descriptors import close_all, copies
 from sengu.posix.loop import Loop
 from sengu.posix.process import Process
 from sengu.posix.title import ROOM
+from sengu.server.cgroups import generation_key
 from sengu.server.children import Children, Exec
 from sengu.server.core import Reporter
 from sengu.server.environment import generation_environment
 from sengu.server.link import Link
 from sengu.server.member import capture, worker_key
-from sengu.server.quarters import generation_key
 from sengu.server.stage import Stage
 from sengu.wire import forkserver as wire
 
@@ -346,5 +346,5 @@ def _exec(stage: Stage, plan: Plan, outputs: Mapping[int, int], sockets: Sequenc
         # It holds nothing that could be lost, and may be in the middle of the application's code.
         death_signal=signal.SIGKILL,
         names_listen_pid="LISTEN_FDS" in layout.environment,
-        cgroup=stage.quarters.assign(generation_key(plan.generation)),
+        cgroup=stage.cgroups.assign(generation_key(plan.generation)),
     )

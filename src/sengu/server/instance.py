@@ -22,6 +22,7 @@ from sengu.posix.cgroups import Cgroups
 from sengu.posix.loop import Loop
 from sengu.server.adopt import Adoption, Parts, lines_taken
 from sengu.server.beat import Beat
+from sengu.server.cgroups import WorkerCgroups
 from sengu.server.children import Children
 from sengu.server.chronicle import Chronicle
 from sengu.server.core import Core, Turn
@@ -37,16 +38,16 @@ from sengu.server.memory import Memory
 from sengu.server.narrate import LOSS, narrate
 from sengu.server.notify import Manager
 from sengu.server.output import Sink
-from sengu.server.outside import Outside
-from sengu.server.quarters import Quarters
+from sengu.server.outside import Outside, failure_of
 from sengu.server.requests import RequestWatch
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import Identity, RunningService
 from sengu.server.stage import Stage
+from sengu.server.upgrade import Upgrade
 from sengu.server.watcher import Watcher
 from sengu.wire import supervisor as wire
 
-_LOST = 1  # exit code when the supervisor is gone
+_FAILED = 1  # exit code when the service never came up, or the supervisor is gone
 
 
 class Instance:
@@ -72,7 +73,8 @@ class Instance:
         self._core = Core(boot.service, clock.monotonic, self._memory)
         self._beat = Beat(loop, link)
         self._desk = SignalDesk(boot.signals, self)
-        self._ended = self._is_upgrade = False
+        self._upgrade = Upgrade(link, self._beat, self._memory, self)
+        self._ended = False
         self._open(let_go)
         self._wire(let_go)
 
@@ -98,9 +100,9 @@ class Instance:
         sink = Sink(self._loop)
         let_go.callback(sink.finish)
         self._sink = sink
-        quarters = self._find_quarters()
-        let_go.callback(quarters.close)
-        self._stage = Stage(link, listeners, sink, boot.directory, quarters)
+        cgroups = self._find_cgroups()
+        let_go.callback(cgroups.close)
+        self._stage = Stage(link, listeners, sink, boot.directory, cgroups)
         self._log = Log(boot.service.name, boot.files.log, sink, link)
         self._log.open(self._loop, self._children, is_first=self._memory.is_new)
         if boot.service.on_server_loss is OnServerLoss.KEEP:
@@ -111,14 +113,14 @@ class Instance:
             self._stage.scoreboard = Scoreboard(boot.service.application.lanes, link)
             self._stage.scoreboard.claim(lines_taken(link))
 
-    def _find_quarters(self) -> Quarters:
+    def _find_cgroups(self) -> WorkerCgroups:
         boot, main_pid = self._boot, self._found.main_pid
         found = Cgroups.find(boot.service.name, main_pid) if boot.makes_cgroups else ""
         if isinstance(found, str):  # why there can be none: so it is on most machines
-            return Quarters(self._loop, None)
+            return WorkerCgroups(self._loop, None)
         if self._memory.is_new:
             found.remove_leftovers()
-        return Quarters(self._loop, found)
+        return WorkerCgroups(self._loop, found)
 
     def _wire(self, let_go: contextlib.ExitStack) -> None:
         boot, spec = self._boot, self._boot.service
@@ -173,10 +175,14 @@ class Instance:
             self._memory.shorten(self._core, self._chronicle, self._service.past)
             if not self._ended:
                 self._loop.run_once(self._core.wake_at)
-        if not self._outside.failure:
-            return _LOST if self._link.is_lost else 0
-        self._sink.write(f"sengu: error: {self._outside.failure}\n".encode())
-        return 1
+        return self._conclude()
+
+    def _conclude(self) -> int:
+        """Say why the service never came up, if it did not; returns the exit code."""
+        failure = failure_of(self._core.observed)
+        if failure:
+            self._sink.write(f"sengu: error: {failure}\n".encode())
+        return _FAILED if failure or self._link.is_lost else 0
 
     def _begin(self) -> None:
         stop = self._boot.service.stop
@@ -204,17 +210,12 @@ class Instance:
         self._say_ready()
         adoption.finish()
         self._ended = observed.stop is not None and observed.stop.is_over
-        if not self._service.past.upgrading:
-            return
-        if self._found.is_trial:
-            before = self._found.notes.get("version", "an unknown version")
-            self._core.post(ev.Upgraded(sengu.__version__, before))
-        else:  # it was asked for, and we have come for another reason
-            self._link.send(wire.Upgrade())
+        if self._service.past.upgrading:
+            self._upgrade.take_up(self._found)
 
     def _say_ready(self) -> None:
         self._link.send(wire.Ready())
-        self._link.send(wire.Hold("version", sengu.__version__))
+        self._upgrade.note_version()
         self._link.flush_all()
 
     def _hear(self, message: wire.FromSupervisor, fd: int | None) -> None:
@@ -226,9 +227,9 @@ class Instance:
             case wire.Signal():
                 self._on_signal(message)
             case wire.Pause():
-                self._pause()
+                self._upgrade.stand_still()
             case wire.Resume(problem):
-                self._core.post(ev.UpgradeFailed(problem))
+                self._upgrade.fail(problem)
             case _:
                 pass
 
@@ -240,23 +241,12 @@ class Instance:
                 self._core.post(fact)
         self._link.send(wire.Heard(told.number))
 
-    def _pause(self) -> None:
-        """Stand still: a new server is tried. If it is good, we hear no more."""
-        self._beat.stop()
-        self._link.send(wire.Paused())
-        self._link.flush_all()
-        resume = self._link.await_resume()
-        if resume is not None:
-            self._memory.cut()
-            self._core.post(ev.UpgradeFailed(resume.problem))
-            self._beat.start()
-
     def _on_loss(self) -> None:
         """The supervisor is gone, so nothing can be started any more."""
         self._children.lose_supervisor()
         if self._boot.service.on_server_loss is OnServerLoss.KEEP:
             self._log.warn("the supervisor was killed; the workers go on unattended")
-            self._stage.quarters.leave()
+            self._stage.cgroups.leave()
             self._stage.listeners.leave()
             self._ended = True
         else:
@@ -274,7 +264,7 @@ class Instance:
         if isinstance(fact, ev.DeployRequested):
             self._heal_control()
         if isinstance(fact, ev.UpgradeRequested) and not self._service.past.upgrading:
-            self._link.send(wire.Upgrade())
+            self._upgrade.request()
         self._ended = self._ended or isinstance(fact, ev.ServiceStopped)
 
     def _heal_control(self) -> None:

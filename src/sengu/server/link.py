@@ -1,7 +1,7 @@
 """The link to the supervisor: what it holds for us, what we tell it, and what it tells us.
 
 What is sent leaves with the next round of the loop: by then every fact that it rests on has been
-recorded, so whoever follows us knows all that we have ordered. Imported by `server.main` and by
+recorded, so whoever follows us knows all that we have ordered. Imported by `server.instance` and by
 those who own something that has to outlive the server.
 """
 

@@ -1,4 +1,4 @@
-"""What a server knows, kept so that the next one knows it too. Imported by `server.main`."""
+"""What a server knows, kept so that the next one knows it too. Imported by `server.instance`."""
 
 import traceback
 from collections.abc import Callable

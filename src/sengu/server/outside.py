@@ -33,7 +33,6 @@ class Outside:
         self._outcome: Report | None = None
         self._summary = ""
         self._state = ServiceState.STARTING
-        self.failure = ""  # why the service never came up
 
     def on_fact(self, turn: Turn) -> None:
         fact, after = turn.fact, turn.after
@@ -54,9 +53,7 @@ class Outside:
         if fact.outcome is Outcome.SUCCEEDED:
             self._outcome = Report(0)
         elif after.stop is not None:  # it failed, or was stopped before it was up
-            failure = f"generation {fact.generation} did not come up: {fact.reason}"
-            if after.stop.failure:
-                self.failure = failure
+            failure = _describe_failure(fact.generation, fact.reason)
             words = f"\n{fact.last_words}" if fact.last_words else ""
             self._outcome = Report(1, failure + words)
 
@@ -110,6 +107,17 @@ def summarize(observed: Observed) -> str:
     elif observed.deploy is not None:
         parts.append(f"deploying generation {observed.deploy.generation}")
     return ", ".join(parts)
+
+
+def failure_of(observed: Observed) -> str:
+    """Why the service never came up; empty when it did, or was stopped before."""
+    if observed.stop is None or not observed.stop.failure:
+        return ""
+    return _describe_failure(observed.last_generation, observed.stop.failure)
+
+
+def _describe_failure(generation: int, reason: str) -> str:
+    return f"generation {generation} did not come up: {reason}"
 
 
 def tell_starter(store: Store, report: Report) -> bool:

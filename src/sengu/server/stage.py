@@ -5,14 +5,14 @@ import socket
 
 from sengu.listeners.listeners import Listeners
 from sengu.posix.store import Store
+from sengu.server.cgroups import WorkerCgroups
 from sengu.server.output import Sink
 from sengu.server.probe import Target, probe_target
-from sengu.server.quarters import Quarters
 from sengu.server.scoreboard import Scoreboard
 
 
 class Stage:
-    """Listeners, quarters, lifeline, output, working directory; an application's scoreboard.
+    """Listeners, cgroups, lifeline, output, working directory; an application's scoreboard.
 
     `captured` are the descriptors of a worker that go through us: stderr, for a failed
     deploy's last words; stdout only when it goes to a log file, which may be reopened.
@@ -24,14 +24,14 @@ class Stage:
         listeners: Listeners,
         sink: Sink,
         directory: str | None,
-        quarters: Quarters,
+        cgroups: WorkerCgroups,
     ) -> None:
         """Raises OSError."""
         self.store = store
         self.listeners = listeners
         self.sink = sink
         self.directory = directory
-        self.quarters = quarters
+        self.cgroups = cgroups
         self.captured: tuple[int, ...] = (2,)
         self.scoreboard: Scoreboard | None = None
         self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

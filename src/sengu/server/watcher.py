@@ -1,6 +1,6 @@
 """`--reload`: a process of its own watches files and asks for deploys over the control socket.
 
-It needs libraries that the server is to be spared. Imported by `server.main`.
+It needs libraries that the server is to be spared. Imported by `server.instance`.
 """
 
 import os

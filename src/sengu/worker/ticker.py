@@ -36,7 +36,6 @@ class Ticker:
     ) -> None:
         self._runtime = runtime
         self._hooks = hooks
-        self._lifeline_fd = lifeline_fd
         self._cgroup_fd = cgroup_fd
         self._rouse_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()

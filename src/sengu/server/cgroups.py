@@ -1,4 +1,4 @@
-"""The quarters of the crew: a cgroup for each worker, cleared when its process group is gone.
+"""A cgroup for each worker, cleared when its process group is gone.
 
 So what a worker has started ends with it also when it has left that group. What an application
 starts when it is imported lives with its generation. Where no cgroups can be made all of this does
@@ -17,7 +17,7 @@ _LONGEST_DELAY_SECONDS = 5.0
 _LAST_SECONDS = 1.0  # what those who are killed at the end of the service have to be gone
 
 
-class Quarters:
+class WorkerCgroups:
     """Those of one instance, by key; a server that takes over finds them again by it."""
 
     def __init__(self, loop: Loop, cgroups: Cgroups | None) -> None:
@@ -72,5 +72,5 @@ class Quarters:
 
 
 def generation_key(generation: int) -> str:
-    """The quarters of the generation's fork servers, and of workers before they are ready."""
+    """The cgroup of the generation's fork servers, and of workers before they are ready."""
     return f"generation/{generation}"
