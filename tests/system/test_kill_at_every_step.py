@@ -64,14 +64,14 @@ class Run:
         self._sengu = sengu
         self._site = site
 
-    def start(self, settings: str = "") -> Instance:
+    def start(self, setting: str = "") -> Instance:
         pid_file, socket_file = self.files
         environment = {
             **ENVIRONMENT,
             "PYTHONPATH": str(Path(faults.__file__).parent),
             "SENGU_FAULTS": "\n".join(self._faults),
             "SENGU_FAULTS_ARMED": str(self._armed),
-            "SENGU_SETTINGS": settings,
+            "SENGU_SETTINGS": setting,
         }
         return self._sengu.serve(
             *("plain:app", "--listen", "127.0.0.1:0", "--listen", f"unix:{socket_file}"),
@@ -236,6 +236,14 @@ SHORT_JOURNAL = "sengu.server.journal:_LONG_BYTES 300"
 ADOPTION = ["after look around -", "before adopt -", "after record ServerAdopted", "after adopt -"]
 
 
+def armed(sengu: Sengu, site: Site, *steps: str, setting: str = "") -> tuple[Run, Instance]:
+    """A run whose instance is ready, and will be struck from now on."""
+    run = Run(sengu, site, *steps)
+    instance = run.start(setting).wait_ready()
+    run.arm()
+    return run, instance
+
+
 @pytest.mark.parametrize("step", START)
 def test_at_its_start(sengu: Sengu, site: Site, step: str) -> None:
     run = Run(sengu, site, step)
@@ -245,27 +253,21 @@ def test_at_its_start(sengu: Sengu, site: Site, step: str) -> None:
 
 @pytest.mark.parametrize("step", DEPLOY)
 def test_in_a_deploy(sengu: Sengu, site: Site, step: str) -> None:
-    run = Run(sengu, site, step)
-    instance = run.start().wait_ready()
-    run.arm()
+    run, instance = armed(sengu, site, step)
     assert ask(instance, "POST", "/v1/reload", {"token": "one"}).status == 202
     check(run, instance, 2, both(1) | both(2))
 
 
 @pytest.mark.parametrize("step", SCALE)
 def test_when_it_is_asked_for_more_workers(sengu: Sengu, site: Site, step: str) -> None:
-    run = Run(sengu, site, step)
-    instance = run.start().wait_ready()
-    run.arm()
+    run, instance = armed(sengu, site, step)
     assert ask(instance, "POST", "/v1/scale", {"workers": 3}).status == 202
     check(run, instance, 1, both(1) | {(1, 2): 1})
 
 
 @pytest.mark.parametrize("step", SIGNAL)
 def test_when_a_signal_asks_for_one_worker_more(sengu: Sengu, site: Site, step: str) -> None:
-    run = Run(sengu, site, step)
-    instance = run.start().wait_ready()
-    run.arm()
+    run, instance = armed(sengu, site, step)
     instance.signal(signal.SIGTTIN)
     wait_until(run.was_reached)
     check(run, instance, 1, both(1) | {(1, 2): 1})
@@ -273,9 +275,7 @@ def test_when_a_signal_asks_for_one_worker_more(sengu: Sengu, site: Site, step: 
 
 @pytest.mark.parametrize("step", SCALE_DOWN)
 def test_when_a_signal_asks_for_one_worker_less(sengu: Sengu, site: Site, step: str) -> None:
-    run = Run(sengu, site, step)
-    instance = run.start().wait_ready()
-    run.arm()
+    run, instance = armed(sengu, site, step)
     instance.signal(signal.SIGTTOU)
     wait_until(run.was_reached)
     settled(instance, 1, 1)
@@ -289,9 +289,7 @@ def kill_one(instance: Instance) -> None:
 
 @pytest.mark.parametrize("step", CRASH)
 def test_when_a_worker_has_crashed(sengu: Sengu, site: Site, step: str) -> None:
-    run = Run(sengu, site, step)
-    instance = run.start().wait_ready()
-    run.arm()
+    run, instance = armed(sengu, site, step)
     kill_one(instance)
     wait_until(run.was_reached)
     check(run, instance, 1, both(1) | {(1, 0): 2})
@@ -299,18 +297,14 @@ def test_when_a_worker_has_crashed(sengu: Sengu, site: Site, step: str) -> None:
 
 @pytest.mark.parametrize("step", SNAPSHOT)
 def test_when_the_journal_is_begun_anew(sengu: Sengu, site: Site, step: str) -> None:
-    run = Run(sengu, site, step)
-    instance = run.start(SHORT_JOURNAL).wait_ready()
-    run.arm()
+    run, instance = armed(sengu, site, step, setting=SHORT_JOURNAL)
     assert ask(instance, "POST", "/v1/reload", {"token": "one"}).status == 202
     check(run, instance, 2, both(1) | both(2))
 
 
 @pytest.mark.parametrize("step", ADOPTION)
 def test_when_it_takes_over_from_another(sengu: Sengu, site: Site, step: str) -> None:
-    run = Run(sengu, site, "before hear of an exit -", step)
-    instance = run.start().wait_ready()
-    run.arm()
+    run, instance = armed(sengu, site, "before hear of an exit -", step)
     kill_one(instance)
     wait_until(run.was_reached)
     check(run, instance, 1, both(1) | {(1, 0): 2})
@@ -318,9 +312,7 @@ def test_when_it_takes_over_from_another(sengu: Sengu, site: Site, step: str) ->
 
 @pytest.mark.parametrize("step", UPGRADE)
 def test_in_an_upgrade(sengu: Sengu, site: Site, step: str) -> None:
-    run = Run(sengu, site, step)
-    instance = run.start().wait_ready()
-    run.arm()
+    run, instance = armed(sengu, site, step)
     assert ask(instance, "POST", "/v1/upgrade", {"token": "one"}).status == 202
     ended = instance.wait_event(lambda event: event["type"] in ("upgraded", "upgrade_failed"))
     wait_until(run.was_reached)
@@ -331,8 +323,6 @@ def test_in_an_upgrade(sengu: Sengu, site: Site, step: str) -> None:
 
 @pytest.mark.parametrize("step", STOP)
 def test_in_a_stop(sengu: Sengu, site: Site, step: str) -> None:
-    run = Run(sengu, site, step)
-    instance = run.start().wait_ready()
-    run.arm()
+    run, instance = armed(sengu, site, step)
     finish(run, instance)
     assert run.was_reached()
