@@ -1,5 +1,7 @@
-"""The shell around the planner: waits, turns what happened into facts, carries actions out.
+"""The server: the shell around the planner. One process, one thread, one loop; never any user code.
 
-One thread, one loop, no user code. What must outlive this process one day, listeners, lifeline and
-the table of workers, sits in objects of its own (`Listeners`, `Crew`) behind narrow ports.
+Where to look: `instance` wires the parts, `core` takes facts in and `execute` carries actions out.
+`link`, `children` and `beat` are the supervisor as the server knows it; `memory`, `adopt` and
+`upgrade` lead from one server to the next; `crew` has the workers, and `forkservers` those who make
+them. docs/design.md has the whole map.
 """
