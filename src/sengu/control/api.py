@@ -39,10 +39,14 @@ class ServiceState(enum.StrEnum):
 
 
 class WorkerState(enum.StrEnum):
-    """What a slot's worker is doing. In `backoff` there is none: the next one starts later."""
+    """What a slot's worker is doing. In `backoff` there is none: the next one starts later.
+
+    `draining`: it goes on serving, but connections are steered past it; it is stopped next.
+    """
 
     STARTING = "starting"
     READY = "ready"
+    DRAINING = "draining"
     STOPPING = "stopping"
     KILLED = "killed"
     BACKOFF = "backoff"

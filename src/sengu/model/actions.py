@@ -47,6 +47,14 @@ class DeclareReady(Action, frozen=True):
     reason: str
 
 
+class DrainWorker(Action, frozen=True):
+    """Steer connections past it. It is asked to stop when its queues are empty, or at `until`."""
+
+    worker: int
+    until: float
+    reason: str
+
+
 class StopWorker(Action, frozen=True):
     worker: int
     signal: int
@@ -79,6 +87,7 @@ AnyAction = (
     | RetireGeneration
     | StartWorker
     | DeclareReady
+    | DrainWorker
     | StopWorker
     | KillWorker
     | ConcludeDeploy

@@ -121,6 +121,24 @@ class WorkerWorn(Event, frozen=True):
     reason: str
 
 
+class WorkerDraining(Event, frozen=True):
+    """Connections are steered past the worker, which serves those that wait in its queues.
+
+    It is asked to stop when they are empty, or at `until` (monotonic).
+    """
+
+    worker: int
+    until: float
+    reason: str
+
+
+class WorkerDrained(Event, frozen=True):
+    """No connection waits in the worker's queues any more. `how` they came to be empty."""
+
+    worker: int
+    how: str
+
+
 class WorkerStopping(Event, frozen=True):
     """The worker was asked to stop with `signal`; it is killed at `kill_at` (monotonic).
 

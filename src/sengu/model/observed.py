@@ -16,6 +16,7 @@ class Phase(enum.StrEnum):
 
     STARTING = "starting"
     READY = "ready"
+    DRAINING = "draining"
     STOPPING = "stopping"
     KILLED = "killed"
 
@@ -37,7 +38,8 @@ class Worker(msgspec.Struct, frozen=True):
 
     `pid` is 0 until there is a process: `started_at` is when that came to be, and as long as there
     is none, when it was asked for. `overdue` says what the worker is stuck in, `worn` why it is to
-    be replaced.
+    be replaced. While it drains, connections are steered past it: `drain_until` is how long its
+    queues may take to be empty, `drained` says how they came to be, `reason` why it is to go.
     """
 
     id: int
@@ -53,10 +55,13 @@ class Worker(msgspec.Struct, frozen=True):
     status: str = ""
     overdue: str = ""
     worn: str = ""
+    drain_until: float | None = None
+    drained: str = ""
+    reason: str = ""
 
     @property
     def is_wanted(self) -> bool:
-        """Nobody has asked it to stop."""
+        """Nobody has asked it to stop, nor is it drained to be asked."""
         return self.phase in _WANTED
 
 

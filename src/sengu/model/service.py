@@ -101,6 +101,9 @@ class ServiceSpec(msgspec.Struct, frozen=True):
 
     With an `application`, workers are forked by a fork server that has loaded it, and `command` is
     only what people are shown; they look after themselves `on_server_loss`.
+
+    With `drain_seconds` each worker has queues of its own: before a ready one is asked to stop,
+    those who wait in them are served, and that may take so long.
     """
 
     name: str
@@ -114,6 +117,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     watchdog_seconds: float | None = None
     application: Application | None = None
     on_server_loss: OnServerLoss = OnServerLoss.STOP
+    drain_seconds: float | None = None
 
 
 class Pacing(msgspec.Struct, frozen=True):

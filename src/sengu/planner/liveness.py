@@ -9,13 +9,14 @@ from sengu.planner.agenda import Agenda
 # stacks; a hung process gets little time for it, because nobody is served meanwhile.
 _WATCHDOG_SIGNAL = 6  # SIGABRT
 _WATCHDOG_GRACE_SECONDS = 2.0
+_SERVING = (Phase.READY, Phase.DRAINING)
 
 
 def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     for worker in observed.workers.values():
         if worker.phase is Phase.STARTING:
             _boot(spec, worker, agenda)
-        elif worker.phase is Phase.READY:
+        elif worker.phase in _SERVING:
             _watchdog(spec, worker, agenda)
             _request(worker, agenda)
         elif worker.phase is Phase.STOPPING:

@@ -9,7 +9,7 @@ import msgspec
 from sengu.model.actions import AnyAction
 from sengu.model.observed import Observed
 from sengu.model.service import ServiceSpec
-from sengu.planner import deploy, liveness, populate, recycle, retire, shutdown
+from sengu.planner import deploy, drain, liveness, populate, recycle, retire, shutdown
 from sengu.planner.agenda import Agenda
 
 
@@ -20,7 +20,14 @@ class Plan(msgspec.Struct, frozen=True):
     wake_at: float | None
 
 
-_RUNNING = (liveness.plan, deploy.plan, populate.plan, retire.plan, recycle.plan)
+_RUNNING = (
+    liveness.plan,
+    drain.plan,
+    deploy.plan,
+    populate.plan,
+    retire.plan,
+    recycle.plan,
+)
 _STOPPING = (liveness.plan, shutdown.plan)
 
 

@@ -38,6 +38,8 @@ Fact = (
     | ev.WorkerSaid
     | ev.WorkerOverdue
     | ev.WorkerWorn
+    | ev.WorkerDraining
+    | ev.WorkerDrained
     | ev.WorkerStopping
     | ev.WorkerKilled
     | ev.WorkerExited
@@ -96,6 +98,10 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
             return _change_worker(observed, event.worker, overdue=event.problem)
         case ev.WorkerWorn():
             return _change_worker(observed, event.worker, worn=event.reason)
+        case ev.WorkerDraining():
+            return _worker_draining(observed, event)
+        case ev.WorkerDrained():
+            return _change_worker(observed, event.worker, drained=event.how)
         case ev.WorkerStopping():
             return _worker_stopping(spec, observed, event, now)
         case ev.WorkerKilled():
@@ -265,17 +271,38 @@ def _worker_beat(observed: Observed, worker_id: int, now: float) -> Observed:
     return _change_worker(observed, worker_id, beat_at=now)
 
 
+def _worker_draining(observed: Observed, event: ev.WorkerDraining) -> Observed:
+    worker = observed.workers.get(event.worker)
+    if worker is None or not worker.is_wanted:
+        return observed
+    return _change_worker(
+        _given_up(observed, worker),
+        event.worker,
+        phase=Phase.DRAINING,
+        drain_until=event.until,
+        reason=event.reason,
+    )
+
+
+def _given_up(observed: Observed, worker: Worker) -> Observed:
+    """One that serves is to go by choice: the deploy under way may have taken its place."""
+    deploy = observed.deploy
+    rolled = worker.generation == observed.current and worker.slot < observed.wanted
+    if deploy is None or not rolled:
+        return observed
+    return replace(observed, deploy=replace(deploy, has_stopped_old=True))
+
+
 def _worker_stopping(
     spec: ServiceSpec, observed: Observed, event: ev.WorkerStopping, now: float
 ) -> Observed:
+    """Whoever has drained was given up before, and fails nobody any more."""
     worker = observed.workers.get(event.worker)
     if worker is None:
         return observed
-    deploy = observed.deploy
-    rolled = worker.generation == observed.current and worker.slot < observed.wanted
-    if deploy is not None and rolled and not event.failed:
-        observed = replace(observed, deploy=replace(deploy, has_stopped_old=True))
-    if event.failed:
+    if worker.is_wanted and not event.failed:
+        observed = _given_up(observed, worker)
+    elif worker.is_wanted:
         failure = Failure(event.reason, now, event.last_words)
         observed = charge_worker(spec, observed, worker, failure)
     return _change_worker(

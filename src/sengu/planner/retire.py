@@ -1,13 +1,13 @@
-"""Stops workers that are not wanted any more: old generations, failed ones, slots scaled away,
+"""Gives up workers that are not wanted any more: old generations, failed ones, slots scaled away,
 worn ones whose successor is ready.
 
-One rule for all of them keeps the service whole: a ready worker is asked to stop only if enough
-ready ones stay.
+One rule for all of them keeps the service whole: a ready worker is asked to stop, or drained to be
+asked (`drain`), only if enough ready ones stay.
 """
 
 from collections.abc import Iterator
 
-from sengu.model.actions import RetireGeneration, StopWorker
+from sengu.model.actions import DrainWorker, RetireGeneration, StopWorker
 from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.service import Rolling, ServiceSpec
 from sengu.planner.agenda import Agenda
@@ -22,11 +22,11 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
             if spare <= 0:
                 continue
             spare -= 1
-        agenda.do(
-            StopWorker(
-                worker.id, spec.retire.signal, agenda.now + spec.retire.grace_seconds, reason
-            )
-        )
+        if worker.phase is Phase.READY and spec.drain_seconds is not None:
+            agenda.do(DrainWorker(worker.id, agenda.now + spec.drain_seconds, reason))
+        else:
+            kill_at = agenda.now + spec.retire.grace_seconds
+            agenda.do(StopWorker(worker.id, spec.retire.signal, kill_at, reason))
     inhabited = {worker.generation for worker in observed.workers.values()}
     for number in observed.generations:
         if number not in inhabited and number not in _in_use(observed):

@@ -50,6 +50,8 @@ class Executor:
                 return self._start(action)
             case do.DeclareReady():
                 return ev.WorkerReady(action.worker, action.reason)
+            case do.DrainWorker():  # the passage does, as soon as it follows
+                return ev.WorkerDraining(action.worker, action.until, action.reason)
             case do.StopWorker():
                 return self._stop(action)
             case do.KillWorker():

@@ -29,17 +29,29 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
             return _start_failed(fact.problem, fact.generation, fact.slot, after)
         case ev.WorkerReady() if _was_starting(fact.worker, before):  # it may say so again later
             return f"{_worker(fact.worker, after)} is ready: {fact.reason}"
+        case ev.WorkerExited() if fact.worker in before.workers:
+            return _exited(fact, before, after)
+        case _:
+            return _going(fact, before) or _generation(fact) or _asked(fact, after) or _server(fact)
+
+
+def _going(fact: Fact, before: Observed) -> str | None:
+    """What leads to the end of a worker that is there."""
+    match fact:
         case ev.WorkerWorn() if fact.worker in before.workers:
             return f"{_worker(fact.worker, before)} is worn out: {fact.reason}"
+        case ev.WorkerDraining() if fact.worker in before.workers:
+            said = "gets no more connections, and is drained"
+            return f"{_worker(fact.worker, before)} {said}: {fact.reason}"
+        case ev.WorkerDrained() if _is_draining(fact.worker, before):
+            return f"{_worker(fact.worker, before)} has drained: {fact.how}"
         case ev.WorkerStopping() if fact.worker in before.workers:
             name = signal_name(fact.signal)
             return f"{_worker(fact.worker, before)} is asked to stop by {name}: {fact.reason}"
         case ev.WorkerKilled() if fact.worker in before.workers:
             return f"{_worker(fact.worker, before)} is killed: {fact.reason}"
-        case ev.WorkerExited() if fact.worker in before.workers:
-            return _exited(fact, before, after)
         case _:
-            return _generation(fact) or _asked(fact, after) or _server(fact)
+            return None
 
 
 def _generation(fact: Fact) -> str | None:
@@ -135,6 +147,12 @@ def _exited(fact: ev.WorkerExited, before: Observed, after: Observed) -> str:
 def _was_starting(worker_id: int, before: Observed) -> bool:
     worker = before.workers.get(worker_id)
     return worker is not None and worker.phase is Phase.STARTING
+
+
+def _is_draining(worker_id: int, before: Observed) -> bool:
+    """Of one who is being stopped anyhow it is of no interest."""
+    worker = before.workers.get(worker_id)
+    return worker is not None and worker.phase is Phase.DRAINING
 
 
 def _worker(worker_id: int, observed: Observed) -> str:
