@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sengu.posix import sockdiag
+from sengu.posix import netlink
 from sengu.posix.sockdiag import accepted_inode
 from tests.kernel.children import nothing_left_open
 
@@ -140,7 +140,7 @@ def test_missing_kernel_module_is_told_from_a_closed_connection(
 ) -> None:
     _listener, connect = pair
     client = connect()
-    monkeypatch.setattr(sockdiag, "_ask", lambda _question: None)  # ENOENT, whatever is asked
+    monkeypatch.setattr(netlink, "ask", lambda _question: None)  # ENOENT, whatever is asked
     with pytest.raises(OSError, match=r"lacks (tcp|unix)_diag") as caught:
         accepted_inode(client)
     assert caught.value.errno == errno.EOPNOTSUPP
@@ -148,5 +148,5 @@ def test_missing_kernel_module_is_told_from_a_closed_connection(
 
 def test_refusal_of_the_kernel_is_raised() -> None:
     with pytest.raises(OSError, match="Invalid argument") as caught:
-        sockdiag._ask(b"\0")
+        netlink.ask(b"\0")
     assert caught.value.errno == errno.EINVAL

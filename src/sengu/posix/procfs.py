@@ -30,9 +30,33 @@ def held_sockets(pid: int, among: Set[int]) -> set[int]:
     Raises PermissionError when its descriptors may not be looked at: a process of another user,
     or one whose program was executed with raised privileges (file capabilities, set-user-ID).
     """
+    return set(_descriptors_of(pid, among))
+
+
+def holders(inodes: Set[int]) -> dict[int, tuple[int, int]]:
+    """Of each of these sockets (pid, descriptor) in some process that has it open.
+
+    We are the last to be looked at. A socket is left out when nobody has it, or only processes
+    that may not be looked at, or it is under way in a message (SCM_RIGHTS).
+    """
+    found: dict[int, tuple[int, int]] = {}
+    own = os.getpid()
+    for pid in sorted(_pids(), key=lambda pid: pid == own):
+        if not (missing := inodes - found.keys()):
+            break
+        try:
+            held = _descriptors_of(pid, missing)
+        except PermissionError:  # another user's
+            continue
+        found |= {inode: (pid, descriptor) for inode, descriptor in held.items()}
+    return found
+
+
+def _descriptors_of(pid: int, among: Set[int]) -> dict[int, int]:
+    """Those of the inodes `among` that the process has open, with a descriptor of each."""
     directory = f"/proc/{pid}/fd"
     missing = {f"socket:[{inode}]": inode for inode in among}
-    held: set[int] = set()
+    held: dict[int, int] = {}
     try:
         descriptors = os.listdir(directory)
     except (FileNotFoundError, ProcessLookupError):  # exited
@@ -47,7 +71,7 @@ def held_sockets(pid: int, among: Set[int]) -> set[int]:
             break
         inode = missing.pop(_link(f"{directory}/{descriptor}"), None)
         if inode is not None:
-            held.add(inode)
+            held[inode] = int(descriptor)
     return held
 
 

@@ -1,8 +1,8 @@
-"""Questions to the kernel about sockets that belong to other processes: sock_diag(7).
+"""The other end of a connection, which belongs to another process: sock_diag(7).
 
-Each question is one netlink message that the kernel answers before `send` returns, so nothing
-here waits. Only exact look-ups live here: no dump of a table that may have 100 000 lines, and no
-word about processes (`procfs` matches an inode with its holder). Imported by the server's probe.
+Only exact look-ups live here: no dump of a table that may have 100 000 lines (`listening` has
+those that are short), and no word about processes (`procfs` matches an inode with its holder).
+Imported by the server's probe.
 """
 
 import errno
@@ -10,15 +10,8 @@ import os
 import socket
 import struct
 
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
-_NLMSG_ERROR = 2
-_NLM_F_REQUEST = 1
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
-_ERRNO = struct.Struct("=i")
-_REPLY_BYTES = 8192
+from sengu.posix import netlink
 
-_INET_REQUEST = struct.Struct("=BBBBI")  # inet_diag_req_v2: family, protocol, ext, pad, states
 _INET_PORTS = struct.Struct(
     "!HH"
 )  # inet_diag_sockid: ports, then both addresses, interface, cookie
@@ -29,7 +22,6 @@ _UNIX_REQUEST = struct.Struct(
     "=BBHIII"
 )  # unix_diag_req: family, protocol, pad, states, inode, show
 _UNIX_REPLY_BYTES = 16  # unix_diag_msg, attributes follow
-_ATTRIBUTE = struct.Struct("=HH")  # rtattr: length including this head, type
 _U32 = struct.Struct("=I")
 _ANY_STATE = 0xFFFFFFFF
 _ANY_COOKIE = b"\xff" * 8
@@ -87,10 +79,10 @@ def _inet_accepted_inode(client: socket.socket) -> int:
 def _inet_look_up(family: int, local: _InetAddress, remote: _InetAddress) -> bytes | None:
     """The inet_diag_msg of the TCP socket that has these two addresses, None if there is none."""
     interface = local[3] if len(local) == 4 else 0  # a link-local address is one per interface
-    return _ask(
+    return netlink.ask(
         b"".join(
             (
-                _INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ANY_STATE),
+                netlink.INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ANY_STATE),
                 _INET_PORTS.pack(local[1], remote[1]),
                 socket.inet_pton(family, local[0]).ljust(_INET_ADDRESS_BYTES, b"\0"),
                 socket.inet_pton(family, remote[0]).ljust(_INET_ADDRESS_BYTES, b"\0"),
@@ -104,12 +96,12 @@ def _inet_look_up(family: int, local: _InetAddress, remote: _InetAddress) -> byt
 def _unix_accepted_inode(client: socket.socket) -> int:
     """See accepted_inode. A UNIX client is joined to its peer at connect, before the accept."""
     inode = os.fstat(client.fileno()).st_ino
-    reply = _ask(
+    reply = netlink.ask(
         _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, _ANY_STATE, inode, _UDIAG_SHOW_PEER) + _ANY_COOKIE
     )
     if reply is None:  # we hold it, so it exists
         raise OSError(errno.EOPNOTSUPP, "the kernel lacks unix_diag; load that module")
-    attributes = _attributes(reply, _UNIX_REPLY_BYTES)
+    attributes = netlink.attributes(reply, _UNIX_REPLY_BYTES)
     peer = attributes.get(_UNIX_DIAG_PEER)
     if peer is None:
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
@@ -117,35 +109,6 @@ def _unix_accepted_inode(client: socket.socket) -> int:
     if peer_inode == 0 and attributes[_UNIX_DIAG_SHUTDOWN][0] & _RCV_SHUTDOWN:
         raise _closed()
     return peer_inode
-
-
-def _ask(question: bytes) -> bytes | None:
-    """Send one exact look-up and return the payload of the answer, None for "no such socket".
-
-    A missing diag module is also reported as ENOENT: the caller has to tell these two apart.
-    """
-    length = _HEADER.size + len(question)
-    header = _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.send(header + question)
-        answer = netlink.recv(_REPLY_BYTES, socket.MSG_DONTWAIT)
-    length, kind, *_ = _HEADER.unpack_from(answer)
-    if kind != _NLMSG_ERROR:
-        return answer[_HEADER.size : length]
-    code: int = -_ERRNO.unpack_from(answer, _HEADER.size)[0]
-    if code == errno.ENOENT:
-        return None
-    raise OSError(code, os.strerror(code))
-
-
-def _attributes(reply: bytes, offset: int) -> dict[int, bytes]:
-    """The attributes from `offset` on, each padded to four bytes (netlink(7))."""
-    attributes: dict[int, bytes] = {}
-    while offset + _ATTRIBUTE.size <= len(reply):
-        length, kind = _ATTRIBUTE.unpack_from(reply, offset)
-        attributes[kind] = reply[offset + _ATTRIBUTE.size : offset + length]
-        offset += (length + 3) & ~3
-    return attributes
 
 
 def _names(client: socket.socket) -> tuple[_InetAddress, _InetAddress] | None:

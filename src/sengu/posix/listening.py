@@ -1,0 +1,92 @@
+"""Who listens on a port and how much waits there, whosoever it is: sock_diag(7).
+
+Sees all sockets of our network namespace. An accept queue that is empty says nothing about
+handshakes on their way into it: those are `half_open`. Only looks. Imported by the server.
+"""
+
+import errno
+import socket
+import struct
+from typing import NamedTuple
+
+from sengu.posix import netlink
+
+# States of linux/tcp_states.h, as bits. The kernel takes SYN_RECV for NEW_SYN_RECV as well, in
+# which a handshake has been since Linux 4.4.
+_SYN_RECV = 1 << 3
+_LISTEN = 1 << 10
+_ANY_STATE = 0xFFFFFFFF
+
+_PORTS = struct.Struct("!HH")  # inet_diag_sockid: ports, then addresses, interface, cookie
+_SOCKID_BYTES = 48
+_PORTS_OFFSET = 4  # inet_diag_msg: family, state, timer, retransmissions; then inet_diag_sockid
+_HOST_OFFSET = 8
+_PEER_OFFSET = 24
+_NUMBERS = struct.Struct("=IIII")  # idiag_rqueue, idiag_wqueue, idiag_uid, idiag_inode
+_NUMBERS_OFFSET = 56
+_ADDRESS_BYTES = {socket.AF_INET: 4, socket.AF_INET6: 16}
+
+
+class Listening(NamedTuple):
+    """A socket that clients reach. `uid` is that of its owner, as our user namespace sees it."""
+
+    inode: int
+    host: str
+    port: int
+    family: socket.AddressFamily
+    queue: int  # connections that wait for accept(2); of a datagram socket, bytes to be read
+    backlog: int  # how many may wait; of a datagram socket, bytes to be sent
+    uid: int
+
+
+def listening(family: int, port: int) -> list[Listening]:
+    """The TCP sockets of that family that listen on that port, at whatever address.
+
+    `::` is one of AF_INET6 only, also where it takes IPv4 clients. Raises OSError.
+    """
+    return _sockets(_ask(family, socket.IPPROTO_TCP, _LISTEN, port))
+
+
+def datagram(family: int, port: int) -> list[Listening]:
+    """The same of UDP sockets, connected ones included."""
+    return _sockets(_ask(family, socket.IPPROTO_UDP, _ANY_STATE, port))
+
+
+def half_open(family: int, port: int) -> frozenset[tuple[str, int]]:
+    """The peers that have not finished their handshake with a listener of that family and port.
+
+    Of clients that come by SYN cookies the kernel itself does not know. Raises OSError.
+    """
+    replies = _ask(family, socket.IPPROTO_TCP, _SYN_RECV, port)
+    return frozenset(
+        (_address(reply, _PEER_OFFSET), _PORTS.unpack_from(reply, _PORTS_OFFSET)[1])
+        for reply in replies
+    )
+
+
+def _ask(family: int, protocol: int, states: int, port: int) -> list[bytes]:
+    """One inet_diag_msg for each such socket. The kernel looks at the port, at no address."""
+    request = netlink.INET_REQUEST.pack(family, protocol, 0, 0, states)
+    try:
+        return netlink.dump(request + _PORTS.pack(port, 0).ljust(_SOCKID_BYTES, b"\0"))
+    except FileNotFoundError as error:
+        module = "udp_diag" if protocol == socket.IPPROTO_UDP else "tcp_diag"
+        message = f"the kernel lacks {module}; load that module"
+        raise OSError(errno.EOPNOTSUPP, message) from error
+
+
+def _sockets(replies: list[bytes]) -> list[Listening]:
+    """Each once, although the kernel may tell of one twice."""
+    return list({found.inode: found for found in map(_socket, replies)}.values())
+
+
+def _socket(reply: bytes) -> Listening:
+    queue, backlog, uid, inode = _NUMBERS.unpack_from(reply, _NUMBERS_OFFSET)
+    port = _PORTS.unpack_from(reply, _PORTS_OFFSET)[0]
+    family = socket.AddressFamily(reply[0])
+    return Listening(inode, _address(reply, _HOST_OFFSET), port, family, queue, backlog, uid)
+
+
+def _address(reply: bytes, offset: int) -> str:
+    family = socket.AddressFamily(reply[0])
+    return socket.inet_ntop(family, reply[offset : offset + _ADDRESS_BYTES[family]])
