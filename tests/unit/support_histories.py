@@ -31,6 +31,7 @@ from tests.unit.support_steps import (
     TARDY,
     TERM,
     USR1,
+    Crowd,
     Die,
     Fate,
     Heal,
@@ -84,6 +85,7 @@ _specs = st.builds(
     | st.builds(Rolling, max_surge=st.integers(0, 3), max_unavailable=st.integers(1, 2)),
     watchdog_seconds=st.sampled_from([None, 10.0]),
     application=st.sampled_from([None, Application(engine="fake", target="fake:app")]),
+    drain_seconds=st.sampled_from([None, 10.0, 2.0, 0.0]),
 )
 
 _fates = st.sampled_from(
@@ -107,6 +109,7 @@ _fault: st.SearchStrategy[Step] = st.one_of(
     st.builds(Next, _fates, st.integers(1, 20)),
     st.builds(RefuseForks, st.integers(1, 6)),
     st.builds(RunOut, st.integers(1, 3)),
+    st.builds(Crowd, _maybe_seconds, st.integers(1, 6)),
     st.builds(SlowForks, _maybe_seconds, st.integers(1, 6)),
     st.builds(SpoilGenerations, st.integers(1, 2)),
     st.builds(Loading, _maybe_seconds, st.booleans(), st.integers(1, 3)),

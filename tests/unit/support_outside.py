@@ -4,6 +4,7 @@ Imported by `support_world`, whose server looks after it.
 """
 
 import heapq
+import math
 from collections import deque
 
 import msgspec
@@ -29,6 +30,10 @@ class _Birth(msgspec.Struct, frozen=True):
     fork_server: int | None
 
 
+class _Emptied(msgspec.Struct, frozen=True):
+    """Nobody waits in the queues of a worker any more. Who wants to know it has to look."""
+
+
 class _Loaded(msgspec.Struct, frozen=True):
     """That fork server has something to say about its application."""
 
@@ -37,7 +42,7 @@ class _Loaded(msgspec.Struct, frozen=True):
 
 
 _Doing = ev.WorkerReady | ev.WorkerBeat | ev.WorkerExited
-_Happening = _Birth | _Loaded | _Doing
+_Happening = _Birth | _Loaded | _Emptied | _Doing
 
 
 class Outside:
@@ -52,8 +57,10 @@ class Outside:
         self.fates: deque[Fate] = deque()
         self.loads: deque[Loading] = deque()
         self.births: deque[float | None] = deque()
+        self.crowds: deque[float | None] = deque()
         self.refusals = 0
         self.made: dict[int, Fate] = {}  # all that ever were
+        self._empty_at: dict[int, float] = {}  # queues of workers that are steered past
         self._spec = spec
         self._timetable: list[tuple[float, int, _Happening]] = []
         self._scheduled = 0
@@ -68,6 +75,7 @@ class Outside:
         self.fates.clear()
         self.loads.clear()
         self.births.clear()
+        self.crowds.clear()
         self.refusals = 0
 
     def collect(self) -> None:
@@ -78,6 +86,8 @@ class Outside:
                     self._be_born(birth)
                 case _Loaded() as loaded:
                     self._say_loaded(loaded)
+                case _Emptied():
+                    pass
                 case fact:
                     self._do(fact)
 
@@ -114,6 +124,15 @@ class Outside:
             if not (isinstance(fact, said) and fact.generation == generation)
         )
         return self.fork_servers.pop(generation, None) is not None
+
+    def has_drained(self, worker: int) -> bool:
+        """Steer connections past it, if they are not yet; whether its queues are empty."""
+        if worker not in self._empty_at:
+            seconds = self.crowds.popleft() if self.crowds else 0.0
+            self._empty_at[worker] = math.inf if seconds is None else self.now + seconds
+            if seconds is not None:
+                self._will(seconds, _Emptied())
+        return self._empty_at[worker] <= self.now
 
     def ask_to_stop(self, worker: int) -> None:
         process = self.processes.get(worker)

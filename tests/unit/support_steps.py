@@ -89,6 +89,16 @@ class SlowForks(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+class Crowd(msgspec.Struct, frozen=True):
+    """The queues of the next `count` workers that drain take so long to be empty (None: for ever).
+
+    Those of the others are at once.
+    """
+
+    seconds: float | None
+    count: int = 1
+
+
 class SpoilGenerations(msgspec.Struct, frozen=True):
     """The next `count` generations can not be prepared."""
 
@@ -163,7 +173,16 @@ class Ask(msgspec.Struct, frozen=True):
 
 # What is to come.
 Future = (
-    Next | Pace | RefuseForks | RunOut | SlowForks | SpoilGenerations | Loading | LoseServer | Heal
+    Next
+    | Pace
+    | RefuseForks
+    | RunOut
+    | SlowForks
+    | Crowd
+    | SpoilGenerations
+    | Loading
+    | LoseServer
+    | Heal
 )
 Step = Future | LoseForkServers | WearOut | Stick | Die | Wait | Stall | Wake | Ask
 

@@ -30,6 +30,8 @@ def _deed(action: AnyAction, before: Observed) -> str:
     match action:
         case do.StartWorker():
             return f"start {action.generation}/{action.slot}"
+        case do.DrainWorker():
+            return f"drain {_place(action.worker, before)}"
         case do.StopWorker():
             return f"stop {_place(action.worker, before)}"
         case do.KillWorker():
@@ -84,12 +86,21 @@ def quiet_moments(world: World) -> Iterator[Quiet]:
     return (line for line in world.record if isinstance(line, Quiet))
 
 
-def chosen_stops(world: World) -> Iterator[tuple[Change, do.StopWorker, Worker]]:
-    """Workers that were asked to stop though neither they nor the service had to."""
+def chosen_stops(
+    world: World,
+) -> Iterator[tuple[Change, do.StopWorker | do.DrainWorker, Worker]]:
+    """Workers that were given up though neither they nor the service had to be.
+
+    Who drains was given up before, and is asked to stop then.
+    """
     for change in changes(world):
         action = change.action
-        if isinstance(action, do.StopWorker) and not action.failed and not change.before.stop:
-            yield change, action, change.before.workers[action.worker]
+        if isinstance(action, do.StopWorker) and action.failed:
+            continue
+        if isinstance(action, do.StopWorker | do.DrainWorker) and not change.before.stop:
+            worker = change.before.workers[action.worker]
+            if worker.phase is not Phase.DRAINING:
+                yield change, action, worker
 
 
 def has_ready_successor(observed: Observed, worker: Worker) -> bool:

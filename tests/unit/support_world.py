@@ -22,6 +22,7 @@ from sengu.server.core import Core, Turn
 from tests.unit.support_outside import NO_PROCESS, Outside
 from tests.unit.support_steps import (
     Ask,
+    Crowd,
     Die,
     Fate,
     Future,
@@ -192,6 +193,8 @@ class World:
                 outside.refusals += step.count
             case RunOut():
                 self._lacking += step.count
+            case Crowd():
+                outside.crowds.extend([step.seconds] * step.count)
             case SlowForks():
                 outside.births.extend([step.seconds] * step.count)
             case SpoilGenerations():
@@ -311,6 +314,20 @@ class World:
             while self._overdue:
                 self._give_up(self._overdue.popleft())
             self._core.settle(self)
+        self._follow()
+
+    def _follow(self) -> None:
+        """As the passage: look at the queues of those who drain, whoever began it."""
+        draining = [
+            worker.id
+            for worker in self.observed.workers.values()
+            if worker.phase is Phase.DRAINING and not worker.drained
+        ]
+        for worker in draining:
+            if self._outside.has_drained(worker):
+                self._core.post(ev.WorkerDrained(worker, "nobody waits in its queues"))
+                self._may_be_lost()
+                self._core.settle(self)
 
     def _hear(self, fact: Fact) -> None:
         if isinstance(fact, ev.WorkerStarted):
@@ -471,6 +488,8 @@ class World:
                 return self._start(action)
             case do.DeclareReady():
                 return ev.WorkerReady(action.worker, action.reason)
+            case do.DrainWorker():
+                return ev.WorkerDraining(action.worker, action.until, action.reason)
             case do.StopWorker():
                 return self._stop(action)
             case do.KillWorker():

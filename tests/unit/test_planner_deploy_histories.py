@@ -132,6 +132,8 @@ def test_facts_about_workers_that_are_gone_change_nothing(world: World) -> None:
         ev.WorkerSaid(gone, "late"),
         ev.WorkerOverdue(gone, "late"),
         ev.WorkerWorn(gone, "late"),
+        ev.WorkerDraining(gone, 1.0, "late"),
+        ev.WorkerDrained(gone, "late"),
         ev.WorkerStopping(gone, 15, 1.0, "late", failed=True),
         ev.WorkerKilled(gone, "late"),
         ev.WorkerExited(gone, "late"),

@@ -109,6 +109,43 @@ def test_a_worker_is_ready_by_time_alone_when_its_process_has_lived_so_long(worl
             assert change.at >= born[change.action.worker] + readiness.seconds
 
 
+# --- who waits in a queue is served ---
+
+
+@in_every_history
+def test_where_workers_drain_none_is_asked_to_stop_before_its_queues_are_empty_or_its_time_is_over(
+    world: World,
+) -> None:
+    if world.spec.drain_seconds is None:
+        return
+    for change in changes(world):
+        action, before = change.action, change.before
+        if isinstance(action, do.StopWorker) and not action.failed and not before.stop:
+            worker = before.workers[action.worker]
+            assert worker.phase is not Phase.READY, action
+            if worker.phase is Phase.DRAINING:
+                assert worker.drain_until is not None
+                assert worker.drained or change.at >= worker.drain_until, action
+
+
+@in_every_history
+def test_only_workers_that_were_ready_drain_and_only_where_they_have_queues(world: World) -> None:
+    for change in changes(world):
+        if isinstance(change.action, do.DrainWorker):
+            assert world.spec.drain_seconds is not None
+            assert change.before.workers[change.action.worker].phase is Phase.READY
+
+
+@in_every_history
+def test_nobody_drains_when_its_queues_are_empty_or_its_time_is_over(world: World) -> None:
+    for line in quiet_moments(world):
+        for worker in line.observed.workers.values():
+            if worker.phase is Phase.DRAINING:
+                assert not worker.drained
+                assert worker.drain_until is not None
+                assert worker.drain_until > line.at
+
+
 # --- a crash loop is throttled ---
 
 
@@ -244,7 +281,7 @@ def _patience_seconds(world: World) -> float:
     """After that long without a fault nothing of the past can be left."""
     spec = world.spec
     boot = max(spec.boot.timeout_seconds, 40.0)  # 40: the slowest fate
-    stopping = max(spec.retire.grace_seconds, spec.stop.grace_seconds)
+    stopping = max(spec.retire.grace_seconds, spec.stop.grace_seconds) + (spec.drain_seconds or 0)
     back_off = spec.restart.backoff_max_seconds + spec.restart.stable_seconds
     kill_old_delay = 20.0
     return 10 * (boot + stopping + back_off + kill_old_delay)

@@ -101,7 +101,7 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
         case ev.WorkerDraining():
             return _worker_draining(observed, event)
         case ev.WorkerDrained():
-            return _change_worker(observed, event.worker, drained=event.how)
+            return _worker_drained(observed, event)
         case ev.WorkerStopping():
             return _worker_stopping(spec, observed, event, now)
         case ev.WorkerKilled():
@@ -282,6 +282,13 @@ def _worker_draining(observed: Observed, event: ev.WorkerDraining) -> Observed:
         drain_until=event.until,
         reason=event.reason,
     )
+
+
+def _worker_drained(observed: Observed, event: ev.WorkerDrained) -> Observed:
+    worker = observed.workers.get(event.worker)
+    if worker is None or worker.phase is not Phase.DRAINING:
+        return observed
+    return _change_worker(observed, event.worker, drained=event.how)
 
 
 def _given_up(observed: Observed, worker: Worker) -> Observed:
