@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from sengu.config.inherit import is_stream
 from sengu.config.launch import Launch, look_around, make_launch, sockets_for
-from sengu.config.policies import boot_policy, restart_policy, strategy
+from sengu.config.policies import boot_policy, drain_seconds, restart_policy, strategy
 from sengu.config.programs import check_program
 from sengu.config.setting import Values
 from sengu.config.settings import common
 from sengu.config.settings import start as known
-from sengu.config.sockets import check_listeners
+from sengu.config.sockets import check_listeners, check_reuseport
 from sengu.errors import UsageError
 from sengu.model.address import InetAddress, Sockets
 from sengu.model.service import (
@@ -35,6 +35,7 @@ def assemble(values: Values, command: Sequence[str], environ: Mapping[str, str])
     ports, paths = values[known.PORT], values[known.PATH]
     check_listeners({known.PORT.flag: ports, known.PATH.flag: paths})
     sockets = sockets_for(values, ports + paths, environ)
+    check_reuseport(sockets)
     _check_probe(service, sockets)
     return make_launch(values, around, service, sockets)
 
@@ -53,6 +54,7 @@ def _service_spec(values: Values, name: str, command: Sequence[str]) -> ServiceS
         strategy=strategy(values),
         watchdog_seconds=values[known.WATCHDOG],
         on_server_loss=OnServerLoss(values[known.ON_SERVER_LOSS]),
+        drain_seconds=drain_seconds(values),
     )
 
 

@@ -87,6 +87,7 @@ def sockets_for(
         inherited=distinct_sockets(named_descriptors(environ, os.getpid())),
         backlog=values[common.BACKLOG] or default_backlog(),
         path_mode=values[common.PATH_MODE],
+        reuseport=values[common.REUSEPORT],
     )
 
 

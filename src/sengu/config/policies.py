@@ -56,3 +56,17 @@ def strategy(values: Values) -> Strategy:
             "allow one of them at least 1"
         )
     return Rolling(surge, unavailable)
+
+
+def drain_seconds(values: Values) -> float | None:
+    """How long the queues of a worker may take to be empty, where it has any of its own.
+
+    Raises UsageError.
+    """
+    if values[common.REUSEPORT]:
+        return values[common.DRAIN]
+    if values.has(common.DRAIN):
+        raise UsageError(
+            "--drain is for workers with sockets of their own; add --reuseport, or leave it out"
+        )
+    return None

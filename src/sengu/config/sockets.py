@@ -8,7 +8,7 @@ import resource
 from collections.abc import Mapping, Sequence
 
 from sengu.errors import UsageError
-from sengu.model.address import InetAddress, ListenerSpec
+from sengu.model.address import InetAddress, ListenerSpec, Sockets, UnixAddress
 
 _SOMAXCONN = "/proc/sys/net/core/somaxconn"
 _SOMAXCONN_SINCE_5_4 = 4096
@@ -36,6 +36,23 @@ def check_listeners(given: Mapping[str, Sequence[ListenerSpec]]) -> None:
             if identity is not None:
                 seen.add(identity)
         _check_descriptors([spec for spec in listeners if spec.fixed_fd is not None])
+
+
+def check_reuseport(sockets: Sockets) -> None:
+    """Refuse listeners of which there can be no group. Raises UsageError.
+
+    Those that were passed to us are one socket each, and stay shared.
+    """
+    if not sockets.reuseport:
+        return
+    for spec in sockets.listeners:
+        if isinstance(spec.address, UnixAddress):
+            raise UsageError(
+                f"--reuseport is for TCP and UDP, and {spec.address} is a UNIX socket, of which "
+                "the kernel makes no group; leave out --reuseport, or listen on a port instead"
+            )
+    if not sockets.listeners and not sockets.inherited:
+        raise UsageError("--reuseport is of no use without a listener; add --port, or leave it out")
 
 
 def _identity(spec: ListenerSpec) -> object:

@@ -16,12 +16,12 @@ from sengu.config.files import check_directory, check_writable
 from sengu.config.inherit import is_stream
 from sengu.config.kinds import parse_workers
 from sengu.config.launch import Launch, Surroundings, look_around, make_launch, sockets_for
-from sengu.config.policies import boot_policy, restart_policy, strategy
+from sengu.config.policies import boot_policy, drain_seconds, restart_policy, strategy
 from sengu.config.privileges import resolve_privileges
 from sengu.config.setting import Setting, Values
 from sengu.config.settings import common, requests
 from sengu.config.settings import serve as known
-from sengu.config.sockets import check_listeners
+from sengu.config.sockets import check_listeners, check_reuseport
 from sengu.config.target import check_target
 from sengu.config.tls import resolve_tls
 from sengu.errors import UsageError
@@ -57,6 +57,7 @@ def _service_spec(values: Values, around: Surroundings, application: Application
         restart=restart_policy(values),
         strategy=strategy(values),
         application=application,
+        drain_seconds=drain_seconds(values),
     )
 
 
@@ -201,4 +202,5 @@ def _sockets(values: Values, environ: Mapping[str, str]) -> Sockets:
             )
     if not listeners and not sockets.inherited:
         return msgspec.structs.replace(sockets, listeners=(parse_listen(_DEFAULT_LISTEN),))
+    check_reuseport(sockets)
     return sockets

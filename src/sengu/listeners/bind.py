@@ -22,12 +22,39 @@ def open_listener(address: Address, backlog: int, path_mode: int) -> socket.sock
         if isinstance(address, UnixAddress):
             return _open_unix(address, backlog, path_mode)
         return _open_inet(address, backlog)
-    except OSError as error:  # not even a socket: no descriptor is left, or no such family
-        advice = _ADVICE.get(error.errno or 0, error.strerror)
-        raise UsageError(f"cannot bind {address}: {advice}") from error
+    except OSError as error:  # or not even a socket: no descriptor is left, or no such family
+        raise _cannot_bind(address, error) from error
+
+
+def _cannot_bind(address: Address, error: OSError) -> UsageError:
+    return UsageError(f"cannot bind {address}: {_ADVICE.get(error.errno or 0, error.strerror)}")
+
+
+def open_first(address: InetAddress, backlog: int) -> socket.socket:
+    """Found a group of sockets on `address` (SO_REUSEPORT). Raises UsageError, also when somebody
+    is there already: the kernel would take us into a group of the same user's without a word."""
+    try:
+        _bind_inet(address).close()
+        return open_next(address, backlog)
+    except OSError as error:
+        raise _cannot_bind(address, error) from error
+
+
+def open_next(address: InetAddress, backlog: int) -> socket.socket:
+    """Let one more socket join the group on `address`. Raises UsageError."""
+    try:
+        sock = _bind_inet(address, is_of_group=True)
+        return sock if address.udp else _listen(sock, backlog)
+    except OSError as error:
+        raise _cannot_bind(address, error) from error
 
 
 def _open_inet(address: InetAddress, backlog: int) -> socket.socket:
+    sock = _bind_inet(address)
+    return sock if address.udp else _listen(sock, backlog)
+
+
+def _bind_inet(address: InetAddress, *, is_of_group: bool = False) -> socket.socket:
     family = socket.AF_INET6 if address.ipv6 else socket.AF_INET
     kind = socket.SOCK_DGRAM if address.udp else socket.SOCK_STREAM
     try:
@@ -41,15 +68,23 @@ def _open_inet(address: InetAddress, backlog: int) -> socket.socket:
     try:
         if not address.udp:  # there it would let two servers have the port, one of them in vain
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_of_group:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address.ipv6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(found[0][4])
-        if not address.udp:
-            sock.listen(backlog)
-    except OSError as error:
+    except OSError:
         sock.close()
-        advice = _ADVICE.get(error.errno or 0, error.strerror)
-        raise UsageError(f"cannot bind {address}: {advice}") from error
+        raise
+    return sock
+
+
+def _listen(sock: socket.socket, backlog: int) -> socket.socket:
+    try:
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

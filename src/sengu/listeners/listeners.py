@@ -4,97 +4,47 @@ Workers find them the way systemd passes sockets (sd_listen_fds(3)) and the way 
 does (SERVER_STARTER_PORT), always both.
 """
 
-import contextlib
-import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from sengu.errors import UsageError
-from sengu.listeners.bind import file_identity, open_listener
+from sengu.listeners.bind import open_listener
+from sengu.listeners.listener import Listener, spell_address
+from sengu.listeners.slots import Slots
 from sengu.model.address import (
     Address,
     InetAddress,
     Inherited,
     ListenerSpec,
     Sockets,
-    UnixAddress,
 )
 from sengu.posix.descriptors import FIRST_PASSED_FD
 from sengu.posix.store import Store
 
-FileIdentity = tuple[int, int]  # device and inode
-
-
-class Listener:
-    """A bound socket and the names workers know it by. `fd` is its number in a worker."""
-
-    __slots__ = ("_file", "fd", "fixed_fd", "key", "name", "socket", "spec")
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        key: str,
-        name: str,
-        spec: ListenerSpec | None,
-        file: FileIdentity | None = None,
-    ) -> None:
-        """`file` is what the socket was bound to; None: what is at its path now."""
-        self.socket = sock
-        self.key = key
-        self.name = name
-        self.spec = spec
-        self.fixed_fd = spec.fixed_fd if spec else None
-        self.fd = -1
-        self._file = file or self._identify()
-
-    @property
-    def path(self) -> str | None:
-        """The socket file that is ours to remove; None for all others."""
-        if self.spec is None or not isinstance(self.spec.address, UnixAddress):
-            return None
-        return None if self.spec.address.is_abstract else self.spec.address.path
-
-    @property
-    def address(self) -> str:
-        return spell_address(self.socket)
-
-    @property
-    def note(self) -> str:
-        """What a later server has to know of it: device and inode of its socket file."""
-        return "" if self._file is None else f"{self._file[0]}:{self._file[1]}"
-
-    def _identify(self) -> FileIdentity | None:
-        return None if self.path is None else file_identity(self.path)
-
-    def has_lost_its_file(self) -> bool:
-        """Somebody removed or replaced the socket file: no client finds us any more."""
-        return self.path is not None and self._identify() != self._file
-
-    def close(self) -> None:
-        """Close our copy, and remove the socket file if it is still ours."""
-        if self.path is not None and not self.has_lost_its_file():
-            # Its directory may have become another's; the next start finds it stale.
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
-        self.socket.close()
-
 
 class Layout(msgspec.Struct, frozen=True):
-    """What a worker gets: descriptor numbers to our own, and the variables that name them."""
+    """What a worker gets: descriptor numbers to our own, and the variables that name them.
+
+    `own` are the numbers of sockets that are only its slot's.
+    """
 
     descriptors: Mapping[int, int]
     environment: Mapping[str, str]
     next_fd: int
+    own: frozenset[int] = frozenset()
 
 
 class Listeners:
     """All listeners of the service, in the order in which workers are told of them."""
 
-    def __init__(self, sockets: Sockets, store: Store) -> None:
-        """Take up what is in the store, and bind the rest. Raises UsageError."""
+    def __init__(self, sockets: Sockets, store: Store, slots: int = 1) -> None:
+        """Take up what is in the store, and bind the rest: sockets for so many slots at first,
+        where each has its own. Raises UsageError.
+        """
         self._sockets = sockets
+        self._first_slots = max(slots, 1)
         self._store = store
         self._all: list[Listener] = []
         given = [_adopt(inherited, store) for inherited in sockets.inherited]
@@ -131,16 +81,24 @@ class Listeners:
             done.append(f"the file of {listener.path} was removed; it was bound anew")
         return done
 
-    def layout(self) -> Layout:
+    def groups(self) -> list[Slots]:
+        """The sockets of each listener that has one for each slot."""
+        return [listener.slots for listener in self._all if listener.slots is not None]
+
+    def layout(self, slot: int = 0) -> Layout:
+        """For a worker in that slot. Raises UsageError if its sockets cannot be bound."""
         descriptors = {}
         pairs = []
+        own: list[int] = []
         for listener in self._all:
-            source = listener.socket.fileno()
+            source = listener.socket_of(slot).fileno()
             descriptors[listener.fd] = source
             told = listener.fd
             if listener.fixed_fd is not None:
                 descriptors[listener.fixed_fd] = source
                 told = listener.fixed_fd
+            if listener.slots is not None:
+                own += {listener.fd, told}
             pairs.append(f"{listener.key}={told}")
         environment = {"SERVER_STARTER_PORT": ";".join(pairs)}
         if self._all:
@@ -148,12 +106,12 @@ class Listeners:
             environment["LISTEN_FDS"] = str(len(self._all))
             environment["LISTEN_FDNAMES"] = ":".join(listener.name for listener in in_order)
         next_fd = max([FIRST_PASSED_FD - 1, *descriptors]) + 1
-        return Layout(descriptors, environment, next_fd)
+        return Layout(descriptors, environment, next_fd, frozenset(own))
 
     def leave(self) -> None:
         """Others go on with them: only our copies are closed, and socket files stay."""
         for listener in self._all:
-            listener.socket.close()
+            listener.leave()
         self._all.clear()
 
     def close(self) -> None:
@@ -162,6 +120,8 @@ class Listeners:
 
     def _find(self, spec: ListenerSpec) -> Listener | None:
         """The listener that was bound before our time."""
+        if self._sockets.reuseport:
+            return None  # its sockets have names of their own
         held = self._store.take(self._name(spec))
         if held is None:
             return None
@@ -170,6 +130,8 @@ class Listeners:
         return Listener(socket.socket(fileno=held.fd), spec.key, spec.name, spec, file)
 
     def _open(self, spec: ListenerSpec) -> Listener:
+        if self._sockets.reuseport:
+            return self._open_slots(spec)
         sock = open_listener(spec.address, self._sockets.backlog, self._sockets.path_mode)
         listener = Listener(sock, spec.key, spec.name, spec)
         try:
@@ -179,17 +141,16 @@ class Listeners:
             raise UsageError(f"cannot keep {spec.address}: {error.strerror}") from error
         return listener
 
+    def _open_slots(self, spec: ListenerSpec) -> Listener:
+        assert isinstance(spec.address, InetAddress)  # the command line refuses others
+        slots = Slots(self._store, self._name(spec), spec.address, self._sockets.backlog)
+        slots.begin(self._first_slots)
+        listener = Listener(slots.of(0), spec.key, spec.name, spec)
+        listener.slots = slots
+        return listener
+
     def _name(self, spec: ListenerSpec) -> str:
         return f"listener/{self._sockets.listeners.index(spec)}"
-
-
-def spell_address(sock: socket.socket) -> str:
-    """`127.0.0.1:8080`, `[::1]:8080`, `/run/app.sock`, `@name`; UDP ends in `/udp`."""
-    name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return "@" + name[1:].decode() if isinstance(name, bytes) else str(name)
-    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
-    return f"{host}:{name[1]}{'/udp' if sock.type == socket.SOCK_DGRAM else ''}"
 
 
 def _adopt(inherited: Inherited, store: Store) -> Listener:

@@ -74,12 +74,16 @@ class Inherited(msgspec.Struct, frozen=True):
 
 
 class Sockets(msgspec.Struct, frozen=True):
-    """What to listen on. `path_mode` is given to new socket files."""
+    """What to listen on. `path_mode` is given to new socket files.
+
+    With `reuseport` each of `listeners` is a group of sockets, one for each slot.
+    """
 
     listeners: tuple[ListenerSpec, ...] = ()
     inherited: tuple[Inherited, ...] = ()
     backlog: int = 4096
     path_mode: int = 0o777
+    reuseport: bool = False
 
 
 def parse_port(text: str) -> ListenerSpec:

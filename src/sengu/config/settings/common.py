@@ -26,6 +26,14 @@ BACKLOG: Setting[int | None] = Setting(
     group=Group.LISTENERS,
     help="How many connections may wait to be accepted on each listener.",
 )
+REUSEPORT: Setting[bool] = Setting(
+    name="reuseport",
+    kind=kinds.FLAG,
+    default=False,
+    group=Group.LISTENERS,
+    help="A socket for each worker instead of one that all share (SO_REUSEPORT, socket(7)): the "
+    "kernel spreads connections evenly, and only over workers that are ready. For TCP and UDP.",
+)
 DIR: Setting[str | None] = Setting(
     name="dir",
     kind=kinds.DIRECTORY,
@@ -88,6 +96,24 @@ MAX_UNAVAILABLE: Setting[int] = Setting(
     group=Group.DEPLOYS,
     help="rolling: how many of --workers may be missing.",
 )
+PRE_DEPLOY: Setting[tuple[str, ...]] = Setting(
+    name="pre-deploy",
+    kind=kinds.TEXT,
+    default=(),
+    repeatable=True,
+    group=Group.DEPLOYS,
+    metavar="COMMAND",
+    help="Run this before each generation, the first included: a migration, a pull. It is run "
+    "without a shell, in --dir, and what it prints goes to the log. If it fails, so does the "
+    "deploy, and the old generation goes on. May be given several times: one after the other.",
+)
+PRE_DEPLOY_TIMEOUT: Setting[float] = Setting(
+    name="pre-deploy-timeout",
+    kind=kinds.POSITIVE_DURATION,
+    default=600.0,
+    group=Group.DEPLOYS,
+    help="A --pre-deploy command that is not done by then is asked to stop, and has failed.",
+)
 KILL_OLD_DELAY: Setting[float | None] = Setting(
     name="kill-old-delay",
     kind=kinds.DURATION,
@@ -122,6 +148,14 @@ GRACE: Setting[float] = Setting(
     default=30.0,
     group=Group.STOPPING,
     help="How long a worker may take to stop; then it is killed.",
+)
+DRAIN: Setting[float] = Setting(
+    name="drain",
+    kind=kinds.DURATION,
+    default=10.0,
+    group=Group.STOPPING,
+    help="--reuseport: how long connections may wait in the queues of a worker that is to go, "
+    "before it is asked to stop all the same.",
 )
 SIGNALS: Setting[str] = Setting(
     name="signals",
