@@ -90,8 +90,8 @@ class SocketArray:
         _bpf(command, _ELEMENT_ATTRIBUTES.pack(self.fd, 0, *addresses, 0))
 
 
-def load_choice(array: SocketArray, count: int) -> int:
-    """A descriptor of a program that picks evenly among the first `count` numbers of `array`.
+def load_choice(array: SocketArray, numbers: range) -> int:
+    """A descriptor of a program that picks evenly among `numbers` of `array`, of step 1.
 
     It does so for new connections (a datagram socket would get anybody's packets) and for those
     of a member that closes. The kernel's hash over the whole group picks where nobody has the
@@ -103,7 +103,8 @@ def load_choice(array: SocketArray, count: int) -> int:
         (
             _instruction(_COPY, context, 1),
             _instruction(_CALL, immediate=_GET_PRANDOM_U32),
-            _instruction(_MODULO, immediate=count),
+            _instruction(_MODULO, immediate=len(numbers)),
+            _instruction(_ADD, immediate=numbers.start),
             _instruction(_STORE_WORD, _STACK, 0, offset=key),
             _instruction(_COPY, 1, context),
             _instruction(_LOAD_DOUBLE, 2, _MAP_BY_DESCRIPTOR, immediate=array.fd),

@@ -33,8 +33,10 @@ def held_sockets(pid: int, among: Set[int]) -> set[int]:
     return set(_descriptors_of(pid, among))
 
 
-def holders(inodes: Set[int]) -> dict[int, tuple[int, int]]:
-    """Of each of these sockets (pid, descriptor) in some process that has it open.
+def holders(
+    inodes: Set[int], but_not: Set[int] = frozenset()
+) -> dict[int, tuple[int, int]]:
+    """Of each of these sockets (pid, descriptor) in some process that has it open, none of `but_not`.
 
     We are the last to be looked at. A socket is left out when nobody has it, or only processes
     that may not be looked at, or it is under way in a message (SCM_RIGHTS).
@@ -44,6 +46,8 @@ def holders(inodes: Set[int]) -> dict[int, tuple[int, int]]:
     for pid in sorted(_pids(), key=lambda pid: pid == own):
         if not (missing := inodes - found.keys()):
             break
+        if pid in but_not:
+            continue
         try:
             held = _descriptors_of(pid, missing)
         except PermissionError:  # another user's
@@ -75,6 +79,14 @@ def _descriptors_of(pid: int, among: Set[int]) -> dict[int, int]:
     return held
 
 
+def parent_of(pid: int) -> int:
+    """0 when it is gone, or nobody's child."""
+    try:
+        return int(_stat(pid)[1])
+    except (FileNotFoundError, ProcessLookupError):  # reaped meanwhile
+        return 0
+
+
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
@@ -101,13 +113,16 @@ def _link(path: str) -> str:
 
 
 def _is_zombie(pid: int) -> bool:
-    """The state is the third field of /proc/PID/stat, behind a name that may hold anything."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            state = stat.read().rpartition(b")")[2].split()[0]
+        return _stat(pid)[0] in {b"Z", b"X"}
     except (FileNotFoundError, ProcessLookupError):  # reaped meanwhile
         return True
-    return state in {b"Z", b"X"}
+
+
+def _stat(pid: int) -> list[bytes]:
+    """/proc/PID/stat from the third field on, behind a name that may hold anything."""
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        return stat.read().rpartition(b")")[2].split()
 
 
 def resident_bytes() -> int:
