@@ -21,3 +21,8 @@ class NotRunningError(SenguError):
     """There is no instance to talk to."""
 
     exit_code = 3
+
+
+def describe_error(error: Exception) -> str:
+    """What the system says, without its number; or what was said of a bad value."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

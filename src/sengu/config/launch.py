@@ -24,7 +24,7 @@ from sengu.config.instance import (
     run_places,
 )
 from sengu.config.pacing import pacing_from
-from sengu.config.programs import check_log_command, split_log_command
+from sengu.config.programs import check_command, split_command, split_log_command
 from sengu.config.setting import Values
 from sengu.config.settings import common
 from sengu.config.sockets import default_backlog
@@ -99,6 +99,11 @@ def make_launch(
     watched: tuple[str, ...] = (),
 ) -> Launch:
     """Write the document. Raises UsageError."""
+    service = msgspec.structs.replace(
+        service,
+        pre_deploy=(*service.pre_deploy, *_pre_deploy(values, around)),
+        pre_deploy_seconds=values[common.PRE_DEPLOY_TIMEOUT],
+    )
     boot = Boot(
         service=service,
         control=around.control,
@@ -195,11 +200,22 @@ def _log(values: Values, search_path: str | None) -> str | None:
         return None
     words = split_log_command(given)
     if words is not None:
-        check_log_command(words, search_path, os.getcwd())
+        check_command(words, common.LOG_FILE.flag, search_path, os.getcwd(), before="| ")
         return given.strip()
     path = os.path.abspath(given)
     check_writable("--log-file", path)
     return path
+
+
+def _pre_deploy(values: Values, around: Surroundings) -> tuple[tuple[str, ...], ...]:
+    """The words of each command."""
+    commands = []
+    flag, search_path = common.PRE_DEPLOY.flag, around.workers_environment.get("PATH")
+    for text in values[common.PRE_DEPLOY]:
+        words = split_command(text, f"{flag} {text!r}")
+        check_command(words, flag, search_path, around.workers_directory)
+        commands.append(tuple(words))
+    return tuple(commands)
 
 
 def _absolute(path: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Whether programs can be executed: the service's command and the log's.
+"""Whether programs can be executed: the service's command, and those that are given as a text.
 
 Looks at files, starts nothing. Imported by config; the server uses `split_log_command`.
 """
@@ -41,37 +41,45 @@ def check_program(program: str, search_path: str | None, directory: str) -> None
 def split_log_command(log_file: str) -> list[str] | None:
     """The words of a `--log-file` that is `| command`, or None when it is a file's name.
 
-    No shell is put between, so that no process sits there that nobody watches; what only a shell
-    would understand is refused. Raises UsageError.
+    Raises UsageError.
     """
     stripped = log_file.lstrip()
     if not stripped.startswith("|"):
         return None
-    command = stripped[1:].strip()
-    advice = f"if you want a shell, write: | sh -c {shlex.quote(command)}"
+    return split_command(stripped[1:], f"--log-file {log_file!r}", before="| ")
+
+
+def split_command(command: str, label: str, before: str = "") -> list[str]:
+    """The words of a command that is given as a text; `before` is what it has to be written after.
+
+    No shell is put between, so that no process sits there that nobody watches; what only a shell
+    would understand is refused. Raises UsageError.
+    """
+    command = command.strip()
     sign = _find_shell_sign(command)
     if sign is not None:
-        raise UsageError(
-            f"--log-file {log_file!r}: {sign!r} is for a shell, there is none; {advice}"
-        )
+        advice = f"if you want a shell, write: {before}sh -c {shlex.quote(command)}"
+        raise UsageError(f"{label}: {sign!r} is for a shell, there is none; {advice}")
     try:
         words = shlex.split(command)
     except ValueError as problem:  # "No closing quotation"
-        raise UsageError(f"--log-file {log_file!r}: {problem}; close the quotes") from None
+        raise UsageError(f"{label}: {problem}; close the quotes") from None
     if not words:
-        raise UsageError(f"--log-file {log_file!r} has no command after the bar; name one")
+        where = " after the bar" if before else ""
+        raise UsageError(f"{label} has no command{where}; name one")
     return words
 
 
-def check_log_command(words: list[str], search_path: str | None, directory: str) -> None:
-    """Refuse a log command that cannot be executed. Raises UsageError."""
+def check_command(
+    words: list[str], flag: str, search_path: str | None, directory: str, before: str = ""
+) -> None:
+    """Refuse a command of `split_command` that cannot be executed. Raises UsageError."""
     try:
         check_program(words[0], search_path, directory)
     except UsageError as problem:
-        advice = (
-            f"a shell's own word or variable? Then write: | sh -c {shlex.quote(shlex.join(words))}"
-        )
-        raise UsageError(f"--log-file: {problem} ({advice})") from None
+        shell = f"{before}sh -c {shlex.quote(shlex.join(words))}"
+        advice = f"a shell's own word or variable? Then write: {shell}"
+        raise UsageError(f"{flag}: {problem} ({advice})") from None
 
 
 def _check_file(program: str, path: str) -> None:

@@ -16,6 +16,25 @@ class RequestDeploy(Action, frozen=True):
     by: str
 
 
+class StartStep(Action, frozen=True):
+    """Run the command of that number before the generation is prepared."""
+
+    generation: int
+    step: int
+    reason: str
+
+
+class StopStep(Action, frozen=True):
+    generation: int
+    kill_at: float
+    reason: str
+
+
+class KillStep(Action, frozen=True):
+    generation: int
+    reason: str
+
+
 class PrepareGeneration(Action, frozen=True):
     generation: int
     reason: str
@@ -82,6 +101,9 @@ class FinishService(Action, frozen=True):
 
 AnyAction = (
     RequestDeploy
+    | StartStep
+    | StopStep
+    | KillStep
     | PrepareGeneration
     | AbandonPreparation
     | RetireGeneration

@@ -30,6 +30,39 @@ class DeployRequested(Event, frozen=True):
     token: str = ""
 
 
+class StepStarted(Event, frozen=True):
+    """A command of `--pre-deploy` is to run before the generation is prepared; from 0 on."""
+
+    generation: int
+    step: int
+    command: str
+
+
+class StepStopping(Event, frozen=True):
+    """The command was asked to stop; it is killed at `kill_at` (monotonic)."""
+
+    generation: int
+    kill_at: float
+    reason: str
+
+
+class StepKilled(Event, frozen=True):
+    generation: int
+    reason: str
+
+
+class StepEnded(Event, frozen=True):
+    """The command is done, or has not done it: `problem` is `ended with exit status 1`.
+
+    `last_words` are the end of what it has written.
+    """
+
+    generation: int
+    step: int
+    problem: str = ""
+    last_words: str = ""
+
+
 class GenerationPreparing(Event, frozen=True):
     """What workers of the generation share is being made: a fork server loads its application."""
 

@@ -77,11 +77,29 @@ class Slot(msgspec.Struct, frozen=True):
     last_failure: str = ""
 
 
+class Step(msgspec.Struct, frozen=True):
+    """A command that runs before its generation is prepared: the `number`th, from 0 on.
+
+    With `kill_at` it was asked to stop, because of `problem`.
+    """
+
+    number: int
+    command: str
+    since: float
+    kill_at: float | None = None
+    is_killed: bool = False
+    problem: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"--pre-deploy {self.command!r}"
+
+
 class Generation(msgspec.Struct, frozen=True):
     """All workers of one deploy. `retire_at` is set once another generation serves instead.
 
-    No worker can be started before it is `prepared`. `failures` to prepare it are those in a row;
-    the next try comes at `retry_at`.
+    No worker can be started before it is `prepared`, which comes after its steps. `failures`
+    to prepare it are those in a row; the next try comes at `retry_at`.
     """
 
     number: int
@@ -91,6 +109,8 @@ class Generation(msgspec.Struct, frozen=True):
     retry_at: float = 0.0
     pacing: Pacing = Pacing()
     retire_at: float | None = None
+    steps_done: int = 0
+    step: Step | None = None
 
 
 class Deploy(msgspec.Struct, frozen=True):

@@ -104,6 +104,9 @@ class ServiceSpec(msgspec.Struct, frozen=True):
 
     With `drain_seconds` each worker has queues of its own: before a ready one is asked to stop,
     those who wait in them are served, and that may take so long.
+
+    The commands of `pre_deploy` run before each generation, one after the other; each may take
+    `pre_deploy_seconds`.
     """
 
     name: str
@@ -118,6 +121,8 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     application: Application | None = None
     on_server_loss: OnServerLoss = OnServerLoss.STOP
     drain_seconds: float | None = None
+    pre_deploy: tuple[tuple[str, ...], ...] = ()
+    pre_deploy_seconds: float = 600.0
 
 
 class Pacing(msgspec.Struct, frozen=True):

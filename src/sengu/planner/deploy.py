@@ -23,7 +23,7 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     generation = observed.generations[observed.deploy.generation]
     is_complete = _is_complete(observed, generation.number)
     if not generation.prepared and not (is_complete and observed.wanted > 0):
-        _prepare(spec, observed.deploy, generation, agenda)
+        _prepare(spec, observed, observed.deploy, generation, agenda)
     elif observed.deploy.failures >= spec.boot.attempts:
         _give_up(observed.deploy, agenda)
     elif is_complete:
@@ -42,14 +42,16 @@ def _is_complete(observed: Observed, generation: int) -> bool:
     return len(ready) == observed.wanted
 
 
-def _prepare(spec: ServiceSpec, deploy: Deploy, generation: Generation, agenda: Agenda) -> None:
+def _prepare(
+    spec: ServiceSpec, observed: Observed, deploy: Deploy, generation: Generation, agenda: Agenda
+) -> None:
     if generation.failures:  # what it shares could not be made; trying again would not help
         outcome = Outcome.ROLLED_BACK if deploy.has_stopped_old else Outcome.ABORTED
         agenda.do(_verdict(deploy, outcome, deploy.last_failure))
     elif deploy.failures >= spec.boot.attempts:
         _give_up(deploy, agenda)
     else:
-        prepare(spec, generation, agenda, f"asked for by {deploy.requested_by}")
+        prepare(spec, observed, generation, agenda, f"asked for by {deploy.requested_by}")
 
 
 def _give_up(deploy: Deploy, agenda: Agenda) -> None:

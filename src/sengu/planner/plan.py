@@ -9,7 +9,7 @@ import msgspec
 from sengu.model.actions import AnyAction
 from sengu.model.observed import Observed
 from sengu.model.service import ServiceSpec
-from sengu.planner import deploy, drain, liveness, populate, recycle, retire, shutdown
+from sengu.planner import deploy, drain, liveness, populate, recycle, retire, shutdown, steps
 from sengu.planner.agenda import Agenda
 
 
@@ -22,13 +22,14 @@ class Plan(msgspec.Struct, frozen=True):
 
 _RUNNING = (
     liveness.plan,
+    steps.plan,
     drain.plan,
     deploy.plan,
     populate.plan,
     retire.plan,
     recycle.plan,
 )
-_STOPPING = (liveness.plan, shutdown.plan)
+_STOPPING = (liveness.plan, steps.plan, shutdown.plan)
 
 
 def plan(spec: ServiceSpec, observed: Observed, now: float) -> Plan:

@@ -28,7 +28,7 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     if generation.prepared:
         start_slots(observed, observed.current, missing, agenda, reason)
     elif any(agenda.is_due(observed.slot(observed.current, slot).retry_at) for slot in missing):
-        prepare(spec, generation, agenda, reason)  # its fork server is gone
+        prepare(spec, observed, generation, agenda, reason)  # its fork server is gone
 
 
 def start_slots(

@@ -33,7 +33,7 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
             if generation.prepared:
                 agenda.start(generation.number, worker.slot, reason)
             else:
-                prepare(spec, generation, agenda, reason)
+                prepare(spec, observed, generation, agenda, reason)
             return
 
 

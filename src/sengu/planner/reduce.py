@@ -18,18 +18,15 @@ from sengu.model.observed import (
     Worker,
 )
 from sengu.model.service import ServiceSpec
-from sengu.planner.account import Failure, charge_deploy, charge_slot, charge_worker
+from sengu.planner.account import Failure, charge_slot, charge_worker
+from sengu.planner.generations import GenerationFact, change_generation, reduce_generation
 
 replace = msgspec.structs.replace
 
 Fact = (
     ev.DeployRequested
-    | ev.GenerationPreparing
-    | ev.GenerationPrepared
-    | ev.GenerationFailed
-    | ev.GenerationLost
-    | ev.GenerationRetired
     | ev.DeployConcluded
+    | GenerationFact
     | ev.WorkerRequested
     | ev.WorkerStarted
     | ev.StartFailed
@@ -65,20 +62,6 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
     match event:
         case ev.DeployRequested():
             return _deploy_requested(observed, event)
-        case ev.GenerationPreparing():
-            return _change_generation(
-                observed, event.generation, preparing_since=now, pacing=event.pacing
-            )
-        case ev.GenerationPrepared():
-            return _generation_prepared(observed, event)
-        case ev.GenerationFailed():
-            return _generation_failed(spec, observed, event, now)
-        case ev.GenerationLost():
-            return _change_generation(
-                observed, event.generation, prepared=False, preparing_since=None
-            )
-        case ev.GenerationRetired():
-            return _forget_generation(observed, event.generation)
         case ev.DeployConcluded():
             return _deploy_concluded(spec, observed, event, now)
         case ev.WorkerRequested():
@@ -120,6 +103,18 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
             return _stopped(observed)
         case ev.ServerAdopted():
             return _server_adopted(observed, now)
+        case (
+            ev.StepStarted()
+            | ev.StepStopping()
+            | ev.StepKilled()
+            | ev.StepEnded()
+            | ev.GenerationPreparing()
+            | ev.GenerationPrepared()
+            | ev.GenerationFailed()
+            | ev.GenerationLost()
+            | ev.GenerationRetired()
+        ):
+            return reduce_generation(spec, observed, event, now)
         case ev.UpgradeRequested() | ev.UpgradeFailed() | ev.Upgraded():
             return observed  # the service is the same, whoever looks after it
         case _:
@@ -144,34 +139,6 @@ def _deploy_requested(observed: Observed, event: ev.DeployRequested) -> Observed
         wanted=observed.wanted if observed.rested_from is None else observed.rested_from,
         rested_from=None,
     )
-
-
-def _generation_prepared(observed: Observed, event: ev.GenerationPrepared) -> Observed:
-    return _change_generation(
-        observed,
-        event.generation,
-        prepared=True,
-        preparing_since=None,
-        failures=0,
-        pacing=event.pacing,
-    )
-
-
-def _generation_failed(
-    spec: ServiceSpec, observed: Observed, event: ev.GenerationFailed, now: float
-) -> Observed:
-    generation = observed.generations.get(event.generation)
-    if generation is None:
-        return observed
-    failures = generation.failures + 1
-    observed = _change_generation(
-        observed,
-        event.generation,
-        preparing_since=None,
-        failures=failures,
-        retry_at=now + spec.restart.delay_seconds(failures + 1),
-    )
-    return charge_deploy(observed, event.generation, Failure(event.problem, now, event.last_words))
 
 
 def _scaled(observed: Observed, wanted: int) -> Observed:
@@ -217,7 +184,7 @@ def _deploy_concluded(
     observed = replace(observed, deploy=None if is_current else deploy)
     if event.outcome is Outcome.SUCCEEDED:
         return _now_serves(observed, event.generation, now)
-    observed = _change_generation(observed, event.generation, retire_at=now)
+    observed = change_generation(observed, event.generation, retire_at=now)
     if deploy is None or not is_current:  # another has superseded it
         return observed
     if observed.current == 0 and observed.stop is None:
@@ -230,7 +197,7 @@ def _now_serves(observed: Observed, number: int, now: float) -> Observed:
     retire_at = now + observed.generations[number].pacing.kill_old_delay_seconds
     for generation in observed.generations.values():
         if generation.number < number and generation.retire_at is None:
-            observed = _change_generation(observed, generation.number, retire_at=retire_at)
+            observed = change_generation(observed, generation.number, retire_at=retire_at)
     return replace(observed, current=number)
 
 
@@ -350,19 +317,3 @@ def _change_worker(observed: Observed, worker_id: int, **changes: object) -> Obs
         return observed
     changed = replace(worker, **changes)
     return replace(observed, workers={**observed.workers, worker_id: changed})
-
-
-def _change_generation(observed: Observed, number: int, **changes: object) -> Observed:
-    generation = observed.generations.get(number)
-    if generation is None:
-        return observed
-    changed = replace(generation, **changes)
-    return replace(observed, generations={**observed.generations, number: changed})
-
-
-def _forget_generation(observed: Observed, number: int) -> Observed:
-    return replace(
-        observed,
-        generations={k: v for k, v in observed.generations.items() if k != number},
-        slots={k: v for k, v in observed.slots.items() if k[0] != number},
-    )

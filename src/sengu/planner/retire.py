@@ -28,8 +28,9 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
             kill_at = agenda.now + spec.retire.grace_seconds
             agenda.do(StopWorker(worker.id, spec.retire.signal, kill_at, reason))
     inhabited = {worker.generation for worker in observed.workers.values()}
-    for number in observed.generations:
-        if number not in inhabited and number not in _in_use(observed):
+    for number, generation in observed.generations.items():
+        is_empty = number not in inhabited and generation.step is None
+        if is_empty and number not in _in_use(observed):
             agenda.do(RetireGeneration(number, "its last worker is gone"))
 
 

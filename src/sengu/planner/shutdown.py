@@ -4,6 +4,7 @@ from sengu.model.actions import ConcludeDeploy, FinishService, KillWorker, StopW
 from sengu.model.observed import Observed, Outcome, Phase, Stop, Worker
 from sengu.model.service import ServiceSpec
 from sengu.planner.agenda import Agenda
+from sengu.planner.steps import is_any_running
 
 
 def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
@@ -18,7 +19,7 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     for worker in observed.workers.values():
         if worker.phase is not Phase.KILLED:
             _end(spec, stop, worker, agenda)
-    if not observed.workers:
+    if not observed.workers and not is_any_running(observed):
         agenda.do(FinishService(stop.failure, stop.reason))
 
 

@@ -18,9 +18,7 @@ from sengu.posix.loop import Loop
 from sengu.server.cgroups import generation_key
 from sengu.server.children import Children
 from sengu.server.crew import Crew
-from sengu.server.environment import Environments
-from sengu.server.execute import Executor
-from sengu.server.forkservers import ForkServers
+from sengu.server.execute import Executor, Groundwork
 from sengu.server.link import Link
 from sengu.server.member import worker_key
 from sengu.server.notify import remark_of
@@ -39,8 +37,7 @@ class Parts(msgspec.Struct, frozen=True):
     children: Children
     stage: Stage
     crew: Crew
-    fork_servers: ForkServers
-    environments: Environments
+    groundwork: Groundwork
     hands: Executor
 
 
@@ -71,6 +68,7 @@ class Adoption:
         )
         for number in self._lost:
             post(ev.GenerationLost(number, "it was not there any more"))
+        parts.groundwork.steps.go_on()
         for worker in self._gone:
             post(ev.WorkerExited(worker.id, _GONE))
         for worker in self._missing:
@@ -87,16 +85,17 @@ class Adoption:
     def _find_generations(self, observed: Observed) -> None:
         has_application = self._spec.application is not None
         for generation in observed.generations.values():
+            self._parts.groundwork.steps.adopt(generation)
             is_there = self._find_environment(generation)
             if has_application:
-                is_there = self._parts.fork_servers.adopt(generation)
+                is_there = self._parts.groundwork.fork_servers.adopt(generation)
             if not is_there and (generation.prepared or generation.preparing_since is not None):
                 self._lost.append(generation.number)
 
     def _find_environment(self, generation: Generation) -> bool:
         """Of a program's that never got into safe hands, nobody was started with it: it is read
         as it is now."""
-        environments = self._parts.environments
+        environments = self._parts.groundwork.environments
         if environments.adopt(generation.number):
             return True
         if self._spec.application is not None or not generation.prepared:

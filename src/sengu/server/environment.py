@@ -66,13 +66,8 @@ class Environments:
         self._all: dict[int, dict[str, str]] = {}
 
     def read(self, generation: int) -> tuple[dict[str, str], Pacing]:
-        """Read it anew: ours, with the envdir's laid over it. Raises UsageError."""
-        environment = dict(os.environ)
-        try:
-            if self._env_dir is not None:
-                environment.update(read_envdir(self._env_dir))
-        except OSError as error:
-            raise UsageError(f"cannot read {self._env_dir}: {error.strerror}") from error
+        """Read it anew, and keep it. Raises UsageError."""
+        environment = self.look()
         pacing = pacing_from(environment)
         try:
             self._hold(generation, environment)
@@ -80,6 +75,16 @@ class Environments:
             raise UsageError(f"cannot keep the environment: {error.strerror}") from error
         self._all[generation] = environment
         return environment, pacing
+
+    def look(self) -> dict[str, str]:
+        """What it is now: ours, with the envdir's laid over it. Raises UsageError."""
+        environment = dict(os.environ)
+        try:
+            if self._env_dir is not None:
+                environment.update(read_envdir(self._env_dir))
+        except OSError as error:
+            raise UsageError(f"cannot read {self._env_dir}: {error.strerror}") from error
+        return environment
 
     def _hold(self, generation: int, environment: dict[str, str]) -> None:
         pairs = (os.fsencode(f"{name}={value}") for name, value in environment.items())

@@ -2,7 +2,9 @@
 
 from typing import assert_never
 
-from sengu.errors import UsageError
+import msgspec
+
+from sengu.errors import UsageError, describe_error
 from sengu.model import actions as do
 from sengu.model import events as ev
 from sengu.model.actions import AnyAction
@@ -12,30 +14,39 @@ from sengu.server.cgroups import generation_key
 from sengu.server.crew import Crew
 from sengu.server.environment import Environments
 from sengu.server.forkservers import ForkServers, Plan
+from sengu.server.pre_deploy import Steps
 from sengu.server.stage import Stage
+
+
+class Groundwork(msgspec.Struct, frozen=True):
+    """What is made for a generation before its first worker."""
+
+    steps: Steps
+    environments: Environments
+    fork_servers: ForkServers
 
 
 class Executor:
     """Turns actions into system calls."""
 
-    def __init__(
-        self,
-        spec: ServiceSpec,
-        crew: Crew,
-        fork_servers: ForkServers,
-        stage: Stage,
-        environments: Environments,
-    ) -> None:
+    def __init__(self, spec: ServiceSpec, crew: Crew, stage: Stage, groundwork: Groundwork) -> None:
         self._spec = spec
         self._crew = crew
-        self._fork_servers = fork_servers
         self._stage = stage
-        self._environments = environments
+        self._steps = groundwork.steps
+        self._environments = groundwork.environments
+        self._fork_servers = groundwork.fork_servers
 
-    def execute(self, action: AnyAction) -> Fact:
+    def execute(self, action: AnyAction) -> Fact:  # noqa: PLR0912
         match action:
             case do.RequestDeploy():
                 return ev.DeployRequested(action.by)
+            case do.StartStep():
+                return self._steps.start(action)
+            case do.StopStep():
+                return self._steps.stop(action)
+            case do.KillStep():
+                return self._steps.kill(action)
             case do.PrepareGeneration():
                 return self._prepare(action.generation)
             case do.AbandonPreparation():
@@ -113,7 +124,3 @@ class Executor:
         return ev.WorkerStopping(
             action.worker, action.signal, action.kill_at, reason, action.failed, words
         )
-
-
-def describe_error(error: OSError | ValueError) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

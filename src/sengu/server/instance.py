@@ -29,7 +29,7 @@ from sengu.server.core import Core, Turn
 from sengu.server.crew import Crew
 from sengu.server.desk import SignalDesk
 from sengu.server.environment import Environments
-from sengu.server.execute import Executor
+from sengu.server.execute import Executor, Groundwork
 from sengu.server.files import PidFile, StatusFile, make_for_workers
 from sengu.server.forkservers import Context, ForkServers
 from sengu.server.link import Inheritance, Link
@@ -39,6 +39,7 @@ from sengu.server.narrate import LOSS, narrate
 from sengu.server.notify import Manager
 from sengu.server.output import Sink
 from sengu.server.outside import Outside, failure_of
+from sengu.server.pre_deploy import Steps, Tools
 from sengu.server.requests import RequestWatch
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import Identity, RunningService
@@ -136,12 +137,12 @@ class Instance:
         context = Context(
             self._loop, self._link, self._children, self._stage, self._crew, births.fd
         )
-        self._fork_servers = ForkServers(context)
-        let_go.callback(self._fork_servers.close)
-        self._environments = Environments(self._link, boot.env_dir)
-        self._hands = Executor(
-            spec, self._crew, self._fork_servers, self._stage, self._environments
-        )
+        fork_servers = ForkServers(context)
+        let_go.callback(fork_servers.close)
+        environments = Environments(self._link, boot.env_dir)
+        steps = Steps(Tools(spec, self._loop, self._children, self._stage, environments, self))
+        self._groundwork = Groundwork(steps, environments, fork_servers)
+        self._hands = Executor(spec, self._crew, self._stage, self._groundwork)
         identity = Identity(self._found.main_pid, os.getpid())
         self._service = RunningService(
             self._core, self._crew, self._stage, self._chronicle, identity
@@ -202,8 +203,7 @@ class Instance:
             self._children,
             self._stage,
             self._crew,
-            self._fork_servers,
-            self._environments,
+            self._groundwork,
             self._hands,
         )
         adoption = Adoption(parts, self._boot.service, observed)

@@ -3,6 +3,8 @@
 Pure. None for facts that are too many or too small to be told.
 """
 
+from typing import assert_never
+
 from sengu.model import events as ev
 from sengu.model.observed import Observed, Outcome, Phase
 from sengu.planner.reduce import Fact
@@ -32,7 +34,13 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
         case ev.WorkerExited() if fact.worker in before.workers:
             return _exited(fact, before, after)
         case _:
-            return _going(fact, before) or _generation(fact) or _asked(fact, after) or _server(fact)
+            return (
+                _going(fact, before)
+                or _step(fact, before)
+                or _generation(fact)
+                or _asked(fact, after)
+                or _server(fact)
+            )
 
 
 def _going(fact: Fact, before: Observed) -> str | None:
@@ -52,6 +60,32 @@ def _going(fact: Fact, before: Observed) -> str | None:
             return f"{_worker(fact.worker, before)} is killed: {fact.reason}"
         case _:
             return None
+
+
+def _step(fact: Fact, before: Observed) -> str | None:
+    """Of a command that runs before a generation is prepared."""
+    match fact:
+        case ev.StepStarted():
+            return f"--pre-deploy {fact.command!r} runs before generation {fact.generation}"
+        case ev.StepStopping() | ev.StepKilled() | ev.StepEnded():
+            generation = before.generations.get(fact.generation)
+            if generation is None or generation.step is None:
+                return None
+            return f"{generation.step.title} of generation {fact.generation} {_said(fact)}"
+        case _:
+            return None
+
+
+def _said(fact: ev.StepStopping | ev.StepKilled | ev.StepEnded) -> str:
+    match fact:
+        case ev.StepStopping():
+            return f"is asked to stop by TERM: {fact.reason}"
+        case ev.StepKilled():
+            return f"is killed: {fact.reason}"
+        case ev.StepEnded():
+            return fact.problem or "is done"
+        case _:
+            assert_never(fact)
 
 
 def _generation(fact: Fact) -> str | None:
