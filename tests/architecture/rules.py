@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "consumers": frozenset({"errors", "worker"}),
     "cli": ANYTHING,
     "demo": ANYTHING,
+    "doctor": frozenset({"errors", "posix"}),
     "__main__": ANYTHING,
 }
 

@@ -1,6 +1,6 @@
 """Progress for a person at a terminal: past events scroll by above a line that is kept current.
 
-The one module of the verbs that needs rich. Imported by `cli.progress`, when stderr is a terminal.
+Needs rich. Imported by `cli.progress`, when stderr is a terminal.
 """
 
 from collections.abc import Iterator

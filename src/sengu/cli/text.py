@@ -20,6 +20,9 @@ _COLOURS = {
     "backoff": "red",
     "stale": "red",
     "no answer": "red",
+    "works": "green",
+    "does not": "red",
+    "unknown": "yellow",
 }
 
 
@@ -66,6 +69,11 @@ def ordinal(number: int) -> str:
     is_teen = number % 100 in (11, 12, 13)
     ending = "th" if is_teen else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
+
+
+def colour_of(state: str) -> str | None:
+    """That of a word for a state; None for any other text."""
+    return _COLOURS.get(state)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,0 +1,52 @@
+"""The machine that we run on: what checks look at, for real. Made by cli."""
+
+import os
+import subprocess
+
+from sengu.doctor.apart import attempt
+from sengu.doctor.machine import Ran, Refusal, Trial
+from sengu.doctor.trials import TRIALS
+from sengu.posix.cgroups import Cgroups
+
+_PATIENCE_SECONDS = 5.0
+
+
+class Here:
+    """A `Machine`."""
+
+    def read(self, path: str) -> str:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def may_write(self, path: str) -> bool:
+        return os.access(path, os.W_OK, effective_ids=True)
+
+    def attempt(self, trial: Trial) -> Refusal | None:
+        return attempt(TRIALS[trial], _PATIENCE_SECONDS)
+
+    def run(self, *command: str) -> Ran | None:
+        try:
+            ended = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_PATIENCE_SECONDS,
+                check=False,
+            )
+        except (FileNotFoundError, PermissionError):  # not on the PATH, or not for us to run
+            return None
+        except subprocess.TimeoutExpired:  # it has been killed
+            return Ran(None, "")
+        return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+    def variable(self, name: str) -> str | None:
+        return os.environ.get(name)
+
+    def cgroups_refusal(self) -> str | None:
+        found = Cgroups.find("doctor", os.getpid())  # looks only
+        return found if isinstance(found, str) else None
