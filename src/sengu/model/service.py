@@ -26,7 +26,29 @@ class ReadyByProbe(msgspec.Struct, frozen=True, tag="probe"):
     path: str | None = None
 
 
-Readiness = ReadyAfterDelay | ReadyByNotify | ReadyByProbe
+class ReadyByJoin(msgspec.Struct, frozen=True, tag="join"):
+    """Ready when it listens where the service does, and no more sockets of it have come for
+    `settle_seconds`; with `says_ready` it must have sent READY=1 too.
+    """
+
+    settle_seconds: float
+    says_ready: bool = False
+
+
+Readiness = ReadyAfterDelay | ReadyByNotify | ReadyByProbe | ReadyByJoin
+
+
+class Technique(enum.StrEnum):
+    """What keeps new connections from the sockets of an old generation that were bound by itself,
+    and what becomes of those that wait there. `auto`: the first of the others that works.
+    """
+
+    AUTO = "auto"
+    BPF = "bpf"
+    SYSCTL = "sysctl"
+    DUP = "dup"
+    MEMBER = "member"
+    NONE = "none"
 
 
 class Surge(msgspec.Struct, frozen=True, tag="surge"):
@@ -105,6 +127,8 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     With `drain_seconds` each worker has queues of its own: before a ready one is asked to stop,
     those who wait in them are served, and that may take so long.
 
+    When it shall end, it first serves on for `lame_duck_seconds`, so that others learn of it.
+
     The commands of `pre_deploy` run before each generation, one after the other; each may take
     `pre_deploy_seconds`.
     """
@@ -121,6 +145,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     application: Application | None = None
     on_server_loss: OnServerLoss = OnServerLoss.STOP
     drain_seconds: float | None = None
+    lame_duck_seconds: float = 0.0
     pre_deploy: tuple[tuple[str, ...], ...] = ()
     pre_deploy_seconds: float = 600.0
 
