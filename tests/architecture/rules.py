@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "worker": frozenset({"errors", "model", "posix", "wire"}),
     "http": frozenset({"errors", "model", "posix", "wire", "worker"}),
     "consumers": frozenset({"errors", "worker"}),
+    "container": frozenset({"errors", "model", "posix"}),
     "cli": ANYTHING,
     "demo": ANYTHING,
     "doctor": frozenset({"errors", "posix"}),
