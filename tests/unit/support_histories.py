@@ -86,6 +86,7 @@ _specs = st.builds(
     watchdog_seconds=st.sampled_from([None, 10.0]),
     application=st.sampled_from([None, Application(engine="fake", target="fake:app")]),
     drain_seconds=st.sampled_from([None, 10.0, 2.0, 0.0]),
+    lame_duck_seconds=st.sampled_from([0.0, 5.0]),
 )
 
 _fates = st.sampled_from(

@@ -203,5 +203,10 @@ def winch() -> Ask:
     return Ask((ev.RestRequested("WINCH"),))
 
 
+def stop_seconds(spec: ServiceSpec) -> float:
+    """How long a stop may take."""
+    return spec.lame_duck_seconds + spec.stop.grace_seconds
+
+
 def stop(immediate: bool = False) -> Ask:
     return Ask((ev.StopRequested("QUIT" if immediate else "TERM", immediate),))

@@ -7,7 +7,7 @@ from sengu.model import events as ev
 from sengu.model.observed import Outcome
 from sengu.planner import reduce
 from tests.unit.support_histories import in_every_history
-from tests.unit.support_steps import Wait, stop
+from tests.unit.support_steps import Wait, stop, stop_seconds
 from tests.unit.support_views import changes, chosen_stops, ready_slots
 from tests.unit.support_world import World
 
@@ -75,7 +75,7 @@ def test_every_deploy_is_concluded_exactly_once(world: World) -> None:
         if change.after.last_generation > change.before.last_generation:
             asked.append(change.after.last_generation)
     absence_seconds = world.absence_seconds
-    world.play(stop(), Wait(world.spec.stop.grace_seconds + absence_seconds))
+    world.play(stop(), Wait(stop_seconds(world.spec) + absence_seconds))
     concluded = Counter(
         change.action.generation
         for change in changes(world)

@@ -14,7 +14,7 @@ from sengu.model.observed import Observed, Phase, Slot
 from sengu.model.service import ReadyAfterDelay, Rolling, ServiceSpec
 from sengu.planner import plan
 from tests.unit.support_histories import in_every_history
-from tests.unit.support_steps import Heal, Wait, hup, make_spec, stop
+from tests.unit.support_steps import Heal, Wait, hup, make_spec, stop, stop_seconds
 from tests.unit.support_views import (
     changes,
     chosen_stops,
@@ -313,12 +313,32 @@ def test_when_faults_cease_all_wanted_slots_are_served_without_a_deploy(world: W
 
 
 @in_every_history
-def test_a_stop_ends_the_service_within_the_grace_period(world: World) -> None:
+def test_a_stop_ends_the_service_after_its_lame_duck_within_the_grace_period(world: World) -> None:
     absence_seconds = world.absence_seconds
-    world.play(stop(), Wait(world.spec.stop.grace_seconds + absence_seconds))
+    world.play(stop(), Wait(stop_seconds(world.spec) + absence_seconds))
     assert world.finished is not None
     assert not world.observed.workers
     assert not world.living
+
+
+@in_every_history
+def test_a_second_stop_ends_the_service_within_the_grace_period(world: World) -> None:
+    absence_seconds = world.absence_seconds
+    world.play(stop(), stop(), Wait(world.spec.stop.grace_seconds + absence_seconds))
+    assert world.finished is not None
+    assert not world.living
+
+
+@in_every_history
+def test_a_lame_duck_begins_nothing_and_stops_nobody_who_serves(world: World) -> None:
+    world.play(stop(), Wait(world.spec.lame_duck_seconds), stop(), Wait(1))
+    for change in changes(world):
+        action, ending = change.action, change.before.stop
+        if ending is None or ending.lame_until is None or change.at >= ending.lame_until:
+            continue
+        assert not isinstance(action, do.StartWorker | do.PrepareGeneration | do.DrainWorker)
+        if isinstance(action, do.StopWorker) and not action.failed:
+            assert change.before.workers[action.worker].phase is Phase.DRAINING, action
 
 
 @in_every_history

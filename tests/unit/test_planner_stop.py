@@ -12,7 +12,9 @@ from tests.unit.support_steps import (
     TERM,
     USR1,
     Ask,
+    Crowd,
     Die,
+    LoseServer,
     Next,
     SpoilGenerations,
     Wait,
@@ -53,6 +55,80 @@ def test_a_service_without_workers_ends_at_once() -> None:
 def test_when_the_service_is_over_nothing_is_left_to_be_done() -> None:
     world = serving(make_spec())
     assert deeds(world, stop()).count("finish") == 1
+
+
+# --- as a lame duck ---
+
+
+def test_a_lame_duck_serves_on_before_anybody_is_asked_to_stop() -> None:
+    world = serving(make_spec(workers=2, lame_duck_seconds=5.0), Next(STUBBORN, 2))
+    assert deeds(world, stop(), Wait(4.9)) == []
+    assert crew(world) == {"1/0": "ready", "1/1": "ready"}
+    assert deeds(world, Wait(0.1)) == ["stop 1/0", "stop 1/1"]
+    assert deeds(world, Wait(9.9)) == []  # all of the grace period is theirs
+    assert deeds(world, Wait(0.1)) == ["kill 1/0", "kill 1/1", "finish"]
+
+
+def test_a_second_stop_ends_the_phase_at_once() -> None:
+    world = serving(make_spec(workers=1, lame_duck_seconds=60.0), Next(STUBBORN))
+    world.play(stop(), Wait(1))
+    assert deeds(world, stop()) == ["stop 1/0"]
+    assert deeds(world, Wait(10)) == ["kill 1/0", "finish"]
+
+
+def test_a_stop_that_is_asked_for_again_by_the_same_client_is_no_second_one() -> None:
+    world = serving(make_spec(workers=1, lame_duck_seconds=5.0))
+    asked = Ask((ev.StopRequested("the control API", token="a name"),))
+    assert deeds(world, asked, asked, Wait(4)) == []
+    assert deeds(world, Wait(1)) == ["stop 1/0", "finish"]
+
+
+def test_an_immediate_stop_is_no_lame_duck_and_ends_one() -> None:
+    world = serving(make_spec(workers=1, lame_duck_seconds=60.0))
+    assert deeds(world, stop(immediate=True)) == ["kill 1/0", "finish"]
+    world = serving(make_spec(workers=1, lame_duck_seconds=60.0))
+    assert deeds(world, stop(), Wait(1), stop(immediate=True)) == ["kill 1/0", "finish"]
+
+
+def test_an_urgent_stop_is_no_lame_duck() -> None:
+    world = serving(make_spec(workers=1, lame_duck_seconds=60.0))
+    urgent = Ask((ev.StopRequested("the end of the supervisor", urgent=True),))
+    assert deeds(world, urgent) == ["stop 1/0", "finish"]
+
+
+def test_where_nobody_serves_a_stop_has_nothing_to_wait_for() -> None:
+    world = World(make_spec(workers=1, lame_duck_seconds=60.0))
+    world.play(Next(SLOW), hup())
+    assert deeds(world, stop()) == ["1 aborted", "stop 1/0", "finish"]
+    world = serving(make_spec(workers=1, lame_duck_seconds=60.0))
+    world.play(winch())
+    assert deeds(world, stop()) == ["finish"]
+
+
+def test_a_lame_duck_deploys_and_restarts_nothing() -> None:
+    world = serving(make_spec(workers=2, lame_duck_seconds=5.0))
+    world.play(Next(SLOW), hup(), Wait(1))
+    assert deeds(world, stop(), Die(0), scale(4), hup(), Wait(4)) == ["2 aborted"]
+    assert deeds(world, Wait(1)) == ["stop 1/1", "stop 2/0", "finish"]
+
+
+def test_a_lame_duck_whose_last_worker_dies_is_over() -> None:
+    world = serving(make_spec(workers=1, lame_duck_seconds=60.0))
+    assert deeds(world, stop(), Die(0)) == ["finish"]
+
+
+def test_who_drains_goes_on_to_stop_during_the_phase() -> None:
+    spec = make_spec(workers=1, lame_duck_seconds=5.0, drain_seconds=10.0)
+    world = serving(spec, Crowd(3))
+    world.play(hup(), Wait(1))
+    assert deeds(world, stop(), Wait(2)) == ["stop 1/0"]
+    assert deeds(world, Wait(3)) == ["stop 2/0", "finish"]
+
+
+def test_a_new_server_knows_when_the_phase_ends() -> None:
+    world = serving(make_spec(workers=1, lame_duck_seconds=5.0))
+    assert deeds(world, stop(), Wait(1), LoseServer(0, away_seconds=1.0), Wait(2.9)) == []
+    assert deeds(world, Wait(0.1)) == ["stop 1/0", "finish"]
 
 
 # --- workers that drain already ---

@@ -62,6 +62,8 @@ def _summary(status: Status, now: float) -> list[str]:
         f"up {duration(status.uptime_seconds)}, pid {status.pid}, sengu {status.version}",
         f"  command    {printable(shlex.join(status.command))}",
     ]
+    if status.lame_seconds is not None:
+        lines.append(f"  lame duck  it serves on for {duration(status.lame_seconds)}, then it stops")
     if status.servers > 1:
         lines.append(f"  server     {_server(status, now)}")
     lines += [
@@ -123,6 +125,8 @@ def _note(worker: WorkerStatus) -> str:
     notes = []
     if worker.retry_in_seconds is not None:
         notes.append(f"again in {duration(worker.retry_in_seconds)}")
+    if worker.drain_seconds is not None:
+        notes.append(f"asked to stop in {duration(worker.drain_seconds)} at the latest")
     if worker.kill_in_seconds is not None:
         notes.append(f"killed in {duration(worker.kill_in_seconds)} if it is still there")
     if worker.status:

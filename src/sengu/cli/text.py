@@ -15,6 +15,7 @@ _COLOURS = {
     "serving": "green",
     "starting": "yellow",
     "deploying": "yellow",
+    "draining": "yellow",
     "stopping": "yellow",
     "killed": "red",
     "backoff": "red",

@@ -82,7 +82,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     """One worker, or one slot that waits to start the next (`pid` is null then).
 
     Workers of an application tell of their `requests` since they were started, of those in hand
-    (`busy`; `doing` is the one that takes longest), and of their `connections`.
+    (`busy`; `doing` is the one that takes longest), and of their `connections`. `drain_seconds` is
+    how much longer it may take to drain.
     """
 
     slot: int
@@ -99,6 +100,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     busy: int | None = None
     connections: int | None = None
     doing: str = ""
+    drain_seconds: float | None = None
 
 
 class AdoptionStatus(msgspec.Struct, frozen=True):
@@ -116,7 +118,8 @@ class AdoptionStatus(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True):
     """Answer of `GET /v1/status`. `pid` is the main pid, `generation` the one that serves or 0.
 
-    `resting_from`: all workers were stopped (WINCH); a deploy brings so many back. `servers` is how
+    `resting_from`: all workers were stopped (WINCH); a deploy brings so many back. `lame_seconds`:
+    the service is to stop, and serves on for so long before it does. `servers` is how
     many server processes the instance has had, `adopted` what the present one found, unless it is
     the first.
     """
@@ -138,6 +141,7 @@ class Status(msgspec.Struct, frozen=True):
     server_pid: int = 0
     servers: int = 1
     adopted: AdoptionStatus | None = None
+    lame_seconds: float | None = None
 
 
 class ReloadRequest(msgspec.Struct, frozen=True):
@@ -164,7 +168,10 @@ class ReloadOutcome(msgspec.Struct, frozen=True):
 
 
 class StopRequest(msgspec.Struct, frozen=True):
+    """One after another ends the lame-duck phase, if there is one."""
+
     immediate: bool = False
+    token: Token = ""
 
 
 class StopAccepted(msgspec.Struct, frozen=True):

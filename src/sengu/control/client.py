@@ -79,7 +79,7 @@ class ControlClient:
 
     def stop(self, immediate: bool = False) -> None:
         """Raises WentAwayError if it has stopped before it could answer."""
-        request = api.StopRequest(immediate)
+        request = api.StopRequest(immediate, _new_token())
         self._call(Question("POST", api.STOP_PATH, request), api.StopAccepted)
 
     def scale(self, workers: int) -> int:

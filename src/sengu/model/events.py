@@ -234,8 +234,15 @@ class RestRequested(Event, frozen=True):
 
 
 class StopRequested(Event, frozen=True):
+    """The service shall end; when that was asked for before, without a lame-duck phase.
+
+    `urgent`: without one in any case. `token`: see DeployRequested.
+    """
+
     by: str
     immediate: bool = False
+    urgent: bool = False
+    token: str = ""
 
 
 class ServiceStopped(Event, frozen=True):

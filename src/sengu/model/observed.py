@@ -133,7 +133,9 @@ class Deploy(msgspec.Struct, frozen=True):
 class Stop(msgspec.Struct, frozen=True):
     """The service is being stopped; nobody lives beyond `kill_at` (monotonic seconds).
 
-    `failure` is why, when it never came up. `is_over`: nothing is left to be done.
+    `failure` is why, when it never came up. `is_over`: nothing is left to be done. Until
+    `lame_until` workers serve on, so that whoever sends clients here can learn that it ends.
+    `token` is the name of the request (events).
     """
 
     reason: str
@@ -141,6 +143,8 @@ class Stop(msgspec.Struct, frozen=True):
     immediate: bool = False
     failure: str = ""
     is_over: bool = False
+    lame_until: float | None = None
+    token: str = ""
 
 
 class Observed(msgspec.Struct, frozen=True):

@@ -26,29 +26,7 @@ class ReadyByProbe(msgspec.Struct, frozen=True, tag="probe"):
     path: str | None = None
 
 
-class ReadyByJoin(msgspec.Struct, frozen=True, tag="join"):
-    """Ready when it listens where the service does, and no more sockets of it have come for
-    `settle_seconds`; with `says_ready` it must have sent READY=1 too.
-    """
-
-    settle_seconds: float
-    says_ready: bool = False
-
-
-Readiness = ReadyAfterDelay | ReadyByNotify | ReadyByProbe | ReadyByJoin
-
-
-class Technique(enum.StrEnum):
-    """What keeps new connections from the sockets of an old generation that were bound by itself,
-    and what becomes of those that wait there. `auto`: the first of the others that works.
-    """
-
-    AUTO = "auto"
-    BPF = "bpf"
-    SYSCTL = "sysctl"
-    DUP = "dup"
-    MEMBER = "member"
-    NONE = "none"
+Readiness = ReadyAfterDelay | ReadyByNotify | ReadyByProbe
 
 
 class Surge(msgspec.Struct, frozen=True, tag="surge"):

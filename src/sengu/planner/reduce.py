@@ -162,11 +162,31 @@ def _stop_requested(
     spec: ServiceSpec, observed: Observed, event: ev.StopRequested, now: float
 ) -> Observed:
     reason = f"stop by {event.by}"
-    if observed.stop is None:
-        kill_at = now + spec.stop.grace_seconds
-        return replace(observed, stop=Stop(reason, kill_at, event.immediate))
-    immediate = event.immediate or observed.stop.immediate
-    return replace(observed, stop=replace(observed.stop, reason=reason, immediate=immediate))
+    stop = observed.stop
+    if stop is None:
+        lame_until = _lame_until(spec, observed, event, now)
+        kill_at = (lame_until or now) + spec.stop.grace_seconds
+        stop = Stop(reason, kill_at, event.immediate, lame_until=lame_until, token=event.token)
+        return replace(observed, stop=stop)
+    if event.token and event.token == stop.token:  # asked again by who has lost the answer
+        return observed
+    stop = replace(
+        stop,
+        reason=reason,
+        immediate=event.immediate or stop.immediate,
+        kill_at=min(stop.kill_at, now + spec.stop.grace_seconds),
+        lame_until=None,
+    )
+    return replace(observed, stop=stop)
+
+
+def _lame_until(
+    spec: ServiceSpec, observed: Observed, event: ev.StopRequested, now: float
+) -> float | None:
+    """Where nobody serves, nobody has to be told that it ends."""
+    if event.immediate or event.urgent or not observed.ready_count():
+        return None
+    return now + spec.lame_duck_seconds if spec.lame_duck_seconds else None
 
 
 def _stopped(observed: Observed) -> Observed:

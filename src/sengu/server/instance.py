@@ -250,7 +250,7 @@ class Instance:
             self._stage.listeners.leave()
             self._ended = True
         else:
-            self._core.post(ev.StopRequested(LOSS))
+            self._core.post(ev.StopRequested(LOSS, urgent=True))
 
     def _tell(self, turn: Turn) -> None:
         fact = turn.fact

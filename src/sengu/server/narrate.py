@@ -38,7 +38,7 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
                 _going(fact, before)
                 or _step(fact, before)
                 or _generation(fact)
-                or _asked(fact, after)
+                or _asked(fact, before, after)
                 or _server(fact)
             )
 
@@ -103,7 +103,7 @@ def _generation(fact: Fact) -> str | None:
             return None
 
 
-def _asked(fact: Fact, after: Observed) -> str | None:
+def _asked(fact: Fact, before: Observed, after: Observed) -> str | None:
     match fact:
         case ev.ScaleRequested() | ev.ScaleAdjusted():
             return f"scaled to {after.wanted} workers by {fact.by}"
@@ -112,12 +112,19 @@ def _asked(fact: Fact, after: Observed) -> str | None:
         case ev.StopRequested() if fact.immediate:
             return f"immediate stop asked for by {fact.by}"
         case ev.StopRequested():
-            how = "" if fact.by == LOSS else "; INT again, or QUIT, would not wait for workers"
-            return f"stop asked for by {fact.by}{how}"
+            return f"stop asked for by {fact.by}{_how_it_stops(fact, before, after)}"
         case ev.ServiceStopped():
             return "all workers are gone"
         case _:
             return None
+
+
+def _how_it_stops(fact: ev.StopRequested, before: Observed, after: Observed) -> str:
+    if fact.by == LOSS:
+        return ""
+    if after.stop is None or before.stop is not None or after.stop.lame_until is None:
+        return "; INT again, or QUIT, would not wait for workers"
+    return "; until others have learnt of it (--lame-duck) all is served, or until TERM comes again"
 
 
 def _concluded(fact: ev.DeployConcluded, *, keeps_serving: bool) -> str:

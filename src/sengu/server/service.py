@@ -11,7 +11,7 @@ import sengu
 from sengu.control import api
 from sengu.control.routes import Refused
 from sengu.model import events as ev
-from sengu.model.observed import Observed, Worker
+from sengu.model.observed import Observed, Phase, Worker
 from sengu.posix import clock
 from sengu.server.chronicle import Chronicle
 from sengu.server.core import Core, Turn
@@ -82,8 +82,8 @@ class RunningService:
             raise Refused(409, "the service is being stopped; it cannot be scaled any more")
         self._core.post(ev.ScaleRequested(workers, by))
 
-    def stop(self, immediate: bool, by: str) -> None:
-        self._core.post(ev.StopRequested(by, immediate))
+    def stop(self, immediate: bool, by: str, token: str) -> None:
+        self._core.post(ev.StopRequested(by, immediate, token=token))
 
     def events_since(self, number: int) -> Iterable[api.Record]:
         return self._chronicle.since(number)
@@ -114,6 +114,7 @@ class RunningService:
             server_pid=self._instance.pid,
             servers=self.past.servers,
             adopted=self.past.adopted,
+            lame_seconds=_left(observed.stop.lame_until if observed.stop else None, now),
         )
 
     def _workers(self, now: float) -> tuple[api.WorkerStatus, ...]:
@@ -179,8 +180,13 @@ def _worker_status(observed: Observed, worker: Worker, now: float) -> api.Worker
         restarts=account.restarts,
         status=worker.status,
         last_failure=account.last_failure,
-        kill_in_seconds=None if worker.kill_at is None else max(0.0, worker.kill_at - now),
+        kill_in_seconds=_left(worker.kill_at, now),
+        drain_seconds=_left(worker.drain_until, now) if worker.phase is Phase.DRAINING else None,
     )
+
+
+def _left(until: float | None, now: float) -> float | None:
+    return None if until is None else max(0.0, until - now)
 
 
 def _with_requests(row: api.WorkerStatus, lines: list[Line], now: float) -> api.WorkerStatus:
