@@ -11,7 +11,7 @@ import pytest
 
 from sengu.posix.loop import Loop
 from sengu.server import probe, probe_connection
-from sengu.server.probe import Prober, http_request, probe_target
+from sengu.server.probe import Prober, Target, http_request, probe_target
 from tests.kernel.children import Body, Child, nothing_left_open
 
 _PATIENCE_SECONDS = 30.0
@@ -350,7 +350,7 @@ def test_refused_connection_is_named(stack: ExitStack, loop: Loop, listener: soc
 
 
 def test_missing_socket_file_is_named(stack: ExitStack, loop: Loop, tmp_path: Path) -> None:
-    target = socket.AF_UNIX, str(tmp_path / "missing")
+    target = Target(socket.AF_UNIX, str(tmp_path / "missing"))
     prober = Prober(loop, target, os.getpid(), None, lambda _reason: None)
     stack.callback(prober.cancel)
     assert prober.last_problem == "no such file or directory"

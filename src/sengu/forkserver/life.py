@@ -106,7 +106,7 @@ def _run(
 def _take_descriptors(order: Order) -> None:
     targets = order.fork.targets
     for target, source in zip(targets, order.descriptors[: len(targets)], strict=True):
-        os.dup2(source, target)
+        os.dup2(source, target, inheritable=target < FIRST_PASSED_FD)
         os.close(source)
     for stream in (sys.stdout, sys.stderr):
         # Whole lines, at once: what a worker says is seen when it says it, and apart from what

@@ -27,13 +27,13 @@ from sengu.posix.store import Store
 class Layout(msgspec.Struct, frozen=True):
     """What a worker gets: descriptor numbers to our own, and the variables that name them.
 
-    `own` are the numbers of sockets that are only its slot's.
+    `own` are those of the descriptors that only its slot has.
     """
 
     descriptors: Mapping[int, int]
     environment: Mapping[str, str]
     next_fd: int
-    own: frozenset[int] = frozenset()
+    own: Mapping[int, int] = {}
 
 
 class Listeners:
@@ -89,7 +89,7 @@ class Listeners:
         """For a worker in that slot. Raises UsageError if its sockets cannot be bound."""
         descriptors = {}
         pairs = []
-        own: list[int] = []
+        own: dict[int, int] = {}
         for listener in self._all:
             source = listener.socket_of(slot).fileno()
             descriptors[listener.fd] = source
@@ -98,7 +98,7 @@ class Listeners:
                 descriptors[listener.fixed_fd] = source
                 told = listener.fixed_fd
             if listener.slots is not None:
-                own += {listener.fd, told}
+                own |= {listener.fd: source, told: source}
             pairs.append(f"{listener.key}={told}")
         environment = {"SERVER_STARTER_PORT": ";".join(pairs)}
         if self._all:
@@ -106,7 +106,7 @@ class Listeners:
             environment["LISTEN_FDS"] = str(len(self._all))
             environment["LISTEN_FDNAMES"] = ":".join(listener.name for listener in in_order)
         next_fd = max([FIRST_PASSED_FD - 1, *descriptors]) + 1
-        return Layout(descriptors, environment, next_fd, frozenset(own))
+        return Layout(descriptors, environment, next_fd, own)
 
     def leave(self) -> None:
         """Others go on with them: only our copies are closed, and socket files stay."""

@@ -32,6 +32,7 @@ class Slots:
         self._address = address
         self._backlog = backlog
         self._sockets: list[socket.socket] = []
+        self._chosen: Collection[int] = ()
 
     def begin(self, count: int) -> None:
         """Take up those that are in the store; if there are none, open so many.
@@ -58,13 +59,23 @@ class Slots:
             self._open()
         return self._sockets[slot]
 
-    def choose(self, slots: Collection[int], branch: Branch | None = None) -> None:
+    def choose(self, slots: Collection[int]) -> None:
         """Only these of all slots get new clients from now on, one as many as the other.
 
-        Who comes from the port of `branch` gets to the slot that it names. Raises OSError.
+        Raises OSError.
         """
+        self._chosen = frozenset(slots)
+        self._attach()
+
+    def lead(self, slot: int, port: int) -> None:
+        """Who comes from that port of a client gets to that slot, be it chosen or not; 0: nobody
+        does any more. Raises OSError.
+        """
+        self._attach(Branch(port, slot) if port else None)
+
+    def _attach(self, branch: Branch | None = None) -> None:
         flow = Flow.SOURCE_PORT if self._address.udp else Flow.RANDOM
-        ranges = list(_ranges(slots))
+        ranges = list(_ranges(self._chosen or range(len(self))))
         program = reuseport.choose(ranges, flow, branch, ipv6=self._address.ipv6)
         reuseport.attach(self._sockets[0].fileno(), program)
 
@@ -84,6 +95,13 @@ class Slots:
             return frozenset()
         sock = self._sockets[0]
         return half_open(sock.family, sock.getsockname()[1])
+
+    def discard(self, slot: int) -> None:
+        """Let go of the datagrams that wait there."""
+        sock = self._sockets[slot]
+        while not self.is_empty(slot):
+            with contextlib.suppress(OSError):  # damaged, and so none
+                sock.recv(1, socket.MSG_DONTWAIT)
 
     def close_last(self) -> None:
         """Give up the last slot. Whoever still waits there is turned away."""

@@ -259,24 +259,24 @@ class Crew:
             self._children.give_up(member.key, "its fork server did not make it in time")
 
     def _send_order(self, member: Member, fork_servers: ForkServers) -> None:
-        outputs = member.open_outputs()
         action, line, name = member.action, member.line, member.notify.name
+        given = {**member.open_outputs(), **self._stage.listeners.layout(action.slot).own}
         assert line is not None
         cgroup = self._stage.cgroups.open(member.key)
         own = [] if cgroup is None else [cgroup]
-        targets = tuple(outputs)
+        targets = tuple(given)
         fork = Fork(
             action.worker, member.key, action.slot, name, line, targets, enters_cgroup=bool(own)
         )
         try:
-            fork_servers.order(action.generation, fork, (*outputs.values(), *own))
+            fork_servers.order(action.generation, fork, (*given.values(), *own))
         finally:
             close_all(own)
         member.start_relays()
         self._children.expect(member.key, _Guard(self, action.worker))
 
     def _order(self, member: Member, base: dict[str, str]) -> Exec:
-        layout = self._stage.listeners.layout()
+        layout = self._stage.listeners.layout(member.action.slot)
         descriptors = {
             0: self._stage.null_fd,
             1: 1,
@@ -301,7 +301,7 @@ class Crew:
         )
 
     def _probe(self, readiness: ReadyByProbe, member: Member) -> None:
-        target = self._stage.probe_target
+        target = self._stage.probe_target(member.action.slot)
         assert target is not None  # the command line asks for a stream listener with a probe
         request = None if readiness.path is None else http_request(readiness.path)
         worker = member.action.worker

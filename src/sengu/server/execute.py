@@ -111,7 +111,7 @@ class Executor:
                 self._crew.request(action, self._fork_servers)
             else:
                 self._crew.start(action, self._environments.of(action.generation))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UsageError) as error:
             problem = f"cannot start a process: {describe_error(error)}"
             return ev.StartFailed(action.generation, action.slot, problem)
         return ev.WorkerRequested(action.worker, action.generation, action.slot, action.reason)

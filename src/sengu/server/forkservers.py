@@ -327,8 +327,7 @@ def _socket_name(key: str) -> str:
 def _exec(stage: Stage, plan: Plan, outputs: Mapping[int, int], sockets: Sequence[int]) -> Exec:
     """`sockets` are to us, and to whom it tells of births."""
     layout = stage.listeners.layout()
-    own = layout.next_fd + 1
-    numbers = [own + position for position in range(len(sockets))]
+    numbers = [layout.next_fd + position for position in range(1, len(sockets) + 1)]
     arguments = [str(number) for number in numbers]
     environment = generation_environment(plan.environment, plan.service, plan.generation, layout)
     return Exec(
@@ -339,6 +338,7 @@ def _exec(stage: Stage, plan: Plan, outputs: Mapping[int, int], sockets: Sequenc
             1: 1,
             **outputs,
             **layout.descriptors,
+            **dict.fromkeys(layout.own, stage.null_fd),  # each worker gets these with its order
             layout.next_fd: stage.lifeline_fd,
             **dict(zip(numbers, sockets, strict=True)),
         },

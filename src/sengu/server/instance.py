@@ -43,6 +43,7 @@ from sengu.server.pre_deploy import Steps, Tools
 from sengu.server.requests import RequestWatch
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import Identity, RunningService
+from sengu.server.slot_passage import SlotPassage
 from sengu.server.stage import Stage
 from sengu.server.upgrade import Upgrade
 from sengu.server.watcher import Watcher
@@ -96,7 +97,7 @@ class Instance:
         let_go.callback(self._control.close)
         if boot.files.pid is not None:
             let_go.callback(PidFile(boot.files.pid, link, self._found.main_pid).remove)
-        listeners = Listeners(boot.sockets, link)
+        listeners = Listeners(boot.sockets, link, boot.service.workers)
         let_go.callback(listeners.close)
         sink = Sink(self._loop)
         let_go.callback(sink.finish)
@@ -143,6 +144,9 @@ class Instance:
         steps = Steps(Tools(spec, self._loop, self._children, self._stage, environments, self))
         self._groundwork = Groundwork(steps, environments, fork_servers)
         self._hands = Executor(spec, self._crew, self._stage, self._groundwork)
+        self._passage: SlotPassage | None = None
+        if boot.sockets.reuseport:
+            self._passage = SlotPassage(self._loop, self._stage.listeners, self)
         identity = Identity(self._found.main_pid, os.getpid())
         self._service = RunningService(
             self._core, self._crew, self._stage, self._chronicle, identity
@@ -172,6 +176,8 @@ class Instance:
             self._loop.run_once(self._loop.now())
         while not self._ended:
             self._core.settle(self._hands)
+            if self._passage is not None:
+                self._passage.follow(self._core.observed)
             self._outside.on_settled(self._core.observed)
             self._memory.shorten(self._core, self._chronicle, self._service.past)
             if not self._ended:
@@ -192,7 +198,9 @@ class Instance:
         where = f"pid {self._found.main_pid}, control {self._boot.control}"
         self._log.write(f"sengu {sengu.__version__}, {where}")
         for listener in self._stage.listeners:
-            self._log.write(f"listening on {listener.address}, descriptor {listener.fd} of workers")
+            own = "" if listener.slots is None else ", a socket for each slot"
+            where = f"{listener.address}, descriptor {listener.fd} of workers{own}"
+            self._log.write(f"listening on {where}")
         self._core.post(ev.DeployRequested("start"))
 
     def _take_over(self) -> None:

@@ -41,16 +41,16 @@ def probe_target(listener: socket.socket) -> Target:
         path: str | bytes = listener.getsockname()
         if not path:
             raise ValueError(f"cannot probe {listener!r}: it is not bound")
-        return socket.AF_UNIX, path
+        return Target(socket.AF_UNIX, path)
     if listener.family == socket.AF_INET6:
         host, port, flow, scope = listener.getsockname()
         if host != "::":
-            return socket.AF_INET6, (host, port, flow, scope)
+            return Target(socket.AF_INET6, (host, port, flow, scope))
         if listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
-            return socket.AF_INET6, ("::1", port, 0, 0)
-        return socket.AF_INET, ("127.0.0.1", port)
+            return Target(socket.AF_INET6, ("::1", port, 0, 0))
+        return Target(socket.AF_INET, ("127.0.0.1", port))
     host, port = listener.getsockname()
-    return socket.AF_INET, ("127.0.0.1" if host == "0.0.0.0" else host, port)
+    return Target(socket.AF_INET, ("127.0.0.1" if host == "0.0.0.0" else host, port))
 
 
 class Burst(msgspec.Struct, frozen=True):
@@ -168,12 +168,13 @@ class Prober:
         opened = []
         try:
             for _ in range(size):
-                opened.append(ProbeConnection(self._loop, self._target[0]))
+                opened.append(ProbeConnection(self._loop, self._target))
         except OSError as error:
             self.last_problem = f"cannot open a socket: {_text(error)}"
         for connection in opened:  # sockets first: the closer the connects, the more workers wake
-            connection.connect(self._target[1], held=burst.held)
+            connection.connect(held=burst.held)
             self.last_problem = connection.problem or self.last_problem
+        self._target.stop_leading()
         self._connections += opened
         self._round += 1
         pause_seconds = _QUICK_ROUND_SECONDS if self._round < _QUICK_ROUNDS else _ROUND_SECONDS

@@ -12,19 +12,34 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sengu.posix.sockdiag import accepted_inode
 from sengu.server.probe_http import final_status
 
 Address = str | bytes | tuple[str, int] | tuple[str, int, int, int]
-Target = tuple[int, Address]  # address family and what connect() takes
-
 HELD_SECONDS = 0.2  # TCP_DELACK_MAX
 ANSWER_SECONDS = 5.0  # a first request may have to warm the application up
 LINGER_SECONDS = 2.0  # for the other side to close first
 _READ_BYTES = 65536
 _HEAD_BYTES = 65536  # more than any server sends before the final status line
+
+
+class Target(NamedTuple):
+    """Address family and what connect() takes.
+
+    Where each worker has a socket of its own, `lead` is called with the port that a connection will
+    come from, so that it gets to the right one; with 0 when that is not needed any more.
+    """
+
+    family: int
+    address: Address
+    lead: Callable[[int], None] | None = None
+
+    def stop_leading(self) -> None:
+        if self.lead is not None:
+            with contextlib.suppress(OSError):  # nor could it begin
+                self.lead(0)
 
 
 class Timer(Protocol):
@@ -60,6 +75,7 @@ class ProbeConnection:
         "_loop",
         "_on_answer",
         "_socket",
+        "_target",
         "deadline",
         "look_from",
         "phase",
@@ -67,10 +83,11 @@ class ProbeConnection:
         "status",
     )
 
-    def __init__(self, loop: Watch, family: int) -> None:
+    def __init__(self, loop: Watch, target: Target) -> None:
         """Open the socket; raises OSError when there is no descriptor left."""
         self._loop = loop
-        self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._target = target
+        self._socket = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._on_answer: Callable[[ProbeConnection], None] | None = None
         self._connected = False
         self._head = b""
@@ -80,7 +97,7 @@ class ProbeConnection:
         self.status: int | None = None  # of the final HTTP answer
         self.problem = ""  # why it is not connected, or has no status
 
-    def connect(self, address: Address, *, held: bool = False) -> None:
+    def connect(self, *, held: bool = False) -> None:
         """Begin to connect. If that fails at once it is closed and `problem` says why.
 
         With `held` our last segment of the TCP handshake waits for the kernel's timer, as if
@@ -90,13 +107,21 @@ class ProbeConnection:
         if held and self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
             self.look_from += HELD_SECONDS
-        code = self._socket.connect_ex(address)
+        self._be_led()
+        code = self._socket.connect_ex(self._target.address)
         if code in {0, errno.EINPROGRESS}:
             return
         # connect(2): on UNIX sockets EAGAIN does not mean "wait".
         full = code == errno.EAGAIN
         self.problem = "the accept queue is full" if full else os.strerror(code).lower()
         self.close()
+
+    def _be_led(self) -> None:
+        if self._target.lead is None:
+            return
+        with contextlib.suppress(OSError):  # no port left, or no steering: chance may lead it
+            self._socket.bind(("", 0))
+            self._target.lead(self._socket.getsockname()[1])
 
     def accepted_inode(self) -> int:
         """The inode of the socket that a process got by accepting this, 0 while none has.

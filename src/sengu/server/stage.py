@@ -1,5 +1,6 @@
 """The stage: what all workers of all generations share, and what therefore must outlive them."""
 
+import functools
 import os
 import socket
 
@@ -37,12 +38,15 @@ class Stage:
         self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.lifeline_fd = _hold_lifeline(store)
 
-    @property
-    def probe_target(self) -> Target | None:
-        """Where a readiness probe connects: the first listener that takes connections."""
+    def probe_target(self, slot: int) -> Target | None:
+        """Where a readiness probe of a worker in that slot connects: the first listener that takes
+        connections."""
         for listener in self.listeners:
             if listener.socket.type == socket.SOCK_STREAM:
-                return probe_target(listener.socket)
+                target, slots = probe_target(listener.socket), listener.slots
+                if slots is None:
+                    return target
+                return target._replace(lead=functools.partial(slots.lead, slot))
         return None
 
 
