@@ -26,7 +26,24 @@ class ReadyByProbe(msgspec.Struct, frozen=True, tag="probe"):
     path: str | None = None
 
 
-Readiness = ReadyAfterDelay | ReadyByNotify | ReadyByProbe
+class ReadyByJoin(msgspec.Struct, frozen=True, tag="join"):
+    """Ready when it listens where the service does, by sockets of its own (`address.SelfBound`)."""
+
+
+Readiness = ReadyAfterDelay | ReadyByNotify | ReadyByProbe | ReadyByJoin
+
+
+class Technique(enum.StrEnum):
+    """What keeps new connections from the sockets of an old generation that were bound by itself,
+    and what becomes of those that wait there. `auto`: the first of the others that works.
+    """
+
+    AUTO = "auto"
+    BPF = "bpf"
+    SYSCTL = "sysctl"
+    DUP = "dup"
+    MEMBER = "member"
+    NONE = "none"
 
 
 class Surge(msgspec.Struct, frozen=True, tag="surge"):
