@@ -33,13 +33,11 @@ def held_sockets(pid: int, among: Set[int]) -> set[int]:
     return set(_descriptors_of(pid, among))
 
 
-def holders(
-    inodes: Set[int], but_not: Set[int] = frozenset()
-) -> dict[int, tuple[int, int]]:
-    """Of each of these sockets (pid, descriptor) in some process that has it open, none of `but_not`.
+def holders(inodes: Set[int], but_not: Set[int] = frozenset()) -> dict[int, tuple[int, int]]:
+    """Of each of these sockets (pid, descriptor) in some process that has it open.
 
-    We are the last to be looked at. A socket is left out when nobody has it, or only processes
-    that may not be looked at, or it is under way in a message (SCM_RIGHTS).
+    That is none of the processes `but_not`, and we are the last to be looked at. A socket is left
+    out when nobody has it, or only processes that may not be looked at, or it is under way in a message (SCM_RIGHTS).
     """
     found: dict[int, tuple[int, int]] = {}
     own = os.getpid()

@@ -21,6 +21,9 @@ class Store(Protocol):
     def take(self, name: str) -> Held | None:
         """What is held under that name; None if nothing is, or it was taken already."""
 
+    def names(self, prefix: str) -> list[str]:
+        """Names of those that can be taken and begin like that."""
+
     def hold(self, name: str, fd: int, note: str = "") -> None:
         """Keep a copy of `fd`, in place of what has that name. Raises OSError."""
 

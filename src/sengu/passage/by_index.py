@@ -1,0 +1,132 @@
+"""Steering by index, without any privilege: a classic BPF program picks a number, and that is a
+place in the order in which the sockets of a group began to listen.
+
+When a socket closes, the last one moves into its place: so nobody may close while places matter.
+`ByCopies` borrows each old socket, which so stays in the group when its program has closed it.
+`by_member` is for where sockets cannot be borrowed.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Set
+
+from sengu.model.service import Technique
+from sengu.passage.group import Group, Look
+from sengu.passage.kept import Kept
+from sengu.passage.relay import pass_on
+from sengu.passage.removal import Removal
+from sengu.passage.steering import Steered, borrow
+from sengu.posix import clock, reuseport
+from sengu.posix.loop import Loop
+from sengu.posix.procfs import holders
+
+_LOOKS_FOR_HOLDERS_EVERY_SECONDS = 0.25
+
+
+class ByCopies:
+    """Blocks of borrowed sockets, each of those that were there at a `hold`, then the rest.
+
+    Places of a block stay as they are, though who is where in it is not known; so do those of the
+    rest as a whole.
+    """
+
+    def __init__(
+        self, loop: Loop, group: Group, kept: Kept, name: Technique, *, migrates: bool
+    ) -> None:
+        self.name = name
+        self.migrates = migrates
+        self._loop = loop
+        self._group = group
+        self._kept = kept  # by BLOCK/INODE
+        self._ranges: list[range] = []
+        self._dead: frozenset[int] = frozenset()
+        self._looked_at = 0.0
+
+    def try_out(self, look: Look) -> None:
+        for inode in look.sockets:
+            borrow(inode).close()
+
+    def hold(self, look: Look) -> None:
+        blocks, copies = self._blocks(), self._copies()
+        with contextlib.ExitStack() as undo:
+            borrowed = {
+                inode: undo.enter_context(borrow(inode))
+                for inode in look.sockets.keys() - copies.keys()
+            }
+            for inode, sock in borrowed.items():
+                self._kept.keep(f"{len(blocks):04}/{inode}", sock)
+            undo.pop_all()
+
+    def steer(self, look: Look, chosen: Set[int]) -> Steered:
+        ranges: list[range] = []
+        for places, inodes, is_fixed in self._places(look):
+            if inodes <= chosen:
+                ranges.append(places)
+            elif inodes & chosen:
+                return Steered.NEVER if is_fixed else Steered.NOT_YET
+        if not ranges or not self._kept.sockets:
+            return Steered.NOT_YET
+        if ranges != self._ranges:
+            program = reuseport.choose(ranges, reuseport.Flow.RANDOM, ipv6=self._group.is_ipv6)
+            reuseport.attach(next(iter(self._kept.sockets.values())).fileno(), program)
+            self._ranges = ranges
+        return Steered.DONE
+
+    def tend(self, look: Look) -> None:
+        """Relay what comes to a socket whose program has closed it, if anybody else is left."""
+        now = clock.monotonic()
+        if now - self._looked_at >= _LOOKS_FOR_HOLDERS_EVERY_SECONDS:
+            self._looked_at = now
+            self._find_dead()
+        if look.sockets.keys() - self._dead:
+            copies = self._copies()
+            for inode in self._dead:
+                pass_on(self._loop, copies[inode], self._group.connect)
+
+    def let_go(self, look: Look) -> bool:
+        self._find_dead()
+        living = look.sockets.keys() - self._dead
+        if living and not self._kept.are_only_ours():
+            return False
+        if living:
+            with borrow(next(iter(living))) as through:
+                self._remove_dead(look, through)
+                reuseport.detach(through.fileno())
+        self._kept.forget()
+        self._ranges = []
+        self._dead = frozenset()
+        return True
+
+    def _remove_dead(self, look: Look, through: socket.socket) -> None:
+        copies = self._copies()
+        dead = [copies[inode] for inode in self._dead]
+        if dead:
+            chosen = self._ranges or [range(len(look.sockets))]
+            removal = Removal(self._loop, self._group, through, migrates=self.migrates)
+            removal.run(dead, chosen)
+
+    def _copies(self) -> dict[int, socket.socket]:
+        return {int(name[5:]): sock for name, sock in self._kept.sockets.items()}
+
+    def _blocks(self) -> list[frozenset[int]]:
+        blocks: dict[str, set[int]] = {}
+        for name in sorted(self._kept.sockets):
+            block, _, inode = name.partition("/")
+            blocks.setdefault(block, set()).add(int(inode))
+        return [frozenset(block) for block in blocks.values()]
+
+    def _places(self, look: Look) -> Iterator[tuple[range, Set[int], bool]]:
+        """Places, the sockets at them, and whether these stay there whoever else goes."""
+        start = 0
+        for block in self._blocks():
+            yield range(start, start + len(block)), block, True
+            start += len(block)
+        rest = look.sockets.keys() - self._copies().keys()
+        if rest:
+            yield range(start, start + len(rest)), rest, False
+
+    def _find_dead(self) -> None:
+        copies = self._copies()
+        others = holders(copies.keys(), but_not={os.getpid(), os.getppid()})
+        self._dead = frozenset(copies.keys() - others.keys())

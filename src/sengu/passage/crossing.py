@@ -1,0 +1,130 @@
+"""One address, and how its connections get from those who listen to those who shall.
+
+At rest nothing is steered, and the kernel spreads connections over all. A crossing begins when
+others are about to join, and ends when those who were to go are gone. Imported by `passage`.
+"""
+
+from collections.abc import Callable, Sequence, Set
+
+import msgspec
+
+from sengu.passage.group import Group, Look
+from sengu.passage.ladder import Choice, Ladder
+from sengu.passage.steering import Steered
+from sengu.posix.listening import half_open
+
+_LOOKS = 3  # at queues that must be empty: between two of them a handshake may end
+_NUDGES = 100
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """What the planner wants, by worker id.
+
+    `chosen` shall get connections, `leaving` are to be emptied. `is_moving`: others than the chosen
+    live, or are about to. `deploy` is the generation of the deploy under way, 0 if there is none.
+    """
+
+    chosen: Sequence[int] = ()
+    leaving: Sequence[int] = ()
+    starting: Sequence[int] = ()
+    living: Sequence[int] = ()
+    newest: int | None = None
+    is_moving: bool = False
+    deploy: int = 0
+
+
+class Crossing:
+    """`tell` and `warn` get lines for people."""
+
+    def __init__(
+        self, group: Group, ladder: Ladder, tell: Callable[[str], None], warn: Callable[[str], None]
+    ) -> None:
+        self.group = group
+        self._ladder = ladder
+        self._tell = tell
+        self._warn = warn
+        self.choice: Choice | None = None
+        self._is_at_work = False
+        self._deploy = 0
+        self._steered = Steered.NOT_YET
+        self._chosen: Set[int] = frozenset()
+        self._handshakes: frozenset[tuple[str, int]] = frozenset()
+        self._empty_looks = 0
+        self._nudges = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has to be looked at again soon."""
+        return self._is_at_work or self._nudges > 0
+
+    def follow(self, scene: Scene, look: Look) -> None:
+        """Do what can be done by now. Raises OSError."""
+        if self.choice is None and scene.chosen and look.of(scene.chosen):
+            self._choose(look)
+        if self.choice is None:
+            return
+        if scene.is_moving and not self._is_at_work:
+            self._choose(look)
+            self._is_at_work = True
+            self._hold(scene, look)
+        elif scene.deploy not in {0, self._deploy}:  # and those of before have not all gone
+            self._hold(scene, look)
+        if self._is_at_work:
+            self._steer(scene, look)
+            self.choice.steering.tend(look)
+            if not scene.is_moving and self.choice.steering.let_go(look):
+                self._is_at_work = False
+                self._nudges = _NUDGES if self.choice.steering.migrates else 0
+        elif self._nudges:
+            self._nudge(scene, look)
+
+    def verdict(self, scene: Scene, look: Look) -> str:
+        """Why those who leave need not be waited for any more; empty while they need."""
+        if self._steered is Steered.NEVER:
+            return "it cannot be steered past"
+        if not scene.chosen:
+            return "nobody else listens"
+        if self._steered is Steered.NOT_YET:
+            return ""
+        is_empty = not look.waiting(scene.leaving) and not self._are_half_open()
+        self._empty_looks = self._empty_looks + 1 if is_empty else 0
+        return "its queues are empty" if self._empty_looks >= _LOOKS else ""
+
+    def _choose(self, look: Look) -> None:
+        before = self.choice
+        self.choice = self._ladder.choose(look)
+        if before is None or before.steering.name is not self.choice.steering.name:
+            self._tell(f"{self.group.address}: steered by {self.choice.steering.name}")
+            if self.choice.remark:
+                self._warn(f"{self.group.address}: {self.choice.remark}")
+
+    def _hold(self, scene: Scene, look: Look) -> None:
+        assert self.choice is not None
+        self._deploy = scene.deploy
+        self._steered = Steered.NOT_YET
+        self._nudges = 0
+        self.choice.steering.hold(look)
+
+    def _steer(self, scene: Scene, look: Look) -> None:
+        assert self.choice is not None
+        chosen = look.of(scene.chosen)
+        self._steered = self.choice.steering.steer(look, chosen)
+        if chosen != self._chosen:
+            self._chosen = chosen
+            self._empty_looks = 0
+            self._handshakes = self._half_open()
+
+    def _half_open(self) -> frozenset[tuple[str, int]]:
+        return half_open(self.group.family, self.group.address.port)
+
+    def _are_half_open(self) -> bool:
+        """Whether a handshake is under way that may still end up with those who leave."""
+        if self._handshakes:
+            self._handshakes &= self._half_open()
+        return bool(self._handshakes)
+
+    def _nudge(self, scene: Scene, look: Look) -> None:
+        """Some kernels wake nobody for a connection that has migrated, but they do for a new one."""
+        self._nudges -= 1
+        if look.waiting(scene.chosen):
+            self.group.connect().close()

@@ -1,0 +1,158 @@
+"""The passage of a service whose programs bind their addresses themselves.
+
+Follows what the planner wants (`follow`), looks at who listens, and tells what it has found: that a
+worker listens where it should, that the queues of one that is to go are empty. Between facts it
+looks by a timer, as the kernel does not tell when somebody begins to listen or a queue has run dry;
+at rest it does not look at all. Imported by `server.instance`.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from sengu.model import events as ev
+from sengu.model.address import SelfBound
+from sengu.model.observed import Observed, Phase
+from sengu.passage.crossing import Crossing, Scene
+from sengu.passage.group import Group, Look, Processes
+from sengu.passage.ladder import Ladder
+from sengu.posix.loop import Loop, Timer
+from sengu.posix.store import Store
+
+_DRAINING_SECONDS = 0.005  # between two looks
+_MOVING_SECONDS = 0.02
+_STARTING_SECONDS = 0.05
+
+Looks = Mapping[Crossing, Look]
+
+
+class Tell(msgspec.Struct, frozen=True):
+    """Who is told: facts for the planner, lines for people."""
+
+    post: Callable[[ev.WorkerReady | ev.WorkerDrained], None]
+    write: Callable[[str], None]
+    warn: Callable[[str], None]
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """So many sockets of a worker listen, since that moment (monotonic)."""
+
+    sockets: int
+    since: float
+
+
+class Passage:
+    """All crossings of the service, one for each address."""
+
+    def __init__(
+        self, loop: Loop, store: Store, processes: Processes, bound: SelfBound, tell: Tell
+    ) -> None:
+        self._loop = loop
+        self._processes = processes
+        self._bound = bound
+        self._tell = tell
+        self._crossings = [
+            Crossing(group, Ladder(loop, group, store, bound.technique), tell.write, tell.warn)
+            for group in (Group(address, processes) for address in bound.addresses)
+        ]
+        self._scene = Scene()
+        self._joined: dict[int, Joined] = {}
+        self._timer: Timer | None = None
+        self._problem = ""
+
+    def follow(self, observed: Observed) -> None:
+        """To be called when facts have had their consequences, before these leave the server."""
+        self._scene = _read(observed)
+        self._step()
+
+    def problem_of(self, worker: int) -> str:
+        """What a worker that does not get ready lacks; empty if that is not a socket."""
+        if worker not in self._scene.starting or worker in self._joined:
+            return ""
+        wanted = ", ".join(str(crossing.group.address) for crossing in self._crossings)
+        found = self._crossings[0].group.elsewhere(worker)
+        where = f"but on {found}" if found else "nor anywhere else that can be seen"
+        return f"it does not listen on {wanted}, {where}"
+
+    def _step(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        pause = self._pause()
+        if pause is None:
+            return
+        try:
+            self._look()
+        except OSError as error:  # a process has gone meanwhile, or nobody answers: look again
+            self._complain(f"cannot see who listens: {error.strerror or error}")
+        pause = self._pause()
+        if pause is not None:
+            self._timer = self._loop.call_at(self._loop.now() + pause, self._step)
+
+    def _pause(self) -> float | None:
+        """How long until the next look; None when nothing is waited for."""
+        scene = self._scene
+        if scene.leaving:
+            return _DRAINING_SECONDS
+        if scene.is_moving or any(crossing.is_busy for crossing in self._crossings):
+            return _MOVING_SECONDS
+        if scene.starting or any(crossing.choice is None for crossing in self._crossings):
+            return _STARTING_SECONDS
+        return None
+
+    def _look(self) -> None:
+        scene = self._scene
+        looks = {
+            crossing: crossing.group.look(scene.living, scene.newest)
+            for crossing in self._crossings
+        }
+        for crossing, look in looks.items():
+            crossing.follow(scene, look)
+        self._tell_ready(looks)
+        if scene.leaving:
+            verdicts = [crossing.verdict(scene, look) for crossing, look in looks.items()]
+            if all(verdicts):
+                for worker in scene.leaving:
+                    self._tell.post(ev.WorkerDrained(worker, verdicts[0]))
+        self._problem = ""
+
+    def _tell_ready(self, looks: Looks) -> None:
+        scene, now = self._scene, self._loop.now()
+        self._joined = {w: seen for w, seen in self._joined.items() if w in scene.starting}
+        for worker in scene.starting:
+            counts = [len(look.of([worker])) for look in looks.values()]
+            if not all(counts):
+                continue
+            seen = self._joined.get(worker)
+            if seen is None or seen.sockets != sum(counts):
+                seen = self._joined[worker] = Joined(sum(counts), now)
+            is_settled = now >= seen.since + self._bound.settle_seconds
+            if is_settled and (not self._bound.says_ready or self._processes.said_ready(worker)):
+                self._tell.post(ev.WorkerReady(worker, self._in_words(seen)))
+
+    def _in_words(self, joined: Joined) -> str:
+        where = ", ".join(str(crossing.group.address) for crossing in self._crossings)
+        return f"listens on {where}" + (
+            f" with {joined.sockets} sockets" if joined.sockets > len(self._crossings) else ""
+        )
+
+    def _complain(self, problem: str) -> None:
+        """Once for each problem in a row."""
+        if problem != self._problem:
+            self._problem = problem
+            self._tell.warn(problem)
+
+
+def _read(observed: Observed) -> Scene:
+    workers = [worker for worker in observed.workers.values() if worker.pid]
+    current, deploy = observed.current, observed.deploy
+    is_deploying = deploy is not None and current > 0
+    return Scene(
+        chosen=[w.id for w in workers if w.phase is Phase.READY and w.generation == current],
+        leaving=[w.id for w in workers if w.phase is Phase.DRAINING and not w.drained],
+        starting=[w.id for w in workers if w.phase is Phase.STARTING],
+        living=[w.id for w in workers],
+        newest=max((w.id for w in workers if w.is_wanted), default=None),
+        is_moving=is_deploying or any(w.generation != current or not w.is_wanted for w in workers),
+        deploy=deploy.generation if deploy is not None and is_deploying else 0,
+    )

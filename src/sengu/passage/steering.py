@@ -1,0 +1,76 @@
+"""What a technique of steering has to do, and what borrowing another's socket takes.
+
+Steering is choosing which sockets of a group get new connections. Imported by all of the package.
+"""
+
+import enum
+import os
+import socket
+from collections.abc import Set
+from typing import Protocol
+
+from sengu.model.service import Technique
+from sengu.passage.group import Look
+from sengu.posix import pidfd
+from sengu.posix.procfs import holders
+
+
+class Steered(enum.Enum):
+    """What came of it. NOT_YET: others are in the way, who may go; NEVER: it cannot be done."""
+
+    DONE = enum.auto()
+    NOT_YET = enum.auto()
+    NEVER = enum.auto()
+
+
+class Steering(Protocol):
+    """One technique on one group. It is at rest, holding nothing, or at work since `hold`.
+
+    `name` is what people are told. `migrates`: what waits in a socket's queue when that is closed
+    goes to others of the group, by the kernel.
+    """
+
+    name: Technique
+    migrates: bool
+
+    def try_out(self, look: Look) -> None:
+        """See whether it works with those who are there now. Raises OSError when it does not."""
+
+    def hold(self, look: Look) -> None:
+        """Begin: others are about to join those who are there now. Raises OSError."""
+
+    def steer(self, look: Look, chosen: Set[int]) -> Steered:
+        """Let only `chosen`, by inode, get new connections. Raises OSError."""
+
+    def tend(self, look: Look) -> None:
+        """Serve what has come to sockets that nobody else serves."""
+
+    def let_go(self, look: Look) -> bool:
+        """End: only those who are to be there are there, and all of them get connections again.
+
+        Whether it is done; else it is to be asked for again. Raises OSError.
+        """
+
+
+def borrow(inode: int) -> socket.socket:
+    """A descriptor of our own for a socket that another process has (pidfd_getfd(2)).
+
+    Raises PermissionError when that process is not ours to look into, OSError when it is gone.
+    """
+    holder = holders({inode}).get(inode)
+    if holder is None:
+        raise PermissionError(None, "nobody who may be looked into has the socket")
+    pid, number = holder
+    process = pidfd.open_pid(pid)
+    try:
+        taken = socket.socket(fileno=pidfd.take(process, number))
+    finally:
+        os.close(process)
+    if os.fstat(taken.fileno()).st_ino != inode:  # that process has put another in its place
+        taken.close()
+        raise ProcessLookupError(None, "the socket was closed meanwhile")
+    return taken
+
+
+def inode_of(sock: socket.socket) -> int:
+    return os.fstat(sock.fileno()).st_ino
