@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from sengu.posix.procfs import held_sockets, session_members
+from sengu.posix.procfs import held_sockets, holders, parent_of, session_members
 from tests.kernel.children import Child
+from tests.kernel.groups import become_nobody
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-_NOBODY = 65534
 _PR_SET_DUMPABLE = 4
 _AWKWARD_NAME = b"a) S 1 (b"
 
@@ -76,9 +76,7 @@ def _what_an_ordinary_user_sees(pid: int, inode: int) -> str:
 
     def look(child: Child) -> None:
         if os.geteuid() == 0:
-            os.setgroups(())
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+            become_nobody()
         try:
             child.tell(f"holds: {_holds(pid, inode)}")
         except PermissionError:
@@ -172,3 +170,55 @@ def test_killed_process_holds_nothing_before_it_is_reaped(end: socket.socket) ->
         signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT)
         assert not _holds(child.pid, _inode(end))
+
+
+def test_holder_of_a_socket_is_found_with_its_descriptor(end: socket.socket) -> None:
+    def open_one(child: Child) -> None:
+        with socket.socket() as own:
+            child.tell(f"inode {_inode(own)}")
+            child.tell(f"descriptor {own.fileno()}")
+            _stay(child)
+
+    with Child(open_one) as child, socket.socket() as ours:
+        theirs = int(child.wait_to_hear("inode "))
+        descriptor = int(child.wait_to_hear("descriptor "))
+        asked = {theirs, _inode(end), _inode(ours), 1}
+        # Somebody else is preferred to us, who have both of them.
+        assert holders(asked) == {
+            theirs: (child.pid, descriptor),
+            _inode(end): (child.pid, end.fileno()),
+            _inode(ours): (os.getpid(), ours.fileno()),
+        }
+    assert holders({theirs}) == {}
+
+
+def test_holders_that_are_not_asked_for_are_left_out(end: socket.socket) -> None:
+    with Child(_stay) as child:
+        child.wait_to_hear("ready")
+        asked = {_inode(end)}
+        assert holders(asked, {child.pid}) == {_inode(end): (os.getpid(), end.fileno())}
+        assert holders(asked, {child.pid, os.getpid()}) == {}
+
+
+def test_holder_that_may_not_be_looked_into_is_nobody(end: socket.socket) -> None:
+    def look(looker: Child) -> None:
+        end.close()
+        if os.geteuid() == 0:
+            become_nobody()
+        looker.tell(f"found {holders({inode})}")
+
+    inode = _inode(end)
+    with Child(_stay_protected) as child:
+        child.wait_to_hear("ready")
+        holds = holders({inode}, {os.getpid()})
+        assert holds == ({inode: (child.pid, end.fileno())} if os.geteuid() == 0 else {})
+        with Child(look) as looker:
+            ours = {} if os.geteuid() == 0 else {inode: (os.getpid(), end.fileno())}
+            assert looker.wait_to_hear("found ") == str(ours)
+
+
+def test_parent_of_a_process_is_told_whatever_its_name() -> None:
+    with Child(_stay_with_a_child_of_an_awkward_name) as child:
+        assert parent_of(_child_of(child)) == child.pid
+        assert parent_of(child.pid) == os.getpid()
+    assert parent_of(child.pid) == 0

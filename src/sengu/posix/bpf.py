@@ -38,7 +38,7 @@ _SK_REUSEPORT_SELECT_OR_MIGRATE = 40
 _SO_ATTACH_REUSEPORT_EBPF = 52
 _LICENCE = b"MIT\0"  # none of the functions called here asks for the GPL
 
-_INDEX = struct.Struct("=I")
+_INDEX_BYTES = 4
 _INSTRUCTION = struct.Struct("=BBhi")  # bpf_insn: code, registers, offset, immediate
 _SET = 0xB7  # BPF_ALU64 | BPF_MOV | BPF_K
 _COPY = 0xBF  # BPF_ALU64 | BPF_MOV | BPF_X
@@ -64,7 +64,7 @@ class SocketArray:
     def __init__(self, size: int) -> None:
         value_bytes = 8  # or 4; both hold a descriptor
         attributes = _SOCKARRAY_ATTRIBUTES.pack(
-            _MAP_TYPE_REUSEPORT_SOCKARRAY, _INDEX.size, value_bytes, size
+            _MAP_TYPE_REUSEPORT_SOCKARRAY, _INDEX_BYTES, value_bytes, size
         )
         self.fd = _bpf(_MAP_CREATE, attributes)
 
@@ -73,7 +73,8 @@ class SocketArray:
 
         Raises OSError with EBUSY when it has a number in this or another array.
         """
-        self._change(_MAP_UPDATE_ELEM, index, socket_fd)
+        value = ctypes.c_uint64(socket_fd)
+        self._change(_MAP_UPDATE_ELEM, index, ctypes.addressof(value))
 
     def remove(self, index: int) -> None:
         """Free this number. Raises FileNotFoundError when nobody has it."""
@@ -83,11 +84,10 @@ class SocketArray:
         """Programs that choose from it keep it as it is."""
         os.close(self.fd)
 
-    def _change(self, command: int, index: int, socket_fd: int) -> None:
-        key = ctypes.create_string_buffer(_INDEX.pack(index), _INDEX.size)
-        value = ctypes.c_uint64(socket_fd)
-        addresses = ctypes.addressof(key), ctypes.addressof(value)
-        _bpf(command, _ELEMENT_ATTRIBUTES.pack(self.fd, 0, *addresses, 0))
+    def _change(self, command: int, index: int, value_address: int) -> None:
+        key = ctypes.c_uint32(index)
+        attributes = self.fd, 0, ctypes.addressof(key), value_address, 0
+        _bpf(command, _ELEMENT_ATTRIBUTES.pack(*attributes))
 
 
 def load_choice(array: SocketArray, numbers: range) -> int:
@@ -97,7 +97,7 @@ def load_choice(array: SocketArray, numbers: range) -> int:
     of a member that closes. The kernel's hash over the whole group picks where nobody has the
     number. Raises PermissionError or OSError.
     """
-    context, key = 6, -_INDEX.size  # a register that calls leave alone; where on the stack
+    context, key = 6, -_INDEX_BYTES  # a register that calls leave alone; where on the stack
     return _load(
         b"sengu_choice",
         (

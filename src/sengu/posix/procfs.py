@@ -37,7 +37,8 @@ def holders(inodes: Set[int], but_not: Set[int] = frozenset()) -> dict[int, tupl
     """Of each of these sockets (pid, descriptor) in some process that has it open.
 
     That is none of the processes `but_not`, and we are the last to be looked at. A socket is left
-    out when nobody has it, or only processes that may not be looked at, or it is under way in a message (SCM_RIGHTS).
+    out when nobody has it, or only processes that may not be looked at, or it is under way in a
+    message (SCM_RIGHTS).
     """
     found: dict[int, tuple[int, int]] = {}
     own = os.getpid()

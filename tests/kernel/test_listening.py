@@ -1,0 +1,140 @@
+"""Who listens on a port and what waits there, with real sockets."""
+
+import errno
+import os
+import socket
+
+import pytest
+
+from sengu.posix import listening as questions
+from sengu.posix import netlink
+from sengu.posix.listening import Listening, datagram, half_open, listening
+from tests import netns
+from tests.kernel.groups import PORT, connect, group, member
+from tests.support import needs_root
+
+# Where members listen, and by which address a client comes.
+_PLACES = [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::1"), ("::", "127.0.0.1")]
+
+
+def _inode(one: socket.socket) -> int:
+    return os.fstat(one.fileno()).st_ino
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+@netns.isolated
+def test_listener_is_found_with_all_that_matters(host: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
+        one.bind((host, PORT))
+        assert listening(one.family, PORT) == []  # bound is not listening
+        one.listen(7)
+        expected = Listening(_inode(one), host, PORT, one.family, 0, 7, os.getuid())
+        assert listening(one.family, PORT) == [expected]
+
+
+@netns.isolated
+def test_queue_is_what_nobody_has_accepted() -> None:
+    with member("127.0.0.1") as one:
+        clients = [connect("127.0.0.1") for _ in range(3)]
+        assert [found.queue for found in listening(socket.AF_INET, PORT)] == [3]
+        one.accept()[0].close()
+        clients.pop().close()  # one that has hung up waits on: it has to be accepted as well
+        assert [found.queue for found in listening(socket.AF_INET, PORT)] == [2]
+
+
+@netns.isolated
+def test_every_address_of_the_port_is_found_and_no_other_port() -> None:
+    hosts = ["127.0.0.1", "127.0.0.2"]
+    members = [*group(hosts[0], 2), member(hosts[1])]
+    with socket.create_server(("127.0.0.1", PORT + 1)):
+        found = listening(socket.AF_INET, PORT)
+    assert {one.inode for one in found} == {_inode(one) for one in members}
+    assert {one.host for one in found} == set(hosts)
+
+
+@netns.isolated
+def test_families_are_apart_even_where_one_socket_takes_both() -> None:
+    with member("::") as both:
+        connect("127.0.0.1")
+        assert [found.queue for found in listening(both.family, PORT)] == [1]
+        assert listening(socket.AF_INET, PORT) == []
+
+
+@netns.isolated
+def test_connections_of_the_port_are_not_listeners() -> None:
+    with member("127.0.0.1") as one:
+        client = connect("127.0.0.1")
+        accepted = one.accept()[0]
+        client.shutdown(socket.SHUT_WR)
+        assert [found.inode for found in listening(socket.AF_INET, PORT)] == [_inode(one)]
+        one.close()
+        assert listening(socket.AF_INET, PORT) == []
+        accepted.close()
+
+
+@netns.isolated
+def test_more_sockets_than_fit_into_one_part_of_the_answer_are_all_found_once() -> None:
+    members = group("127.0.0.1", 700)
+    found = [one.inode for one in listening(socket.AF_INET, PORT)]
+    assert sorted(found) == sorted(map(_inode, members))
+
+
+@netns.isolated
+def test_listener_is_somebodys() -> None:
+    needs_root()
+    with socket.socket() as one:
+        os.fchown(one.fileno(), 65534, -1)
+        one.bind(("127.0.0.1", PORT))
+        one.listen()
+        assert [found.uid for found in listening(socket.AF_INET, PORT)] == [65534]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@netns.isolated
+def test_datagram_sockets_are_found_with_the_bytes_that_wait(host: str) -> None:
+    with member(host, socket.SOCK_DGRAM) as one, member(host) as _listener:
+        (empty,) = datagram(one.family, PORT)
+        assert empty[:4] == (_inode(one), host, PORT, one.family)
+        assert empty.queue == 0
+        with socket.socket(one.family, socket.SOCK_DGRAM) as client:
+            client.sendto(b"x" * 1000, (host, PORT))
+        (full,) = datagram(one.family, PORT)
+        assert full.queue >= 1000
+        one.recv(2000)
+        assert datagram(one.family, PORT) == [empty]
+
+
+@pytest.mark.parametrize(("place", "host"), _PLACES)
+@netns.isolated
+def test_handshake_that_has_not_ended_is_half_open(place: str, host: str) -> None:
+    with member(place) as one:
+        # With this a handshake ends with the first data and not before.
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+        client = connect(host)
+        peer = client.getsockname()[:2]
+        if one.family != client.family:
+            peer = (f"::ffff:{peer[0]}", peer[1])
+        assert half_open(one.family, PORT) == {peer}
+        assert half_open(one.family, PORT + 1) == frozenset()
+        assert [found.queue for found in listening(one.family, PORT)] == [0]
+        client.send(b"x")
+        assert half_open(one.family, PORT) == frozenset()
+        assert [found.queue for found in listening(one.family, PORT)] == [1]
+
+
+@netns.isolated
+def test_refusal_of_the_kernel_is_raised() -> None:
+    with pytest.raises(OSError) as caught:
+        netlink.dump(b"\0")
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_missing_kernel_module_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lack(_question: bytes) -> list[bytes]:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(netlink, "dump", lack)
+    for ask, module in ((questions.listening, "tcp_diag"), (questions.datagram, "udp_diag")):
+        with pytest.raises(OSError, match=f"lacks {module}") as caught:
+            ask(socket.AF_INET, PORT)
+        assert caught.value.errno == errno.EOPNOTSUPP
