@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "container": frozenset({"errors", "model", "posix"}),
     "cli": ANYTHING,
     "demo": ANYTHING,
-    "doctor": frozenset({"errors", "posix"}),
+    "doctor": frozenset({"errors", "model", "posix"}),
     "__main__": ANYTHING,
 }
 

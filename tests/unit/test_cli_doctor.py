@@ -22,7 +22,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
     return made
 
 
-def test_a_table_then_the_verdict_then_the_rung(machine: FakeMachine, capfd: Capture) -> None:
+def test_a_table_then_the_verdict_then_the_technique(machine: FakeMachine, capfd: Capture) -> None:
     assert run(["doctor"]) == 0
     out, err = capfd.readouterr()
     lines = out.splitlines()

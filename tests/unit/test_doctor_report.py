@@ -1,4 +1,4 @@
-"""What follows from findings: what is missing, which rung of the ladder is left, and the JSON."""
+"""What follows from findings: what is missing, which technique is left, and the JSON."""
 
 import errno
 import itertools
@@ -8,8 +8,9 @@ import pytest
 
 from sengu.doctor.examine import CHECKS, NEEDS, Check, checks_for, examine
 from sengu.doctor.machine import Machine, Ran, Refusal, Trial
-from sengu.doctor.report import Asked, Finding, Purpose, Report, Row, Rung, State
-from sengu.doctor.sockets import rung
+from sengu.doctor.report import Asked, Finding, Purpose, Report, Row, State
+from sengu.doctor.sockets import technique
+from sengu.model.service import Technique
 from tests.unit.support_machine import FakeMachine
 
 _NOT_PERMITTED = Refusal(errno.EPERM, "Operation not permitted (EPERM)")
@@ -33,7 +34,7 @@ def test_a_healthy_machine_lacks_nothing(purpose: Purpose) -> None:
     assert report.fit
     assert report.missing == ()
     assert report.asked_for == (purpose,)
-    assert report.self_bound is Rung.BPF
+    assert report.self_bound is Technique.BPF
     assert all(row.state is State.WORKS for row in report.checks)
 
 
@@ -109,7 +110,7 @@ def test_a_machine_that_shows_nothing_is_unknown() -> None:
         alternatives=("kernel",),
     )
     assert "temporarily unavailable" in _row(report, "pidfd").fact
-    assert report.self_bound is Rung.NONE
+    assert report.self_bound is Technique.NONE
     assert not report.fit
 
 
@@ -133,29 +134,31 @@ _ALL = ("sock_diag", "steering", "bpf", "pidfd_getfd", "tcp_migrate_req")
 @pytest.mark.parametrize(
     ("working", "expected"),
     [
-        (_ALL, Rung.BPF),
-        (("sock_diag", "steering", "bpf", "tcp_migrate_req"), Rung.SYSCTL),
-        (("sock_diag", "steering", "tcp_migrate_req", "pidfd_getfd"), Rung.SYSCTL),
-        (("sock_diag", "steering", "pidfd_getfd"), Rung.DUP),
-        (("sock_diag", "steering", "bpf"), Rung.MEMBER),
-        (("sock_diag", "steering"), Rung.MEMBER),
-        (("steering", "bpf", "pidfd_getfd", "tcp_migrate_req"), Rung.NONE),
-        ((), Rung.NONE),
+        (_ALL, Technique.BPF),
+        (("sock_diag", "steering", "bpf", "tcp_migrate_req"), Technique.SYSCTL),
+        (("sock_diag", "steering", "tcp_migrate_req", "pidfd_getfd"), Technique.SYSCTL),
+        (("sock_diag", "steering", "pidfd_getfd"), Technique.DUP),
+        (("sock_diag", "steering", "bpf"), Technique.MEMBER),
+        (("sock_diag", "steering"), Technique.MEMBER),
+        (("steering", "bpf", "pidfd_getfd", "tcp_migrate_req"), Technique.NONE),
+        ((), Technique.NONE),
     ],
 )
-def test_the_rung_is_the_best_that_works(working: tuple[str, ...], expected: Rung) -> None:
+def test_the_technique_is_the_best_that_works(
+    working: tuple[str, ...], expected: Technique
+) -> None:
     states = dict.fromkeys(_ALL, State.UNKNOWN) | dict.fromkeys(working, State.WORKS)
-    assert rung(states) is expected
+    assert technique(states) is expected
 
 
-def test_self_bound_is_fit_exactly_when_there_is_a_rung() -> None:
+def test_self_bound_is_fit_exactly_when_some_technique_works() -> None:
     asked = Asked((Purpose.SELF_BOUND,))
     for states in itertools.product(State, repeat=len(_ALL)):
         findings = dict(zip(_ALL, states, strict=True))
         others = (check for check in checks_for(asked) if check.name not in findings)
         written = (Check(name, _Says(state)) for name, state in findings.items())
         report = examine(FakeMachine(), asked, [*written, *others])
-        assert report.fit == (report.self_bound is not Rung.NONE), findings
+        assert report.fit == (report.self_bound is not Technique.NONE), findings
 
 
 class _Says:

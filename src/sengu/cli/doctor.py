@@ -8,7 +8,7 @@ import msgspec
 from sengu.cli.exits import Exit
 from sengu.cli.options import Verb
 from sengu.cli.text import printable, table
-from sengu.doctor.report import Asked, Purpose, Report, Row
+from sengu.doctor.report import MEANINGS, Asked, Purpose, Report, Row
 
 _HEADINGS = ("CHECK", "STATE", "NEEDED", "FOUND", "WHAT TO DO")
 _DEFAULT = tuple(purpose.value for purpose in Asked().purposes)
@@ -75,7 +75,8 @@ def _show(report: Report) -> None:
         click.echo(table(_HEADINGS, rows))
     click.echo()
     click.echo(_verdict(report))
-    click.echo(f"self-bound programs: {report.self_bound.value}, {report.self_bound.meaning}")
+    technique = report.self_bound
+    click.echo(f"self-bound programs: {technique.value}, {MEANINGS[technique]}")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

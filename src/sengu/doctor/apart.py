@@ -13,6 +13,7 @@ from contextlib import suppress
 from sengu.doctor.machine import Refusal
 
 _ANSWER_BYTES = 4096
+_WORKS = "works"
 
 
 def attempt(body: Callable[[], None], patience_seconds: float) -> Refusal | None:
@@ -37,14 +38,15 @@ def attempt(body: Callable[[], None], patience_seconds: float) -> Refusal | None
 
 def _run(body: Callable[[], None], writing: int) -> None:
     """In the child; never returns."""
-    answer = "0 "
+    answer = ""
     try:
         body()
+        answer = _WORKS
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "error")
         answer = f"{error.errno or 0} {error.strerror or error} ({name})"
     except BaseException as error:  # whatever it is, it is the child's, and told to the parent
-        answer = f"0 {error}"
+        answer = f"0 {error}" if str(error) else f"0 {type(error).__name__}"
     finally:
         with suppress(OSError):  # nobody listens any more
             os.write(writing, answer.encode(errors="replace")[:_ANSWER_BYTES])
@@ -57,7 +59,9 @@ def _understand(answer: str, status: int) -> Refusal | None:
         if number == signal.SIGSYS:
             return Refusal(errno.ENOSYS, "a seccomp filter kills whoever tries")
         return Refusal(0, f"killed by {signal.Signals(number).name}")
+    if answer == _WORKS:
+        return None
     number_word, _, words = answer.partition(" ")
     if not words:
-        return None
+        return Refusal(0, f"exit status {os.WEXITSTATUS(status)}")
     return Refusal(int(number_word), words)

@@ -53,7 +53,7 @@ NEEDS: dict[Purpose, tuple[Need, ...]] = {
     Purpose.SERVE: _ALWAYS,
     Purpose.START: _ALWAYS,
     Purpose.REUSEPORT: (*_ALWAYS, ("steering",), ("sock_diag",)),
-    # Without these there is no rung of the ladder; with them, which one is told by `sockets.rung`.
+    # Without these no technique works; with them, `sockets.technique` tells which.
     Purpose.SELF_BOUND: (*_ALWAYS, ("steering",), ("sock_diag",)),
     Purpose.CONTAINER: (*_ALWAYS, ("podman", "docker")),
 }
@@ -88,7 +88,7 @@ def examine(machine: Machine, asked: Asked, checks: Iterable[Check] | None = Non
         fit=not missing,
         missing=missing,
         checks=tuple(_row(name, finding, needs) for name, finding in findings.items()),
-        self_bound=sockets.rung(states),
+        self_bound=sockets.technique(states),
     )
 
 

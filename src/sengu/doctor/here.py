@@ -12,7 +12,10 @@ _PATIENCE_SECONDS = 5.0
 
 
 class Here:
-    """A `Machine`."""
+    """A `Machine`. Whatever is tried or run is ended after `patience_seconds`."""
+
+    def __init__(self, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+        self._patience_seconds = patience_seconds
 
     def read(self, path: str) -> str:
         with open(path, encoding="utf-8", errors="replace") as stream:
@@ -25,7 +28,7 @@ class Here:
         return os.access(path, os.W_OK, effective_ids=True)
 
     def attempt(self, trial: Trial) -> Refusal | None:
-        return attempt(TRIALS[trial], _PATIENCE_SECONDS)
+        return attempt(TRIALS[trial], self._patience_seconds)
 
     def run(self, *command: str) -> Ran | None:
         try:
@@ -35,7 +38,7 @@ class Here:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=_PATIENCE_SECONDS,
+                timeout=self._patience_seconds,
                 check=False,
             )
         except (FileNotFoundError, PermissionError):  # not on the PATH, or not for us to run

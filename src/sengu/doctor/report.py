@@ -7,6 +7,8 @@ import enum
 
 import msgspec
 
+from sengu.model.service import Technique
+
 
 class State(enum.Enum):
     """Whether the thing that a check is named after can be used."""
@@ -26,27 +28,14 @@ class Purpose(enum.Enum):
     CONTAINER = "container"
 
 
-class Rung(enum.Enum):
-    """How connections are steered past a program that binds by itself; the best one first."""
-
-    BPF = "bpf"
-    SYSCTL = "sysctl"
-    DUP = "dup"
-    MEMBER = "member"
-    NONE = "none"
-
-    @property
-    def meaning(self) -> str:
-        return _MEANINGS[self]
-
-
-_MEANINGS = {
-    Rung.BPF: "a program in the kernel chooses among the sockets, and moves what waits in one "
-    "that closes",
-    Rung.SYSCTL: "the kernel moves what waits in a socket that closes (tcp_migrate_req)",
-    Rung.DUP: "copies of the program's sockets are taken, and emptied before they close",
-    Rung.MEMBER: "a socket of sengu's own joins those of the program",
-    Rung.NONE: "a deploy may lose the connections that wait to be accepted",
+# What each technique comes to for programs that bind by themselves.
+MEANINGS: dict[Technique, str] = {
+    Technique.BPF: "a program in the kernel chooses among the sockets, and moves what waits in "
+    "one that closes",
+    Technique.SYSCTL: "the kernel moves what waits in a socket that closes (tcp_migrate_req)",
+    Technique.DUP: "the program's sockets are copied, and stay open until they are empty",
+    Technique.MEMBER: "sockets of sengu's own join those of the program, and keep their order",
+    Technique.NONE: "a deploy may lose connections that wait to be accepted",
 }
 
 
@@ -81,11 +70,14 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All that was found. `missing` are the needs that are not met, each with its alternatives."""
+    """All that was found. `missing` are the needs that are not met, each with its alternatives.
+
+    `self_bound` is the technique that would be used for programs that bind by themselves.
+    """
 
     version: str
     asked_for: tuple[Purpose, ...]
     fit: bool
     missing: tuple[tuple[str, ...], ...]
     checks: tuple[Row, ...]
-    self_bound: Rung
+    self_bound: Technique

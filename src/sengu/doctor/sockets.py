@@ -1,10 +1,11 @@
-"""Checks of what can be done with listening sockets, and which rung of the ladder follows."""
+"""Checks of what can be done with listening sockets, and which technique follows from them."""
 
 import errno
 from collections.abc import Mapping
 
 from sengu.doctor.machine import Machine, Trial, capabilities, tried
-from sengu.doctor.report import Finding, Rung, State
+from sengu.doctor.report import Finding, State
+from sengu.model.service import Technique
 
 _MIGRATE = "/proc/sys/net/ipv4/tcp_migrate_req"
 _SOMAXCONN = "/proc/sys/net/core/somaxconn"
@@ -74,16 +75,19 @@ def check_somaxconn(machine: Machine, backlog: int | None) -> Finding:
     )
 
 
-def rung(states: Mapping[str, State]) -> Rung:
-    """The best that can be done for programs that bind by themselves, by the checks' names."""
+def technique(states: Mapping[str, State]) -> Technique:
+    """The best that there is for programs that bind by themselves, by the states of the checks.
+
+    The passage finds it out anew, with the sockets that the program has then.
+    """
 
     def works(*names: str) -> bool:
         return all(states[name] is State.WORKS for name in names)
 
     if not works("sock_diag", "steering"):  # they cannot be found, or nobody can be led past them
-        return Rung.NONE
+        return Technique.NONE
     if works("bpf", "pidfd_getfd"):
-        return Rung.BPF
+        return Technique.BPF
     if works("tcp_migrate_req"):
-        return Rung.SYSCTL
-    return Rung.DUP if works("pidfd_getfd") else Rung.MEMBER
+        return Technique.SYSCTL
+    return Technique.DUP if works("pidfd_getfd") else Technique.MEMBER

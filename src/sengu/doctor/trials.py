@@ -121,7 +121,9 @@ def _listener(port: int) -> socket.socket:
 def _expect_clients(first: socket.socket, second: socket.socket) -> None:
     """Raises when any of a few clients comes to the second, which nobody shall be led to."""
     for _ in range(_CLIENTS):
-        with socket.create_connection(first.getsockname(), _CLIENT_SECONDS):
+        with socket.socket() as client:
+            client.settimeout(_CLIENT_SECONDS)
+            client.connect(first.getsockname())
             ready, _writable, _failed = select.select([first, second], [], [], _CLIENT_SECONDS)
             if ready != [first]:
                 raise OSError(errno.EOPNOTSUPP, "it was accepted, but clients are not steered")
