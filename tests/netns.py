@@ -18,6 +18,7 @@ import socket
 import struct
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn, ParamSpec
 
 import pytest
@@ -123,4 +124,6 @@ def _see_it_end(pid: int, patience_seconds: float) -> None:
         os.close(pidfd)
         # Not reaped yet, so its number is still that of its group.
         os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        with suppress(ChildProcessError):  # orphans come to us if we are a subreaper
+            while os.waitpid(-pid, 0):
+                pass

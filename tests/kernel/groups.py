@@ -32,13 +32,13 @@ def group(
     return [member(host, kind) for _ in range(size)]
 
 
-def connect(host: str, source_port: int = 0) -> socket.socket:
+def connect(host: str, source_port: int = 0, source_host: str = "") -> socket.socket:
     """A client that has finished its handshake."""
     client = socket.socket(_family(host))
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     client.settimeout(_PATIENCE_SECONDS)
-    client.bind(("", source_port))
+    client.bind((source_host, source_port))
     client.connect((host, PORT))
     return client
 

@@ -13,8 +13,13 @@ from tests import netns
 from tests.kernel.groups import PORT, connect, group, member
 from tests.support import needs_root
 
-# Where members listen, and by which address a client comes.
-_PLACES = [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::1"), ("::", "127.0.0.1")]
+# Where a member listens, by which address a client comes, and from which.
+_PLACES = [
+    ("127.0.0.1", "127.0.0.1", "127.0.0.3"),
+    ("::1", "::1", "::1"),
+    ("::", "::1", "::1"),
+    ("::", "127.0.0.1", "127.0.0.3"),
+]
 
 
 def _inode(one: socket.socket) -> int:
@@ -104,13 +109,13 @@ def test_datagram_sockets_are_found_with_the_bytes_that_wait(host: str) -> None:
         assert datagram(one.family, PORT) == [empty]
 
 
-@pytest.mark.parametrize(("place", "host"), _PLACES)
+@pytest.mark.parametrize(("place", "host", "source_host"), _PLACES)
 @netns.isolated
-def test_handshake_that_has_not_ended_is_half_open(place: str, host: str) -> None:
+def test_handshake_that_has_not_ended_is_half_open(place: str, host: str, source_host: str) -> None:
     with member(place) as one:
         # With this a handshake ends with the first data and not before.
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
-        client = connect(host)
+        client = connect(host, source_host=source_host)
         peer = client.getsockname()[:2]
         if one.family != client.family:
             peer = (f"::ffff:{peer[0]}", peer[1])
