@@ -31,6 +31,7 @@ SETTINGS = {"serve": serve.SETTINGS, "start": start.SETTINGS}
 # Options of others that the pages name.
 FOREIGN = {
     "docker.md": {"--cpus", "--init", "--tmpfs"},
+    "doctor.md": {"--cap-add", "--security-opt", "--sysctl", "--ulimit"},
     "fastapi.md": {"--proxy-headers"},
     "from-gunicorn-unicorn.md": {"--preload"},
     "systemd.md": {"--upgrade"},
