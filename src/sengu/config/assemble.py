@@ -5,6 +5,14 @@ What any service needs is in `config.launch`. Imported by `cli.start`.
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
+from sengu.config.container import (
+    container_from,
+    given_variables,
+    pull_steps,
+    shown_command,
+)
 from sengu.config.inherit import is_stream
 from sengu.config.launch import Launch, look_around, make_launch, sockets_for
 from sengu.config.policies import boot_policy, drain_seconds, restart_policy, strategy
@@ -26,12 +34,20 @@ from sengu.model.service import (
 
 def assemble(values: Values, command: Sequence[str], environ: Mapping[str, str]) -> Launch:
     """Check everything and put it together. Raises UsageError."""
-    if not command:
+    if not command and not values.has(known.CONTAINER):
         raise UsageError("no command to run was given; add it: sengu start [OPTIONS] -- COMMAND")
-    around = look_around(values, environ)
-    search_path = around.workers_environment.get("PATH")
-    check_program(command[0], search_path, around.workers_directory)
-    service = _service_spec(values, around.name, command)
+    around = look_around(values, {**environ, **given_variables(values)})
+    container = container_from(values, command, around)
+    if container is None:
+        search_path = around.workers_environment.get("PATH")
+        check_program(command[0], search_path, around.workers_directory)
+    else:
+        command = shown_command(container)
+    service = msgspec.structs.replace(
+        _service_spec(values, around.name, command),
+        container=container,
+        pre_deploy=pull_steps(values, container),
+    )
     ports, paths = values[known.PORT], values[known.PATH]
     check_listeners({known.PORT.flag: ports, known.PATH.flag: paths})
     sockets = sockets_for(values, ports + paths, environ)

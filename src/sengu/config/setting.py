@@ -30,6 +30,7 @@ class Group(enum.StrEnum):
     APPLICATION = "Application"
     DEVELOPMENT = "Development"
     WORKERS = "Workers"
+    CONTAINER = "Container"
     REQUESTS = "Requests"
     LIMITS = "Limits"
     RECYCLING = "Recycling"

@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from sengu.model.application import Application
+from sengu.model.container import Container
 
 # Beyond what one machine can run. A slip of the keyboard must not fork until nothing else can.
 MAX_WORKERS = 10_000
@@ -31,19 +32,6 @@ class ReadyByJoin(msgspec.Struct, frozen=True, tag="join"):
 
 
 Readiness = ReadyAfterDelay | ReadyByNotify | ReadyByProbe | ReadyByJoin
-
-
-class Technique(enum.StrEnum):
-    """What keeps new connections from the sockets of an old generation that were bound by itself,
-    and what becomes of those that wait there. `auto`: the first of the others that works.
-    """
-
-    AUTO = "auto"
-    BPF = "bpf"
-    SYSCTL = "sysctl"
-    DUP = "dup"
-    MEMBER = "member"
-    NONE = "none"
 
 
 class Surge(msgspec.Struct, frozen=True, tag="surge"):
@@ -124,6 +112,8 @@ class ServiceSpec(msgspec.Struct, frozen=True):
 
     When it shall end, it first serves on for `lame_duck_seconds`, so that others learn of it.
 
+    With a `container`, a worker is the runner of one, and `command` is only what people are shown.
+
     The commands of `pre_deploy` run before each generation, one after the other; each may take
     `pre_deploy_seconds`.
     """
@@ -143,6 +133,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     lame_duck_seconds: float = 0.0
     pre_deploy: tuple[tuple[str, ...], ...] = ()
     pre_deploy_seconds: float = 600.0
+    container: Container | None = None
 
 
 class Pacing(msgspec.Struct, frozen=True):

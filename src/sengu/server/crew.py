@@ -15,6 +15,7 @@ from sengu.posix.descriptors import close_all
 from sengu.posix.loop import Loop
 from sengu.posix.process import Process
 from sengu.server.children import Children, Exec
+from sengu.server.containers import worker_command
 from sengu.server.core import Reporter
 from sengu.server.environment import Identity, worker_environment
 from sengu.server.forkservers import ForkServers
@@ -186,9 +187,21 @@ class Crew:
         self._remnants.kill()
 
     def problem_of(self, worker: int) -> str:
-        """What a readiness probe has against it; empty when there is none."""
-        prober = self._members[worker].prober
-        return prober.last_problem if prober is not None else ""
+        """What keeps it from being ready, as far as anybody looks; empty if nothing is known."""
+        prober, passage = self._members[worker].prober, self._stage.passage
+        if prober is not None:
+            return prober.last_problem
+        return passage.problem_of(worker) if passage is not None else ""
+
+    def pid_of(self, worker: int) -> int | None:
+        """None when it has no process, or none any more."""
+        member = self._members.get(worker)
+        return None if member is None or member.process is None else member.process.pid
+
+    def said_ready(self, worker: int) -> bool:
+        """Whether it has sent READY=1 to its NOTIFY_SOCKET."""
+        member = self._members.get(worker)
+        return member is not None and member.said_ready
 
     def lines(self, worker: int) -> list[Line]:
         """What the worker tells of itself on the scoreboard, if it does."""

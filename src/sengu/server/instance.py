@@ -25,6 +25,7 @@ from sengu.server.beat import Beat
 from sengu.server.cgroups import WorkerCgroups
 from sengu.server.children import Children
 from sengu.server.chronicle import Chronicle
+from sengu.server.containers import Containers
 from sengu.server.core import Core, Turn
 from sengu.server.crew import Crew
 from sengu.server.desk import SignalDesk
@@ -133,6 +134,7 @@ class Instance:
         self._outside = Outside(spec.name, self._manager, status_file, self._link)
         self._crew = Crew(spec, self._loop, self._children, self._stage, self)
         let_go.callback(self._crew.close)
+        self._containers = Containers(spec, self._loop, self._children, self._stage, self)
         births = self._link.take("births")
         assert births is not None  # the supervisor has made it
         context = Context(
@@ -157,6 +159,7 @@ class Instance:
         self._core.on_fact(self._outside.on_fact)
         self._core.on_fact(self._tell)
         self._core.on_fact(self._service.on_fact)
+        self._core.on_fact(self._containers.on_fact)
         bad = self._memory.recall(self._core, self._chronicle, self._service.past)
         if bad:
             self.warn(f"{bad} facts on record are not understood, and left out")
@@ -182,6 +185,7 @@ class Instance:
             self._memory.shorten(self._core, self._chronicle, self._service.past)
             if not self._ended:
                 self._loop.run_once(self._core.wake_at)
+        self._containers.finish()
         return self._conclude()
 
     def _conclude(self) -> int:

@@ -39,6 +39,54 @@ WORKERS: Setting[int] = Setting(
     group=Group.WORKERS,
     help="How many workers to run. `sengu scale` changes it.",
 )
+CONTAINER: Setting[str | None] = Setting(
+    name="container",
+    kind=kinds.TEXT,
+    default=None,
+    group=Group.CONTAINER,
+    metavar="IMAGE",
+    help="Each worker is a container of this image, with the host's network; what stands after -- "
+    "are arguments for it. Its program listens by itself. It gets its stop signal and --grace, and "
+    "is removed when it has ended.",
+)
+PULL: Setting[bool] = Setting(
+    name="pull",
+    kind=kinds.FLAG,
+    default=False,
+    group=Group.CONTAINER,
+    help="Pull the image before each generation. If that fails, so does the deploy. Without it the "
+    "image must be there.",
+)
+ENGINE: Setting[str | None] = Setting(
+    name="engine",
+    kind=kinds.TEXT,
+    default=None,
+    default_text="podman, or docker where that is all there is",
+    group=Group.CONTAINER,
+    metavar="COMMAND",
+    help="What runs containers: podman, docker, or a path to one. With options of its own: "
+    "--engine 'podman --log-level=debug'.",
+)
+ENGINE_OPTION: Setting[tuple[str, ...]] = Setting(
+    name="engine-option",
+    kind=kinds.TEXT,
+    default=(),
+    repeatable=True,
+    group=Group.CONTAINER,
+    metavar="OPTION",
+    help="An option for the engine's run, as in --engine-option=--memory=1g. May be given several "
+    "times.",
+)
+ENV: Setting[tuple[str, ...]] = Setting(
+    name="env",
+    kind=kinds.TEXT,
+    default=(),
+    repeatable=True,
+    group=Group.CONTAINER,
+    metavar="NAME[=VALUE]",
+    help="Pass a variable into the container: sengu's own, or with this value. What --envdir holds "
+    "is passed in any case. May be given several times.",
+)
 WATCHDOG: Setting[float | None] = Setting(
     name="watchdog",
     kind=kinds.POSITIVE_DURATION,

@@ -1,0 +1,17 @@
+"""A container as a worker: what the server tells the runner that sees to it (`sengu.container`)."""
+
+import msgspec
+
+
+class Container(msgspec.Struct, frozen=True):
+    """An image, and how it is run. `engine` are the words before the engine's own verbs.
+
+    The container gets the variables `names`, and those for which `env_dir` has a file.
+    """
+
+    engine: tuple[str, ...]
+    image: str
+    args: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    env_dir: str | None = None
