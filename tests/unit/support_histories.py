@@ -31,6 +31,7 @@ from tests.unit.support_steps import (
     TARDY,
     TERM,
     USR1,
+    Command,
     Crowd,
     Die,
     Fate,
@@ -84,6 +85,8 @@ _specs = st.builds(
     | st.builds(Rolling, max_surge=st.integers(1, 3), max_unavailable=st.just(0))
     | st.builds(Rolling, max_surge=st.integers(0, 3), max_unavailable=st.integers(1, 2)),
     watchdog_seconds=st.sampled_from([None, 10.0]),
+    pre_deploy=st.sampled_from([(), (), (("one",),), (("one",), ("two",))]),
+    pre_deploy_seconds=st.sampled_from([10.0, 60.0]),
     application=st.sampled_from([None, Application(engine="fake", target="fake:app")]),
     drain_seconds=st.sampled_from([None, 10.0, 2.0, 0.0]),
     lame_duck_seconds=st.sampled_from([0.0, 5.0]),
@@ -114,6 +117,7 @@ _fault: st.SearchStrategy[Step] = st.one_of(
     st.builds(SlowForks, _maybe_seconds, st.integers(1, 6)),
     st.builds(SpoilGenerations, st.integers(1, 2)),
     st.builds(Loading, _maybe_seconds, st.booleans(), st.integers(1, 3)),
+    st.builds(Command, _maybe_seconds, st.booleans(), _maybe_seconds, st.integers(1, 3)),
     st.builds(Pace, _pacings),
 )
 _wish: st.SearchStrategy[Step] = st.one_of(

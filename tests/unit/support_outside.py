@@ -13,7 +13,7 @@ from sengu.model import actions as do
 from sengu.model import events as ev
 from sengu.model.service import Pacing, ReadyAfterDelay, ServiceSpec
 from sengu.planner.reduce import Fact
-from tests.unit.support_steps import HEALTHY, Fate, Loading
+from tests.unit.support_steps import HEALTHY, Command, Fate, Loading
 
 NO_PROCESS = "no process: "
 
@@ -41,8 +41,14 @@ class _Loaded(msgspec.Struct, frozen=True):
     fact: ev.GenerationPrepared | ev.GenerationFailed
 
 
+class _CommandEnds(msgspec.Struct, frozen=True):
+    """A step of a generation ends, if it still runs."""
+
+    fact: ev.StepEnded
+
+
 _Doing = ev.WorkerReady | ev.WorkerBeat | ev.WorkerExited
-_Happening = _Birth | _Loaded | _Emptied | _Doing
+_Happening = _Birth | _Loaded | _CommandEnds | _Emptied | _Doing
 
 
 class Outside:
@@ -56,6 +62,9 @@ class Outside:
         self.environments: set[int] = set()  # of programs' generations
         self.fates: deque[Fate] = deque()
         self.loads: deque[Loading] = deque()
+        self.commands: deque[Command] = deque()
+        self.running: dict[tuple[int, int], Command] = {}  # by generation and number
+        self.run: list[tuple[int, int]] = []  # all that ever were
         self.births: deque[float | None] = deque()
         self.crowds: deque[float | None] = deque()
         self.refusals = 0
@@ -74,6 +83,7 @@ class Outside:
     def heal(self) -> None:
         self.fates.clear()
         self.loads.clear()
+        self.commands.clear()
         self.births.clear()
         self.crowds.clear()
         self.refusals = 0
@@ -86,6 +96,9 @@ class Outside:
                     self._be_born(birth)
                 case _Loaded() as loaded:
                     self._say_loaded(loaded)
+                case _CommandEnds(fact):
+                    if self.running.pop((fact.generation, fact.step), None) is not None:
+                        self.unheard.append(fact)
                 case _Emptied():
                     pass
                 case fact:
@@ -133,6 +146,30 @@ class Outside:
             if seconds is not None:
                 self._will(seconds, _Emptied())
         return self._empty_at[worker] <= self.now
+
+    def run_command(self, generation: int, number: int) -> None:
+        """Run a step."""
+        assert not self.running, "one beside another"
+        assert (generation, number) not in self.run, "twice"
+        command = self.commands.popleft() if self.commands else Command(0.0)
+        self.running[generation, number] = command
+        self.run.append((generation, number))
+        if command.seconds is not None:
+            problem = "ended with exit status 1" if command.fails else ""
+            self._command_ends(generation, number, command.seconds, problem)
+
+    def ask_command_to_stop(self, generation: int, number: int) -> None:
+        command = self.running.get((generation, number))
+        if command is not None and command.exits_after is not None:
+            self._command_ends(generation, number, command.exits_after, "ended with signal TERM")
+
+    def kill_command(self, generation: int, number: int) -> None:
+        self._command_ends(generation, number, 0.0, "ended with signal KILL")
+
+    def _command_ends(self, generation: int, number: int, seconds: float, problem: str) -> None:
+        words = "words of the command" if problem else ""
+        fact = ev.StepEnded(generation, number, problem, words)
+        self._will(seconds, _CommandEnds(fact))
 
     def ask_to_stop(self, worker: int) -> None:
         process = self.processes.get(worker)

@@ -113,6 +113,18 @@ class Loading(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+class Command(msgspec.Struct, frozen=True):
+    """The next `count` commands before generations take so long (None: for ever), and may fail.
+
+    One that is asked to stop takes `exits_after` (None: it does not).
+    """
+
+    seconds: float | None
+    fails: bool = False
+    exits_after: float | None = 0.0
+    count: int = 1
+
+
 class LoseForkServers(msgspec.Struct, frozen=True):
     """Every fork server dies, in the middle of whatever it does."""
 
@@ -181,6 +193,7 @@ Future = (
     | Crowd
     | SpoilGenerations
     | Loading
+    | Command
     | LoseServer
     | Heal
 )

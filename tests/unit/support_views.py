@@ -26,7 +26,7 @@ def deeds(world: World, *steps: Step) -> list[str]:
     return [_deed(line.action, line.before) for line in changes(world) if line.action is not None]
 
 
-def _deed(action: AnyAction, before: Observed) -> str:
+def _deed(action: AnyAction, before: Observed) -> str:  # noqa: PLR0912
     match action:
         case do.StartWorker():
             return f"start {action.generation}/{action.slot}"
@@ -40,6 +40,12 @@ def _deed(action: AnyAction, before: Observed) -> str:
             return f"declare {_place(action.worker, before)}"
         case do.ConcludeDeploy():
             return f"{action.generation} {action.outcome}"
+        case do.StartStep():
+            return f"run {action.generation}/{action.step}"
+        case do.StopStep():
+            return f"stop the command of {action.generation}"
+        case do.KillStep():
+            return f"kill the command of {action.generation}"
         case do.PrepareGeneration():
             return f"prepare {action.generation}"
         case do.AbandonPreparation():

@@ -22,6 +22,7 @@ from sengu.server.core import Core, Turn
 from tests.unit.support_outside import NO_PROCESS, Outside
 from tests.unit.support_steps import (
     Ask,
+    Command,
     Crowd,
     Die,
     Fate,
@@ -123,6 +124,7 @@ class World:
         self._members: dict[int, _Member] = {}
         self._causes: dict[int, AnyAction] = {}
         self._outbox: deque[Callable[[], None]] = deque()
+        self._asked_commands: dict[int, Phase] = {}  # by generation
         self._overdue: deque[int] = deque()  # workers whose birth is not waited for any longer
 
     @property
@@ -147,6 +149,11 @@ class World:
     def living(self) -> frozenset[int]:
         """All processes, whether anybody knows of them or not."""
         return frozenset(self._outside.processes)
+
+    @property
+    def commands_run(self) -> list[tuple[int, int]]:
+        """Generation and number of all commands that ever ran before one."""
+        return self._outside.run
 
     @property
     def absence_seconds(self) -> float:
@@ -182,7 +189,7 @@ class World:
             self._settle()
         self._pass_time_to(max(end, self.now))
 
-    def _prepare_for(self, step: Future) -> None:
+    def _prepare_for(self, step: Future) -> None:  # noqa: PLR0912
         outside = self._outside
         match step:
             case Next():
@@ -201,6 +208,8 @@ class World:
                 self._spoiled += step.count
             case Loading():
                 outside.loads.extend([step] * step.count)
+            case Command():
+                outside.commands.extend([step] * step.count)
             case LoseServer():
                 if not self._losses:
                     self._instants = 0
@@ -430,12 +439,26 @@ class World:
         self._core.post(ev.ServerAdopted(1, *found))
         for number in lost:
             self._core.post(ev.GenerationLost(number, "it was not there any more"))
+        self._find_commands()
         for worker in missing:
             order = do.StartWorker(worker.id, worker.generation, worker.slot, "again")
             if not worker.is_wanted:
                 self._core.post(ev.WorkerExited(worker.id, f"{NO_PROCESS}not needed any more"))
             elif isinstance(self._start(order), ev.StartFailed):
                 self._core.post(ev.WorkerExited(worker.id, f"{NO_PROCESS}it cannot be asked for"))
+
+    def _find_commands(self) -> None:
+        """One that was asked for and did never run is run now, unless it is not wanted any more."""
+        outside = self._outside
+        ended = {(f.generation, f.step) for f in outside.unheard if isinstance(f, ev.StepEnded)}
+        for generation in self.observed.generations.values():
+            step = generation.step
+            if step is None or (generation.number, step.number) in ended | outside.running.keys():
+                continue
+            if step.kill_at is not None or step.is_killed:
+                self._core.post(ev.StepEnded(generation.number, step.number, "was not run"))
+            else:
+                outside.run_command(generation.number, step.number)
 
     def _drop_what_only_the_old_server_was_told(self) -> None:
         """The next one is told of each child anew; what fork servers say waits in their sockets."""
@@ -471,10 +494,19 @@ class World:
         self._causes[id(fact)] = action
         return fact
 
-    def _carry_out(self, action: AnyAction) -> Fact:
+    def _carry_out(self, action: AnyAction) -> Fact:  # noqa: PLR0912
         match action:
             case do.RequestDeploy():
                 return ev.DeployRequested(action.by)
+            case do.StartStep():
+                self._outbox.append(lambda: self._run_command(action.generation, action.step))
+                return ev.StepStarted(action.generation, action.step, "command")
+            case do.StopStep():
+                self._ask_command(action.generation, Phase.STOPPING)
+                return ev.StepStopping(action.generation, action.kill_at, action.reason)
+            case do.KillStep():
+                self._ask_command(action.generation, Phase.KILLED)
+                return ev.StepKilled(action.generation, action.reason)
             case do.PrepareGeneration():
                 return self._prepare(action.generation)
             case do.AbandonPreparation():
@@ -502,6 +534,21 @@ class World:
                 return ev.ServiceStopped(action.failure)
             case _:
                 assert_never(action)
+
+    def _run_command(self, generation: int, number: int) -> None:
+        self._outside.run_command(generation, number)
+        asked = self._asked_commands.get(generation)
+        if asked is not None:
+            self._ask_command(generation, asked)
+
+    def _ask_command(self, generation: int, asked: Phase) -> None:
+        """It hears at once; or when it runs, if its order has not left."""
+        self._asked_commands[generation] = asked
+        for number in [number for one, number in self._outside.running if one == generation]:
+            if asked is Phase.KILLED:
+                self._outside.kill_command(generation, number)
+            else:
+                self._outside.ask_command_to_stop(generation, number)
 
     def _prepare(self, generation: int) -> Fact:
         pacing = self._pacing

@@ -14,6 +14,7 @@ from tests.unit.support_steps import (
     SILENT,
     SLOW,
     STUBBORN,
+    Command,
     Die,
     Fate,
     Loading,
@@ -53,6 +54,9 @@ _STORIES: dict[str, tuple[Step, ...]] = {
     "a slow fork": (SlowForks(3), Die(0), Wait(60)),
     "a slow application": (Loading(5), hup(), Wait(60)),
     "a broken application": (Loading(5, fails=True, count=9), hup(), Wait(60)),
+    "a slow command": (Command(5), hup(), Wait(60)),
+    "a broken command": (Command(5, fails=True, count=9), hup(), Wait(60)),
+    "a command that takes too long": (Command(None, exits_after=5), hup(), Wait(120)),
     "a stop": (stop(), Wait(60)),
     "a stop of the stubborn": (Next(STUBBORN, 2), hup(), Wait(60), stop(), Wait(60)),
     "an immediate stop": (stop(immediate=True), Wait(60)),
@@ -62,6 +66,7 @@ _SPECS: dict[str, ServiceSpec] = {
     "programs that say nothing": make_spec(
         boot=BootPolicy(ReadyAfterDelay(5), timeout_seconds=20, attempts=3)
     ),
+    "programs with commands": make_spec(pre_deploy=(("one",), ("two",)), pre_deploy_seconds=60.0),
     "application": make_application_spec(),
     "application, rolling": make_application_spec(strategy=Rolling(0, 1)),
 }

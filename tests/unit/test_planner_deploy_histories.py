@@ -39,6 +39,8 @@ def test_a_deploy_is_given_up_only_after_as_many_failures_as_it_has_attempts(wor
         match change.fact:
             case ev.GenerationFailed(generation):
                 failures[generation] = world.spec.boot.attempts
+            case ev.StepEnded(generation) if change.after.deploy != change.before.deploy:
+                failures[generation] = world.spec.boot.attempts
             case ev.StartFailed(generation):
                 failures[generation] += 1
             case ev.WorkerStopping(worker, failed=True) | ev.WorkerExited(worker):
