@@ -28,8 +28,19 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "control.asking": frozenset({"control", "errors"}),
     "control.client": frozenset({"control", "control.asking", "errors", "model", "wire"}),
     "server": frozenset(
-        {"config", "control", "errors", "listeners", "model", "planner", "posix", "wire"}
+        {
+            "config",
+            "control",
+            "errors",
+            "listeners",
+            "model",
+            "passage",
+            "planner",
+            "posix",
+            "wire",
+        }
     ),
+    "passage": frozenset({"errors", "model", "posix"}),
     "supervisor": frozenset(),
     "forkserver": frozenset({"errors", "model", "posix", "wire", "worker"}),
     "worker": frozenset({"errors", "model", "posix", "wire"}),
@@ -44,7 +55,16 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 
 PURE = frozenset({"model", "planner"})
 # What lives in the server's process, where every module costs memory as long as it runs.
-RESIDENT = PURE | {"config", "control", "errors", "listeners", "posix", "server", "wire"}
+RESIDENT = PURE | {
+    "config",
+    "control",
+    "errors",
+    "listeners",
+    "passage",
+    "posix",
+    "server",
+    "wire",
+}
 TERMINAL = frozenset({"__main__", "cli", "demo"})
 
 # Foreign modules, who may not import them, and why.

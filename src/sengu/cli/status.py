@@ -70,6 +70,12 @@ def _summary(status: Status, now: float) -> list[str]:
         f"  listener   {printable(one.address)} ({printable(one.name)}, descriptor {one.fd})"
         for one in status.listeners
     ]
+    lines += [
+        f"  self-bound {one.address}, {plural(one.sockets, 'socket')}, "
+        f"{f'led by {one.technique}' if one.technique else 'nobody listens yet'}"
+        f"{f': {printable(one.remark)}' if one.remark else ''}"
+        for one in status.passages
+    ]
     if status.deploy is not None:
         deploy = status.deploy
         failed = f"; {plural(deploy.failures, 'failure')}" if deploy.failures else ""

@@ -17,15 +17,17 @@ from sengu.config.inherit import is_stream
 from sengu.config.launch import Launch, look_around, make_launch, sockets_for
 from sengu.config.policies import boot_policy, drain_seconds, restart_policy, strategy
 from sengu.config.programs import check_program
+from sengu.config.self_bound import self_bound
 from sengu.config.setting import Values
 from sengu.config.settings import common
 from sengu.config.settings import start as known
 from sengu.config.sockets import check_listeners, check_reuseport
 from sengu.errors import UsageError
-from sengu.model.address import InetAddress, Sockets
+from sengu.model.address import InetAddress, SelfBound, Sockets
 from sengu.model.service import (
     OnServerLoss,
     ReadyAfterDelay,
+    ReadyByJoin,
     ReadyByProbe,
     ServiceSpec,
     StopPolicy,
@@ -43,22 +45,27 @@ def assemble(values: Values, command: Sequence[str], environ: Mapping[str, str])
         check_program(command[0], search_path, around.workers_directory)
     else:
         command = shown_command(container)
+    bound = self_bound(values)
     service = msgspec.structs.replace(
-        _service_spec(values, around.name, command),
+        _service_spec(values, around.name, command, bound),
         container=container,
         pre_deploy=pull_steps(values, container),
     )
     ports, paths = values[known.PORT], values[known.PATH]
     check_listeners({known.PORT.flag: ports, known.PATH.flag: paths})
-    sockets = sockets_for(values, ports + paths, environ)
+    sockets = msgspec.structs.replace(sockets_for(values, ports + paths, environ), self_bound=bound)
     check_reuseport(sockets)
     _check_probe(service, sockets)
     return make_launch(values, around, service, sockets)
 
 
-def _service_spec(values: Values, name: str, command: Sequence[str]) -> ServiceSpec:
+def _service_spec(
+    values: Values, name: str, command: Sequence[str], bound: SelfBound | None
+) -> ServiceSpec:
     grace_seconds = values[common.GRACE]
     readiness = values[known.READY] or ReadyAfterDelay(values[common.INTERVAL])
+    if bound is not None:
+        readiness = ReadyByJoin()
     return ServiceSpec(
         name=name,
         command=tuple(command),
@@ -70,7 +77,8 @@ def _service_spec(values: Values, name: str, command: Sequence[str]) -> ServiceS
         strategy=strategy(values),
         watchdog_seconds=values[known.WATCHDOG],
         on_server_loss=OnServerLoss(values[known.ON_SERVER_LOSS]),
-        drain_seconds=drain_seconds(values),
+        drain_seconds=drain_seconds(values, binds_itself=bound is not None),
+        lame_duck_seconds=values[common.LAME_DUCK],
     )
 
 

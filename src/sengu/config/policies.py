@@ -58,15 +58,16 @@ def strategy(values: Values) -> Strategy:
     return Rolling(surge, unavailable)
 
 
-def drain_seconds(values: Values) -> float | None:
+def drain_seconds(values: Values, *, binds_itself: bool = False) -> float | None:
     """How long the queues of a worker may take to be empty, where it has any of its own.
 
     Raises UsageError.
     """
-    if values[common.REUSEPORT]:
+    if values[common.REUSEPORT] or binds_itself:
         return values[common.DRAIN]
     if values.has(common.DRAIN):
         raise UsageError(
-            "--drain is for workers with sockets of their own; add --reuseport, or leave it out"
+            "--drain is for workers with sockets of their own; add --reuseport (or --self-bound, "
+            "for sengu start), or leave it out"
         )
     return None

@@ -58,6 +58,7 @@ def _service_spec(values: Values, around: Surroundings, application: Application
         strategy=strategy(values),
         application=application,
         drain_seconds=drain_seconds(values),
+        lame_duck_seconds=values[common.LAME_DUCK],
     )
 
 
@@ -118,6 +119,7 @@ def _options(values: Values, target: str) -> WebOptions:
         tls=resolve_tls(values),
         access_log=_access_log(values),
         debug=values[known.RELOAD],
+        health_path=values[known.HEALTH_PATH],
     )
 
 

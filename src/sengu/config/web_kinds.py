@@ -56,6 +56,13 @@ def parse_prefix(label: str, text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_health_path(label: str, text: str) -> str:
+    """A path as clients ask for it, without a query."""
+    if not re.fullmatch(r"/[!-~]*", text) or re.search(r"[?#%]", text):
+        raise UsageError(f"{label} {text!r} is no path to ask for; write one as in /healthz")
+    return text
+
+
 def parse_proxy(label: str, text: str) -> str:
     """A network in CIDR notation, or `unix`."""
     if text == "unix":
@@ -89,5 +96,6 @@ THREADS = Kind("number of threads", "N", parse_threads)
 PERCENT = Kind("percentage", "PERCENT", parse_percent)
 MODULE = Kind("module", "MODULE", parse_module)
 PREFIX = Kind("path", "PATH", parse_prefix)
+HEALTH_PATH = Kind("path", "PATH", parse_health_path, ("/healthz",))
 PROXY = Kind("network", "NETWORK", parse_proxy, ("127.0.0.1", "10.0.0.0/8", "unix"))
 ACCOUNT = Kind("user or group", "NAME", parse_account)

@@ -13,6 +13,7 @@ import msgspec
 
 from sengu.model.events import Event
 from sengu.model.observed import Outcome
+from sengu.model.passage import PassageStatus
 from sengu.model.service import MAX_WORKERS
 
 STATUS_PATH = "/v1/status"
@@ -133,6 +134,7 @@ class Status(msgspec.Struct, frozen=True):
     generation: int
     workers_wanted: int
     listeners: tuple[ListenerStatus, ...] = ()
+    passages: tuple[PassageStatus, ...] = ()
     deploy: DeployStatus | None = None
     last_deploy: PastDeploy | None = None
     workers: tuple[WorkerStatus, ...] = ()

@@ -7,7 +7,7 @@ import enum
 
 import msgspec
 
-from sengu.model.service import Technique
+from sengu.model.passage import Technique
 
 
 class State(enum.Enum):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from sengu.doctor.machine import Machine, Trial, capabilities, tried
 from sengu.doctor.report import Finding, State
-from sengu.model.service import Technique
+from sengu.model.passage import Technique
 
 _MIGRATE = "/proc/sys/net/ipv4/tcp_migrate_req"
 _SOMAXCONN = "/proc/sys/net/core/somaxconn"

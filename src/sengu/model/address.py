@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from sengu.errors import UsageError
-from sengu.model.service import Technique
+from sengu.model.passage import Technique
 
 _PORT = re.compile(r"\s*(?P<udp>u?)(?P<port>\d{1,9})(?:\s*=\s*(?P<fd>\d{1,9}))?\s*")
 _HOST_PORT = re.compile(
@@ -74,10 +74,25 @@ class Inherited(msgspec.Struct, frozen=True):
     name: str
 
 
+class SelfBound(msgspec.Struct, frozen=True):
+    """What a service's programs bind by themselves, with SO_REUSEPORT.
+
+    A worker has joined when no more sockets of it have come for `settle_seconds`; with `says_ready`
+    it must have sent READY=1 too. `sets_sysctl`: tcp_migrate_req is turned on at the start.
+    """
+
+    addresses: tuple[InetAddress, ...]
+    technique: Technique = Technique.AUTO
+    settle_seconds: float = 1.0
+    says_ready: bool = False
+    sets_sysctl: bool = False
+
+
 class Sockets(msgspec.Struct, frozen=True):
     """What to listen on. `path_mode` is given to new socket files.
 
-    With `reuseport` each of `listeners` is a group of sockets, one for each slot.
+    With `reuseport` each of `listeners` is a group of sockets, one for each slot. What is
+    `self_bound` the programs bind themselves.
     """
 
     listeners: tuple[ListenerSpec, ...] = ()
@@ -85,19 +100,7 @@ class Sockets(msgspec.Struct, frozen=True):
     backlog: int = 4096
     path_mode: int = 0o777
     reuseport: bool = False
-
-
-class SelfBound(msgspec.Struct, frozen=True):
-    """What a service's programs bind by themselves, with SO_REUSEPORT.
-
-    A worker has joined when no more sockets of it have come for `settle_seconds`; with `says_ready`
-    it must have sent READY=1 too.
-    """
-
-    addresses: tuple[InetAddress, ...]
-    technique: Technique = Technique.AUTO
-    settle_seconds: float = 1.0
-    says_ready: bool = False
+    self_bound: SelfBound | None = None
 
 
 def parse_port(text: str) -> ListenerSpec:

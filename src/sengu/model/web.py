@@ -55,6 +55,7 @@ class WebOptions(msgspec.Struct, frozen=True):
 
     `trusted_proxies` are networks in CIDR notation, and `unix` for peers on UNIX sockets: whose
     Forwarded and X-Forwarded-* fields are believed, and with `proxy_protocol` whose PROXY header.
+    At `health_path` sengu answers itself whether the service takes requests.
     """
 
     target: str
@@ -68,3 +69,4 @@ class WebOptions(msgspec.Struct, frozen=True):
     tls: Tls | None = None
     access_log: AccessLog | None = None
     debug: bool = False
+    health_path: str | None = None

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterator, Set
 
-from sengu.model.service import Technique
+from sengu.model.passage import Technique
 from sengu.passage.group import Group, Look
 from sengu.passage.kept import Kept
 from sengu.passage.relay import pass_on

@@ -9,7 +9,7 @@ is lost, unless the kernel migrates it: so it has to be empty by then.
 import socket
 from collections.abc import Set
 
-from sengu.model.service import Technique
+from sengu.model.passage import Technique
 from sengu.passage.group import Group, Look
 from sengu.passage.kept import Kept
 from sengu.passage.relay import pass_on

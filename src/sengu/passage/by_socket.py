@@ -1,5 +1,5 @@
 """Steering by socket: an extended BPF program picks from an array of sockets, and from the same
-ones when the kernel moves what a closed one leaves. Needs CAP_BPF, and sockets that can be borrowed.
+ones when the kernel moves what a closed one leaves. Needs CAP_BPF, and sockets to be borrowed.
 """
 
 import contextlib
@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Set
 
-from sengu.model.service import Technique
+from sengu.model.passage import Technique
 from sengu.passage.group import Look
 from sengu.passage.steering import Steered, borrow
 from sengu.posix import bpf

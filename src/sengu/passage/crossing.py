@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence, Set
 
 import msgspec
 
+from sengu.model.passage import PassageStatus
 from sengu.passage.group import Group, Look
 from sengu.passage.ladder import Choice, Ladder
 from sengu.passage.steering import Steered
@@ -44,6 +45,7 @@ class Crossing:
         self._tell = tell
         self._warn = warn
         self.choice: Choice | None = None
+        self._sockets = 0
         self._is_at_work = False
         self._deploy = 0
         self._steered = Steered.NOT_YET
@@ -52,6 +54,12 @@ class Crossing:
         self._empty_looks = 0
         self._nudges = 0
 
+    def status(self) -> PassageStatus:
+        address, choice = str(self.group.address), self.choice
+        if choice is None:
+            return PassageStatus(address, "", self._sockets)
+        return PassageStatus(address, choice.steering.name, self._sockets, choice.remark)
+
     @property
     def is_busy(self) -> bool:
         """Whether it has to be looked at again soon."""
@@ -59,6 +67,7 @@ class Crossing:
 
     def follow(self, scene: Scene, look: Look) -> None:
         """Do what can be done by now. Raises OSError."""
+        self._sockets = len(look.sockets)
         if self.choice is None and scene.chosen and look.of(scene.chosen):
             self._choose(look)
         if self.choice is None:
@@ -124,7 +133,7 @@ class Crossing:
         return bool(self._handshakes)
 
     def _nudge(self, scene: Scene, look: Look) -> None:
-        """Some kernels wake nobody for a connection that has migrated, but they do for a new one."""
+        """Some kernels wake nobody for a connection that migrates, but they do for a new one."""
         self._nudges -= 1
         if look.waiting(scene.chosen):
             self.group.connect().close()

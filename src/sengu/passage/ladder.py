@@ -7,7 +7,7 @@ from collections.abc import Callable, Set
 
 import msgspec
 
-from sengu.model.service import Technique
+from sengu.model.passage import Technique
 from sengu.passage.by_index import ByCopies
 from sengu.passage.by_member import ByMembers
 from sengu.passage.by_socket import BySocket

@@ -13,6 +13,7 @@ import msgspec
 from sengu.model import events as ev
 from sengu.model.address import SelfBound
 from sengu.model.observed import Observed, Phase
+from sengu.model.passage import PassageStatus
 from sengu.passage.crossing import Crossing, Scene
 from sengu.passage.group import Group, Look, Processes
 from sengu.passage.ladder import Ladder
@@ -41,7 +42,7 @@ class Joined(msgspec.Struct, frozen=True):
     since: float
 
 
-class Passage:
+class SelfPassage:
     """All crossings of the service, one for each address."""
 
     def __init__(
@@ -73,6 +74,9 @@ class Passage:
         found = self._crossings[0].group.elsewhere(worker)
         where = f"but on {found}" if found else "nor anywhere else that can be seen"
         return f"it does not listen on {wanted}, {where}"
+
+    def statuses(self) -> tuple[PassageStatus, ...]:
+        return tuple(crossing.status() for crossing in self._crossings)
 
     def _step(self) -> None:
         if self._timer is not None:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Set
 from typing import Protocol
 
-from sengu.model.service import Technique
+from sengu.model.passage import Technique
 from sengu.passage.group import Look
 from sengu.posix import pidfd
 from sengu.posix.procfs import holders

@@ -301,7 +301,7 @@ class Crew:
         keeps = self._spec.on_server_loss is OnServerLoss.KEEP
         identity = Identity(self._spec.name, member.action.generation, member.action.slot)
         return Exec(
-            argv=self._spec.command,
+            argv=worker_command(self._spec),
             environment=worker_environment(
                 base, identity, layout, member.notify.name, self._spec.watchdog_seconds
             ),
@@ -325,8 +325,10 @@ class Crew:
         member.prober = Prober(self._loop, target, member.born.pid, request, on_ready)
 
     def _hear(self, worker: int, message: Mapping[str, str]) -> None:
-        if message.get("READY") == "1" and isinstance(self._spec.boot.readiness, ReadyByNotify):
-            self.post(ev.WorkerReady(worker, "said READY=1"))
+        if message.get("READY") == "1":
+            self._members[worker].said_ready = True
+            if isinstance(self._spec.boot.readiness, ReadyByNotify):
+                self.post(ev.WorkerReady(worker, "said READY=1"))
         if "STATUS" in message:
             self.post(ev.WorkerSaid(worker, message["STATUS"]))
         if message.get("WATCHDOG") == "1":

@@ -16,6 +16,8 @@ from sengu.listeners.listeners import Listeners
 from sengu.model import events as ev
 from sengu.model.application import Application
 from sengu.model.service import OnServerLoss
+from sengu.passage.ladder import turn_migration_on
+from sengu.passage.passage import SelfPassage, Tell
 from sengu.planner.reduce import Fact
 from sengu.posix import clock
 from sengu.posix.cgroups import Cgroups
@@ -131,7 +133,9 @@ class Instance:
         if boot.files.status is not None:
             status_file = StatusFile(boot.files.status, self.warn)
             let_go.callback(status_file.remove)
-        self._outside = Outside(spec.name, self._manager, status_file, self._link)
+        self._outside = Outside(
+            spec.name, self._manager, status_file, self._link, self._stage.scoreboard
+        )
         self._crew = Crew(spec, self._loop, self._children, self._stage, self)
         let_go.callback(self._crew.close)
         self._containers = Containers(spec, self._loop, self._children, self._stage, self)
@@ -146,13 +150,23 @@ class Instance:
         steps = Steps(Tools(spec, self._loop, self._children, self._stage, environments, self))
         self._groundwork = Groundwork(steps, environments, fork_servers)
         self._hands = Executor(spec, self._crew, self._stage, self._groundwork)
-        self._passage: SlotPassage | None = None
-        if boot.sockets.reuseport:
-            self._passage = SlotPassage(self._loop, self._stage.listeners, self)
+        self._stage.passage = self._find_passage()
         identity = Identity(self._found.main_pid, os.getpid())
         self._service = RunningService(
             self._core, self._crew, self._stage, self._chronicle, identity
         )
+
+    def _find_passage(self) -> SlotPassage | SelfPassage | None:
+        sockets = self._boot.sockets
+        if sockets.reuseport:
+            return SlotPassage(self._loop, self._stage.listeners, self)
+        if sockets.self_bound is None:
+            return None
+        if sockets.self_bound.sets_sysctl and self._memory.is_new:
+            turn_migration_on()
+            self._log.write("net.ipv4.tcp_migrate_req is 1 now")
+        tell = Tell(self.post, self._log.write, self.warn)
+        return SelfPassage(self._loop, self._link, self._crew, sockets.self_bound, tell)
 
     def run(self) -> int:
         """Until the service has ended; returns the exit code. Raises SenguError, OSError."""
@@ -179,8 +193,8 @@ class Instance:
             self._loop.run_once(self._loop.now())
         while not self._ended:
             self._core.settle(self._hands)
-            if self._passage is not None:
-                self._passage.follow(self._core.observed)
+            if self._stage.passage is not None:
+                self._stage.passage.follow(self._core.observed)
             self._outside.on_settled(self._core.observed)
             self._memory.shorten(self._core, self._chronicle, self._service.past)
             if not self._ended:

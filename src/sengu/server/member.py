@@ -21,7 +21,7 @@ class Member:
     `process` is None until the supervisor has told of it. `stop_signal` is what it was asked to
     stop with, 0 when it was not. With `exited` set, what is left of it is its process group, which
     has been asked too. `line` is its first one on the scoreboard. `was_told`: that it lives was
-    told before our time.
+    told before our time. `said_ready`: it has sent READY=1 in our time.
     """
 
     __slots__ = (
@@ -32,6 +32,7 @@ class Member:
         "prober",
         "process",
         "relays",
+        "said_ready",
         "stop_signal",
         "was_told",
     )
@@ -48,6 +49,7 @@ class Member:
         self.exited: ev.WorkerExited | None = None
         self.line: int | None = None
         self.was_told = False
+        self.said_ready = False
 
     @property
     def born(self) -> Process:

@@ -106,6 +106,7 @@ class RunningService:
                 api.ListenerStatus(listener.name, listener.address, listener.fd)
                 for listener in self._stage.listeners
             ),
+            passages=() if self._stage.passage is None else self._stage.passage.statuses(),
             deploy=_deploy_status(observed),
             last_deploy=self.past.last_deploy,
             workers=self._workers(now),

@@ -18,6 +18,7 @@ from sengu.listeners.listeners import Listeners
 from sengu.listeners.slots import Peer, Slots
 from sengu.model import events as ev
 from sengu.model.observed import Observed, Phase, Worker
+from sengu.model.passage import PassageStatus
 from sengu.passage.relay import pass_on
 from sengu.posix.loop import Loop, Timer
 from sengu.server.core import Reporter
@@ -75,6 +76,14 @@ class SlotPassage:
             self._look_at(self._loop.now())
         elif self._count() > _needed(observed):
             self._look_at(self._loop.now() + _LOOK_SECONDS)
+
+    def problem_of(self, worker: int) -> str:
+        """Nothing: its sockets are there before it is."""
+        return ""
+
+    def statuses(self) -> tuple[PassageStatus, ...]:
+        """None: the listeners tell all."""
+        return ()
 
     def _choose(self, number: int, group: Slots, slots: frozenset[int]) -> None:
         there = frozenset(slot for slot in slots if slot < len(group)) or frozenset({0})

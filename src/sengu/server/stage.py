@@ -3,13 +3,29 @@
 import functools
 import os
 import socket
+from typing import Protocol
 
 from sengu.listeners.listeners import Listeners
+from sengu.model.observed import Observed
+from sengu.model.passage import PassageStatus
 from sengu.posix.store import Store
 from sengu.server.cgroups import WorkerCgroups
 from sengu.server.output import Sink
 from sengu.server.probe import Target, probe_target
 from sengu.server.scoreboard import Scoreboard
+
+
+class Passage(Protocol):
+    """Leads connections from old workers to new ones, where they have sockets of their own."""
+
+    def follow(self, observed: Observed) -> None:
+        """To be called when facts have had their consequences, before these leave the server."""
+
+    def problem_of(self, worker: int) -> str:
+        """What a worker that does not get ready lacks; empty if that is not a socket."""
+
+    def statuses(self) -> tuple[PassageStatus, ...]:
+        """What people are told of each address."""
 
 
 class Stage:
@@ -35,6 +51,7 @@ class Stage:
         self.cgroups = cgroups
         self.captured: tuple[int, ...] = (2,)
         self.scoreboard: Scoreboard | None = None
+        self.passage: Passage | None = None
         self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.lifeline_fd = _hold_lifeline(store)
 

@@ -157,6 +157,15 @@ DRAIN: Setting[float] = Setting(
     help="--reuseport: how long connections may wait in the queues of a worker that is to go, "
     "before it is asked to stop all the same.",
 )
+LAME_DUCK: Setting[float] = Setting(
+    name="lame-duck",
+    kind=kinds.DURATION,
+    default=0.0,
+    group=Group.STOPPING,
+    help="When told to stop, serve on for so long, and answer no already to whoever asks for "
+    "readiness: `sengu status --ready`, --health-path of serve. So no client is sent any more when "
+    "workers stop, for which they have --grace then. Being told again ends it.",
+)
 SIGNALS: Setting[str] = Setting(
     name="signals",
     kind=kinds.choice("signal profile", [profile.value for profile in SignalProfile]),

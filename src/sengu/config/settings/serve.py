@@ -83,6 +83,15 @@ RELOAD_DIR: Setting[tuple[str, ...]] = Setting(
     help="With --reload: where to look for changes. May be given several times.",
 )
 
+HEALTH_PATH: Setting[str | None] = Setting(
+    name="health-path",
+    kind=web_kinds.HEALTH_PATH,
+    default=None,
+    group=Group.READINESS,
+    help="Answer requests for this path without the application, for balancers and probes: 200, "
+    "and 503 as soon as the service was told to stop. They are neither counted nor logged.",
+)
+
 WORKERS: Setting[int | None] = Setting(
     name="workers",
     short="-w",

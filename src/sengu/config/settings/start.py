@@ -9,6 +9,7 @@ from sengu.config import kinds
 from sengu.config.setting import Effect, Group, Setting, collect
 from sengu.config.settings import common
 from sengu.model.address import ListenerSpec
+from sengu.model.passage import Technique
 from sengu.model.service import OnServerLoss, Readiness
 
 PORT: Setting[tuple[ListenerSpec, ...]] = Setting(
@@ -29,6 +30,34 @@ PATH: Setting[tuple[ListenerSpec, ...]] = Setting(
     group=Group.LISTENERS,
     help="Listen on this UNIX socket; @NAME is one in the abstract namespace. A socket file that "
     "nobody listens on any more is replaced. May be given several times.",
+)
+SELF_BOUND: Setting[tuple[str, ...]] = Setting(
+    name="self-bound",
+    kind=kinds.SELF_BOUND,
+    default=(),
+    repeatable=True,
+    group=Group.LISTENERS,
+    help="The program binds this TCP port itself, with SO_REUSEPORT: 8080 is that of all IPv4 "
+    "addresses (0.0.0.0), else as in 127.0.0.1:8080, [::]:8080. A worker is ready when it listens "
+    "there and for --interval opens no more sockets. In a deploy, connections are led to the new "
+    "generation before the old one is stopped. May be given several times.",
+)
+TECHNIQUE: Setting[str] = Setting(
+    name="technique",
+    kind=kinds.choice("technique", [one.value for one in Technique]),
+    default=Technique.AUTO.value,
+    group=Group.LISTENERS,
+    help="How --self-bound leads connections. auto: the first of the others that works here. bpf: "
+    "a program in the kernel, needs CAP_BPF. sysctl: net.ipv4.tcp_migrate_req. dup: copies of the "
+    "old sockets, needs no privilege. member: sockets beside them. none: not at all.",
+)
+SET_SYSCTL: Setting[bool] = Setting(
+    name="set-sysctl",
+    kind=kinds.FLAG,
+    default=False,
+    group=Group.LISTENERS,
+    help="Set net.ipv4.tcp_migrate_req to 1 at the start, for the whole network namespace, and "
+    "leave it so. Needs CAP_NET_ADMIN.",
 )
 WORKERS: Setting[int] = Setting(
     name="workers",
