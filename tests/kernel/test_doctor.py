@@ -247,3 +247,12 @@ def test_a_command_is_run_to_its_end_or_ended() -> None:
     ended = Here(0.05).run("sleep", "1000")
     assert ended is not None
     assert ended.status is None
+
+
+def test_what_a_command_leaves_in_its_temporary_places_is_removed() -> None:
+    ran = Here(_PATIENCE_SECONDS).run("sh", "-c", 'mkdir "$XDG_RUNTIME_DIR/a" && echo "$TMPDIR"')
+    assert ran is not None
+    assert ran.status == 0
+    directory = Path(ran.output.strip())
+    assert directory.is_absolute()
+    assert not directory.exists()

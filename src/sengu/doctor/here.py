@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import tempfile
+from collections.abc import Sequence
 
 from sengu.doctor.apart import attempt
 from sengu.doctor.machine import Ran, Refusal, Trial
@@ -31,9 +33,15 @@ class Here:
         return attempt(TRIALS[trial], self._patience_seconds)
 
     def run(self, *command: str) -> Ran | None:
+        # Podman makes directories there even if it is only asked for its version.
+        with tempfile.TemporaryDirectory(prefix="sengu-doctor-") as directory:
+            return self._run({"XDG_RUNTIME_DIR": directory, "TMPDIR": directory}, command)
+
+    def _run(self, variables: dict[str, str], command: Sequence[str]) -> Ran | None:
         try:
             ended = subprocess.run(
                 command,
+                env={**os.environ, **variables},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -55,7 +55,7 @@ def check_migrate(machine: Machine) -> Finding:
     return Finding(
         State.DOES_NOT,
         "net.ipv4.tcp_migrate_req is off, and not ours to turn on",
-        "as root: sysctl -w net.ipv4.tcp_migrate_req=1; for a container: "
+        "as root: sysctl -w net.ipv4.tcp_migrate_req=1; for a container with a network of its own: "
         "--sysctl net.ipv4.tcp_migrate_req=1",
     )
 
@@ -70,8 +70,8 @@ def check_somaxconn(machine: Machine, backlog: int | None) -> Finding:
     return Finding(
         State.DOES_NOT,
         f"net.core.somaxconn is {most}, a backlog of {backlog} is cut down to it",
-        f"as root: sysctl -w net.core.somaxconn={backlog}; for a container: "
-        f"--sysctl net.core.somaxconn={backlog}",
+        f"as root: sysctl -w net.core.somaxconn={backlog}; for a container with a network of its "
+        f"own: --sysctl net.core.somaxconn={backlog}",
     )
 
 
