@@ -26,10 +26,11 @@ from sengu.server.adopt import Adoption, Parts, lines_taken
 from sengu.server.cgroups import WorkerCgroups
 from sengu.server.crew import Crew
 from sengu.server.environment import Environments
-from sengu.server.execute import Executor
+from sengu.server.execute import Executor, Groundwork
 from sengu.server.forkservers import Context, ForkServers
 from sengu.server.link import Kin
 from sengu.server.output import Sink
+from sengu.server.pre_deploy import Steps, Tools
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.stage import Stage
 from sengu.wire import forkserver as orders
@@ -84,8 +85,10 @@ def make_parts(
     crew = Crew(spec, loop, children, stage, ears)
     fork_servers = ForkServers(Context(loop, link, children, stage, crew, births_fd=0))
     environments = Environments(link, env_dir)
-    hands = Executor(spec, crew, fork_servers, stage, environments)
-    return Parts(loop, link, children, stage, crew, fork_servers, environments, hands)
+    steps = Steps(Tools(spec, loop, children, stage, environments, ears))
+    groundwork = Groundwork(steps, environments, fork_servers)
+    hands = Executor(spec, crew, stage, groundwork)
+    return Parts(loop, link, children, stage, crew, groundwork, hands)
 
 
 def observe(*workers: Worker) -> Observed:
@@ -230,7 +233,7 @@ def test_a_program_whose_environment_was_not_held_in_time_is_started_with_that_o
             worker = Worker(5, 1, 0, 0, Phase.STARTING, 0.0)
             Adoption(parts, PROGRAM, observe(worker)).finish()
             assert ears.facts == [ev.ServerAdopted(os.getpid(), 0, 0, 0, 1)]
-            assert parts.environments.of(1)["COLOUR"] == "blue"
+            assert parts.groundwork.environments.of(1)["COLOUR"] == "blue"
             assert names_dropped(prompter) == []
 
     in_child(body)
