@@ -1,6 +1,7 @@
 """The machine that we run on: what checks look at, for real. Made by cli."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -33,11 +34,13 @@ class Here:
         return attempt(TRIALS[trial], self._patience_seconds)
 
     def run(self, *command: str) -> Ran | None:
+        if shutil.which(command[0]) is None:
+            return None
         # Podman makes directories there even if it is only asked for its version.
         with tempfile.TemporaryDirectory(prefix="sengu-doctor-") as directory:
             return self._run({"XDG_RUNTIME_DIR": directory, "TMPDIR": directory}, command)
 
-    def _run(self, variables: dict[str, str], command: Sequence[str]) -> Ran | None:
+    def _run(self, variables: dict[str, str], command: Sequence[str]) -> Ran:
         try:
             ended = subprocess.run(
                 command,
@@ -49,8 +52,6 @@ class Here:
                 timeout=self._patience_seconds,
                 check=False,
             )
-        except (FileNotFoundError, PermissionError):  # not on the PATH, or not for us to run
-            return None
         except subprocess.TimeoutExpired:  # it has been killed
             return Ran(None, "")
         return Ran(ended.returncode, ended.stdout, ended.stderr)

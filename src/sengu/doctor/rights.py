@@ -37,8 +37,9 @@ def check_seccomp(machine: Machine) -> Finding:
     return Finding(
         State.DOES_NOT,
         f"a filter is on; refused: {'; '.join(blocked)}",
-        "allow them in the engine's profile (--security-opt seccomp=FILE; --cap-add SYS_PTRACE "
-        "and BPF do it in the default ones) or in the unit (SystemCallFilter=)",
+        "allow them in a profile of your own (--security-opt seccomp=FILE), or in the unit "
+        "(SystemCallFilter=); engines' own profiles let pass pidfd_getfd with --cap-add SYS_PTRACE, "
+        "bpf with BPF or, older ones, SYS_ADMIN",
     )
 
 
