@@ -21,7 +21,7 @@ from sengu.http.asgi.types import App, Message, Receive, Scope, Send
 from sengu.http.tls import load_context
 from sengu.model.application import Application
 from sengu.model.web import WebOptions
-from sengu.wire.scoreboard import LINE_BYTES, Line, read_line
+from sengu.wire.scoreboard import ENDING, LINE_BYTES, Line, read_line
 from sengu.worker.board import Board
 from sengu.worker.engine import LoadError
 from sengu.worker.identity import Identity
@@ -80,6 +80,10 @@ class Worker:
     def line(self) -> Line:
         """What the worker tells on the scoreboard."""
         return read_line(memoryview(self._memory), 0)
+
+    def show_ending(self) -> None:
+        """As the server does, when the service is to end."""
+        memoryview(self._memory)[ENDING] = 1
 
     def http(self) -> http.client.HTTPConnection:
         """A client; it connects with its first request, and is closed with the worker."""
@@ -165,7 +169,7 @@ def started(
 ) -> Iterator[Worker]:
     """A worker that may not be ready yet. `path` is that of a UNIX socket."""
     live = body_of(options, application, make_app)
-    memory = mmap.mmap(-1, LINE_BYTES)
+    memory = mmap.mmap(-1, 2 * LINE_BYTES)
     if path is None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     else:

@@ -17,7 +17,7 @@ from sengu.http.engine import WsgiApp
 from sengu.http.tls import load_context
 from sengu.model.application import Application, Wear
 from sengu.model.web import WebOptions
-from sengu.wire.scoreboard import LINE_BYTES
+from sengu.wire.scoreboard import ENDING, LINE_BYTES
 from sengu.worker.board import Board
 from sengu.worker.identity import Identity
 from sengu.worker.runtime import Runtime, Stopping
@@ -109,8 +109,11 @@ class Client:
 class Worker:
     """The thread, its runtime, and the ways to reach it. Made by `serving`."""
 
-    def __init__(self, loaded: WsgiApp, runtime: Runtime, listener: socket.socket) -> None:
+    def __init__(
+        self, loaded: WsgiApp, runtime: Runtime, listener: socket.socket, memory: bytearray
+    ) -> None:
         self.runtime = runtime
+        self._memory = memory
         self.listener = listener
         self.worn: list[str] = []
         self.is_ready = threading.Event()
@@ -122,6 +125,10 @@ class Worker:
     def start(self) -> None:
         self._thread.start()
         assert self.is_ready.wait(PATIENCE_SECONDS)
+
+    def show_ending(self) -> None:
+        """As the server does, when the service is to end."""
+        self._memory[ENDING] = 1
 
     def connect(self) -> Client:
         sock = socket.socket(self.listener.family)
@@ -139,8 +146,15 @@ class Worker:
         return self._thread.is_alive()
 
 
-def make_runtime(application: Application, listener: socket.socket) -> Runtime:
-    board = Board(memoryview(bytearray(LINE_BYTES * application.lanes)), 0, application.lanes)
+def make_memory(application: Application) -> bytearray:
+    return bytearray(LINE_BYTES * (application.lanes + 1))
+
+
+def make_runtime(
+    application: Application, listener: socket.socket, memory: bytearray | None = None
+) -> Runtime:
+    memory = make_memory(application) if memory is None else memory
+    board = Board(memoryview(memory), 0, application.lanes)
     return Runtime(Identity("web", 1, 0, 1), application, [listener], board)
 
 
@@ -170,9 +184,9 @@ def serving(
     listener.setblocking(False)
     with listener:
         tls = load_context(options.tls) if options.tls is not None else None
-        worker = Worker(
-            WsgiApp(app, None, options, tls), make_runtime(application, listener), listener
-        )
+        memory = make_memory(application)
+        runtime = make_runtime(application, listener, memory)
+        worker = Worker(WsgiApp(app, None, options, tls), runtime, listener, memory)
         worker.start()
         with worker.clients:
             yield worker

@@ -29,7 +29,7 @@ def test_the_status_file_has_who_serves_or_has_served(tmp_path: Path) -> None:
         with Prompter() as prompter:
             manager = Manager(prompter.loop, prompter.link, {})
             status_file = StatusFile(str(path), print)
-            Outside("web", manager, status_file, prompter.link).on_settled(observed)
+            Outside("web", manager, status_file, prompter.link, None).on_settled(observed)
 
     in_child(body)
     assert path.read_text() == "1:11\n2:12\n"

@@ -212,7 +212,8 @@ def test_stop_waits_until_the_process_is_gone(
         seen_as(monkeypatch, process.pid)
         web.reactions[api.STOP_PATH] = end
         assert run(["stop", "--now"]) == 0
-    assert 'POST /v1/stop {"immediate":true}' in web.asked
+    asked = web.asked[-1]
+    assert re.fullmatch(r'POST /v1/stop {"immediate":true,"token":"[0-9a-f]{32}"}', asked)
 
 
 @pytest.mark.parametrize("cuts", [[0], [NOT_READ, 0], [7]])

@@ -25,6 +25,15 @@ from sengu.worker.board import Board, Lane
 from tests.kernel.shelf import Shelf
 
 
+def test_that_the_service_ends_is_seen_by_all_and_is_no_line_of_anybody(memory: memoryview) -> None:
+    boards = [Board(memory, 0, 2), Board(memory, 2, 5)]
+    memory[scoreboard.ENDING] = 1
+    assert [board.is_service_ending for board in boards] == [True, True]
+    assert not any(read_line(memory, line).is_busy for line in range(7))
+    memory[scoreboard.ENDING] = 0
+    assert [board.is_service_ending for board in boards] == [False, False]
+
+
 @pytest.fixture
 def memory() -> memoryview:
     return memoryview(bytearray(8 * LINE_BYTES))

@@ -13,6 +13,7 @@ from sengu.http.body import BodyError, Input
 from sengu.http.connection import ClientGone, Connection
 from sengu.http.environ import Environ
 from sengu.http.head import REASONS, Refusal
+from sengu.http.health import Health
 from sengu.http.rendering import prefixes
 from sengu.http.response import Response
 from sengu.http.site import Site
@@ -42,12 +43,16 @@ class Exchange:
         self._application = site.application
         self._lane = lane
         self._log = site.log
+        self._health = site.health
+        self._health_path = None if site.health is None else site.health.path
 
     def answer(self, connection: Connection, environ: Environ) -> Next:
         now = _monotonic()
         if now >= prefixes.until:
             prefixes.refresh(now, clock.wall())
         lane = connection.lane = self._lane
+        if self._health is not None and environ["PATH_INFO"] == self._health_path:
+            return _answer_for(self._health, connection, environ)
         lane.begin(now, connection.head)
         response = Response(connection)
         environ["wsgi.early_hints"] = response.early_hints
@@ -92,6 +97,15 @@ class Exchange:
             response.replace(refusal, kind)
         except ClientGone:  # it does not hear it
             return
+
+
+def _answer_for(health: Health, connection: Connection, environ: Environ) -> Next:
+    response = Response(connection)
+    try:
+        response.send_all(health.wsgi(environ, response.start_response))
+    except ClientGone:
+        response.stays = False
+    return _conclude(connection, response)
 
 
 def _send_all(connection: Connection, response: Response, chunks: Iterable[bytes]) -> None:

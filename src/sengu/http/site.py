@@ -14,6 +14,7 @@ from sengu.http.body import NoInput
 from sengu.http.environ import Environ
 from sengu.http.file_wrapper import FileWrapper
 from sengu.http.head import HeadLimits
+from sengu.http.health import Health
 from sengu.http.proxy import Trust
 from sengu.model.web import WebOptions
 from sengu.worker.runtime import Runtime
@@ -39,6 +40,8 @@ class Site:
         self.tls = tls
         self.log = log
         self.root_path = options.root_path.rstrip("/")
+        path = options.health_path
+        self.health = None if path is None else Health(path, self.root_path, runtime)
         self.head_limits = HeadLimits.of(options.limits)
         self.max_body_bytes = options.limits.body_bytes
         self.trust = Trust(options.trusted_proxies) if options.trusted_proxies else None

@@ -1,4 +1,5 @@
-"""What the world outside is told of the service: manager, status file, process title, log.
+"""What the world outside is told of the service: manager, status file, process title, log, and,
+by the workers, whoever asks for its health.
 
 Each of them is told after every settled round, and says nothing when nothing has changed.
 """
@@ -16,6 +17,7 @@ from sengu.posix.title import Title
 from sengu.server.core import Turn
 from sengu.server.files import StatusFile
 from sengu.server.notify import Manager
+from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import service_state
 
 
@@ -23,9 +25,15 @@ class Outside:
     """Follows the facts (`on_fact`) and the state they lead to (`on_settled`)."""
 
     def __init__(
-        self, name: str, manager: Manager, status_file: StatusFile | None, store: Store
+        self,
+        name: str,
+        manager: Manager,
+        status_file: StatusFile | None,
+        store: Store,
+        scoreboard: Scoreboard | None,
     ) -> None:
         self._name = name
+        self._scoreboard = scoreboard
         self._title = Title()
         self._manager = manager
         self._status_file = status_file
@@ -58,6 +66,8 @@ class Outside:
             self._outcome = Report(1, failure + words)
 
     def on_settled(self, observed: Observed) -> None:
+        if self._scoreboard is not None:
+            self._scoreboard.show_ending(observed.stop is not None)
         self._write_status_file(observed)
         if self._outcome is not None:
             tell_starter(self._store, self._outcome)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 
 from sengu.posix.store import Store
-from sengu.wire.scoreboard import LINES, SIZE_BYTES, Line, read_line
+from sengu.wire.scoreboard import ENDING, LINE_BYTES, LINES, SIZE_BYTES, Line, read_line
 
 
 class Scoreboard:
@@ -40,9 +40,13 @@ class Scoreboard:
             self._next += self._lanes
         first = self._free.pop()
         # What was in the hands of who had it before is not in those of the next.
-        size = SIZE_BYTES // LINES
-        self._memory[first * size : (first + self._lanes) * size] = bytes(self._lanes * size)
+        begin, end = first * LINE_BYTES, (first + self._lanes) * LINE_BYTES
+        self._memory[begin:end] = bytes(end - begin)
         return first
+
+    def show_ending(self, is_ending: bool) -> None:
+        """Tell all workers whether the service is to end."""
+        self._memory[ENDING] = is_ending
 
     def give_back(self, first: int) -> None:
         """The worker is gone."""

@@ -2,6 +2,7 @@
 
 A worker has as many lines as its application has lanes, one after the other. It alone writes them;
 the server and the title only look. A torn read shows a wrong number once, and nobody acts on one.
+The last line is the server's own, which all workers read, whenever they were born.
 """
 
 import struct
@@ -10,8 +11,10 @@ import msgspec
 
 LINE_BYTES = 128
 # Sparse: memory is taken by the lines that are written, not by those that could be.
-LINES = 1 << 18
-SIZE_BYTES = LINES * LINE_BYTES
+LINES = (1 << 18) - 1
+SIZE_BYTES = (LINES + 1) * LINE_BYTES
+# Not 0 as soon as the service is to end. From the end of the memory on.
+ENDING = -LINE_BYTES
 
 # started_at and progress_at (monotonic seconds, 0 when idle), requests, connections, the start of
 # the request's head. All processes are of one machine: its own byte order, no hidden padding.

@@ -62,10 +62,16 @@ class Lane:
 
 
 class Board:
-    """All lanes of a worker."""
+    """All lanes of a worker, and what the server shows to all workers."""
 
     def __init__(self, memory: memoryview, first_line: int, lanes: int) -> None:
+        self._memory = memory
         self.lanes = [Lane(memory, first_line + number) for number in range(lanes)]
+
+    @property
+    def is_service_ending(self) -> bool:
+        """Whether the service is to end, though this worker may not have to stop yet."""
+        return self._memory[scoreboard.ENDING] != 0
 
     def oldest(self) -> scoreboard.Line | None:
         """The request that has been in hand for longest; None when there is none."""

@@ -10,6 +10,7 @@ from sengu.http.access_log import Log
 from sengu.http.asgi.hand import Hand, Request
 from sengu.http.asgi.layers import below, explained, logged, trusting
 from sengu.http.asgi.types import App, Receive, Scope, Send
+from sengu.http.health import Health
 from sengu.http.proxy import Trust
 from sengu.model.web import WebOptions
 from sengu.posix import clock
@@ -28,14 +29,19 @@ def wrap(app: App, options: WebOptions, log: Log | None) -> App:
 
 
 class Front:
-    """Tells the scoreboard which requests are in hand."""
+    """Tells the scoreboard which requests are in hand. Those for `health` are not."""
 
-    def __init__(self, app: App, hand: Hand, runtime: Runtime) -> None:
+    def __init__(self, app: App, hand: Hand, runtime: Runtime, health: Health | None) -> None:
         self._app = app
+        self._health = health
         self._hand = hand
         self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        health = self._health
+        if health is not None and scope["path"] in health.paths and scope["type"] == "http":
+            await health.asgi(send)
+            return
         request = Request(scope, receive, send, clock.monotonic())
         self._hand.begin(request)
         if self._runtime.dozing:

@@ -21,6 +21,7 @@ from sengu.http.asgi.hand import Hand
 from sengu.http.asgi.lifespan import Lifespan
 from sengu.http.asgi.state import State
 from sengu.http.asgi.types import App
+from sengu.http.health import Health
 from sengu.http.proxy import ProxyHeader
 from sengu.model.web import WebOptions
 from sengu.posix import clock
@@ -47,7 +48,8 @@ class Lifecycle:
         state.on_tick += [hand.tick, _wear(runtime)]
         if log is not None:
             runtime.on_reopen.append(log.reopen)
-        config = configure(Front(wrap(self._app, self._options, log), hand, runtime))
+        health = _health(self._options, runtime)
+        config = configure(Front(wrap(self._app, self._options, log), hand, runtime, health))
 
         def make(header: ProxyHeader | None) -> asyncio.Protocol:
             connection = HttpConnection(config, state, lifespan.state)
@@ -91,6 +93,11 @@ async def _cancel_the_rest() -> None:
         task.cancel()
     if rest:
         await asyncio.wait(rest, timeout=_REST_SECONDS)
+
+
+def _health(options: WebOptions, runtime: Runtime) -> Health | None:
+    path = options.health_path
+    return None if path is None else Health(path, options.root_path.rstrip("/"), runtime)
 
 
 def _wear(runtime: Runtime) -> Callable[[float], None]:
