@@ -10,7 +10,7 @@ from sengu.doctor.examine import CHECKS, NEEDS, Check, checks_for, examine
 from sengu.doctor.machine import Machine, Ran, Refusal, Trial
 from sengu.doctor.report import Asked, Finding, Purpose, Report, Row, State
 from sengu.doctor.sockets import technique
-from sengu.model.service import Technique
+from sengu.model.passage import Technique
 from tests.unit.support_machine import FakeMachine
 
 _NOT_PERMITTED = Refusal(errno.EPERM, "Operation not permitted (EPERM)")

@@ -38,8 +38,8 @@ def check_seccomp(machine: Machine) -> Finding:
         State.DOES_NOT,
         f"a filter is on; refused: {'; '.join(blocked)}",
         "allow them in a profile of your own (--security-opt seccomp=FILE), or in the unit "
-        "(SystemCallFilter=); engines' own profiles let pass pidfd_getfd with --cap-add SYS_PTRACE, "
-        "bpf with BPF or, older ones, SYS_ADMIN",
+        "(SystemCallFilter=); engines' profiles let pidfd_getfd pass with --cap-add SYS_PTRACE, "
+        "bpf with BPF or, older ones, with SYS_ADMIN",
     )
 
 
