@@ -1,7 +1,7 @@
 """System calls and socket options that the standard library does not have, by number.
 
-Only the way to the kernel: what they mean is said by `pidfd`, `bpf` and `reuseport`, the only
-ones to import this.
+Only the way to the kernel: what they mean is said by `pidfd`, `bpf` and `reuseport`, which import
+this, as does the doctor, who sees whether a filter lets them pass.
 """
 
 import ctypes
