@@ -207,6 +207,14 @@ def test_a_log_command_stays_one() -> None:
     assert build({"log-file": " | cat -n 'a|b' "}).boot.files.log == "| cat -n 'a|b'"
 
 
+def test_commands_before_a_deploy_are_words_in_their_order() -> None:
+    given = {"pre-deploy": ["true", "env 'a b' c"], "pre-deploy-timeout": "2m"}
+    service = build(given).boot.service
+    assert service.pre_deploy == (("true",), ("env", "a b", "c"))
+    assert service.pre_deploy_seconds == 120.0
+    assert build({}).boot.service.pre_deploy == ()
+
+
 BAD: list[tuple[str, Mapping[str, str | Sequence[str]], Sequence[str], str]] = [
     ("no command", {}, [], "add it: sengu start"),
     ("empty command", {}, [""], "name the program"),
@@ -260,6 +268,17 @@ BAD: list[tuple[str, Mapping[str, str | Sequence[str]], Sequence[str], str]] = [
     ("log command redirected", {"log-file": "| cat >x"}, ["true"], "'>'"),
     ("log command with a variable", {"log-file": '| cat "$X"'}, ["true"], "'$'"),
     ("log command with a home", {"log-file": "| cat ~/x"}, ["true"], "'~'"),
+    ("command before a deploy empty", {"pre-deploy": [" "]}, ["true"], "has no command; name one"),
+    ("command unknown", {"pre-deploy": ["true", "no-such x"]}, ["true"], "'no-such' was not found"),
+    ("command a builtin", {"pre-deploy": ["exec ./m"]}, ["true"], "write: sh -c 'exec ./m'"),
+    ("command piped", {"pre-deploy": ["./m | ./n"]}, ["true"], "write: sh -c './m | ./n'"),
+    (
+        "command of another directory",
+        {"pre-deploy": ["./server"], "dir": "folder"},
+        ["true"],
+        "r/s",
+    ),
+    ("no time for a command", {"pre-deploy-timeout": "0"}, ["true"], "more than 0"),
     ("log command with an open quote", {"log-file": "| cat 'x"}, ["true"], "close the quotes"),
 ]
 

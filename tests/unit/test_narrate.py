@@ -96,3 +96,25 @@ def test_a_worker_without_a_process_is_told_as_a_failed_start() -> None:
 )
 def test_what_becomes_of_the_server_is_told(fact: Fact, sentence: str) -> None:
     assert told(fact) == [sentence]
+
+
+def test_commands_before_a_generation_are_told() -> None:
+    sentences = told(
+        ev.DeployRequested("start"),
+        ev.StepStarted(1, 0, "./migrate --now"),
+        ev.StepEnded(1, 0),
+        ev.StepEnded(1, 0),
+        ev.StepStarted(1, 1, "./tell"),
+        ev.StepStopping(1, 9.0, "was not done within 5 s"),
+        ev.StepKilled(1, "still there at the end of its grace period"),
+        ev.StepEnded(1, 1, "ended with signal KILL", "words"),
+    )
+    assert sentences[1:] == [
+        "--pre-deploy './migrate --now' runs before generation 1",
+        "--pre-deploy './migrate --now' of generation 1 is done",
+        "--pre-deploy './tell' runs before generation 1",
+        "--pre-deploy './tell' of generation 1 is asked to stop by TERM: was not done within 5 s",
+        "--pre-deploy './tell' of generation 1 is killed: "
+        "still there at the end of its grace period",
+        "--pre-deploy './tell' of generation 1 ended with signal KILL",
+    ]
