@@ -355,7 +355,7 @@ def test_verbs_and_their_exit_codes(web: Instance, free_path: Path) -> None:
     broken = web.cli("reload")
     assert broken.returncode == 1
     assert "the deploy of generation 4 was aborted: exit status 3" in broken.stderr
-    assert broken.stderr.endswith("what the new worker wrote last:\n  | boom\n")
+    assert broken.stderr.endswith("what it wrote last:\n  | boom\n")
     (free_path / "broken").unlink()
     assert web.cli("stop").returncode == 0
     assert web.wait() == 0

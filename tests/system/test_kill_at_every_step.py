@@ -34,6 +34,7 @@ CALLS = {
     "hear of a birth": "sengu.server.crew:Crew.born",
     "hear of an exit": "sengu.server.crew:Crew.ended",
     "hear of the end": "sengu.server.crew:Crew.gone",
+    "hear of a command": "sengu.server.pre_deploy:_Running.ended",
     "hear a signal": "sengu.server.instance:Instance._on_signal",
     "say ready": "sengu.server.instance:Instance._say_ready",
     "look around": "sengu.server.adopt:Adoption.__init__",
@@ -64,7 +65,7 @@ class Run:
         self._sengu = sengu
         self._site = site
 
-    def start(self, setting: str = "") -> Instance:
+    def start(self, setting: str = "", *options: str) -> Instance:
         pid_file, socket_file = self.files
         environment = {
             **ENVIRONMENT,
@@ -75,7 +76,7 @@ class Run:
         }
         return self._sengu.serve(
             *("plain:app", "--listen", "127.0.0.1:0", "--listen", f"unix:{socket_file}"),
-            *("--workers", str(WORKERS), "--pid-file", str(pid_file)),
+            *("--workers", str(WORKERS), "--pid-file", str(pid_file), *options),
             cwd=self._site.directory,
             env=environment,
         )
@@ -184,6 +185,16 @@ DEPLOY = [
     "after record GenerationRetired",
     "after send drop=environment",
 ]
+COMMAND = [
+    "before record StepStarted",
+    "after record StepStarted",
+    "after send spawn=predeploy",
+    "before hear of a command -",
+    "after record StepEnded",
+    "after send reap=predeploy",
+    "after record StepEnded 2",
+    "after execute PrepareGeneration",
+]
 SCALE = ["before record ScaleRequested", "after record ScaleRequested"]
 CRASH = [
     "before hear of an exit -",
@@ -256,6 +267,18 @@ def test_in_a_deploy(sengu: Sengu, site: Site, step: str) -> None:
     run, instance = armed(sengu, site, step)
     assert ask(instance, "POST", "/v1/reload", {"token": "one"}).status == 202
     check(run, instance, 2, both(1) | both(2))
+
+
+@pytest.mark.parametrize("step", COMMAND)
+def test_when_commands_run_before_a_generation(sengu: Sengu, site: Site, step: str) -> None:
+    run, noted = Run(sengu, site, step), site.directory / "noted"
+    command = f"sh -c 'echo $0 $SENGU_GENERATION >>{noted}'"
+    options = ("--pre-deploy", f"{command} one", "--pre-deploy", f"{command} two")
+    instance = run.start("", *options).wait_ready()
+    run.arm()
+    assert ask(instance, "POST", "/v1/reload", {"token": "one"}).status == 202
+    check(run, instance, 2, both(1) | both(2))
+    assert noted.read_text().split("\n") == ["one 1", "two 1", "one 2", "two 2", ""]
 
 
 @pytest.mark.parametrize("step", SCALE)

@@ -175,7 +175,7 @@ BACKGROUND_CASES = [
         "failure",
         "os.write(fd, msgspec.json.encode(Report(1, 'it died\\nboom')))",
         1,
-        "sengu: error: it died\nwhat the new worker wrote last:\n  | boom\n",
+        "sengu: error: it died\nwhat it wrote last:\n  | boom\n",
     ),
     ("told twice", "os.write(fd, 2 * (msgspec.json.encode(Report(0)) + b'\\n'))", 0, ""),
     ("bad input", "os.write(fd, msgspec.json.encode(Report(2, 'in use')))", 2, "in use"),

@@ -33,9 +33,9 @@ def say(message: str) -> None:
 
 
 def quote_last_words(last_words: str) -> str:
-    """What a failed worker wrote last, marked as being its words."""
+    """What a failed worker or command wrote last, marked as being its words."""
     lines = "".join(f"\n  | {printable(line)}" for line in last_words.splitlines())
-    return f"\nwhat the new worker wrote last:{lines}" if lines else ""
+    return f"\nwhat it wrote last:{lines}" if lines else ""
 
 
 def printable(text: str) -> str:
