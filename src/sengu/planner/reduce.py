@@ -59,6 +59,8 @@ def initial(spec: ServiceSpec) -> Observed:
 
 def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Observed:  # noqa: PLR0912
     """Take one fact in. `now` is monotonic seconds."""
+    if isinstance(event, GenerationFact):
+        return reduce_generation(spec, observed, event, now)
     match event:
         case ev.DeployRequested():
             return _deploy_requested(observed, event)
@@ -103,18 +105,6 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
             return _stopped(observed)
         case ev.ServerAdopted():
             return _server_adopted(observed, now)
-        case (
-            ev.StepStarted()
-            | ev.StepStopping()
-            | ev.StepKilled()
-            | ev.StepEnded()
-            | ev.GenerationPreparing()
-            | ev.GenerationPrepared()
-            | ev.GenerationFailed()
-            | ev.GenerationLost()
-            | ev.GenerationRetired()
-        ):
-            return reduce_generation(spec, observed, event, now)
         case ev.UpgradeRequested() | ev.UpgradeFailed() | ev.Upgraded():
             return observed  # the service is the same, whoever looks after it
         case _:
