@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 import pytest
 
 from sengu.cli import ls, reload, stop, which
 from sengu.cli.main import run
 from sengu.config.instance import RunPlaces
 from sengu.control import api
+from sengu.control.api import ServiceState
 from sengu.control.client import ControlClient, EventStream
 from sengu.model.observed import Outcome
 from tests.unit.fake_instance import NOT_READ, FakeInstance, concluded, make_status, record, worker
@@ -198,6 +201,43 @@ def test_scale_that_takes_too_long_says_so(web: FakeInstance, capfd: Capture) ->
 def seen_as(monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
     """The instance, which is this very process, seems to be another."""
     monkeypatch.setattr(ControlClient, "process_id", lambda _self: pid)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said", "code"),
+    [
+        ({}, "web: ready, generation 4 with 1 ready worker", 0),
+        ({"state": ServiceState.DEPLOYING}, "web: ready, generation 4 with 1 ready worker", 0),
+        ({"state": ServiceState.STOPPING}, "web: not ready, it is stopping", 1),
+        ({"generation": 0}, "web: not ready, its first generation is starting", 1),
+        ({"workers": (worker(0, 4, "starting"),)}, "web: not ready, none of its workers is", 1),
+        ({"workers": (worker(0, 4, "draining"),)}, "web: not ready, none of its workers is", 1),
+        ({"workers": ()}, "web: not ready, none of its workers is", 1),
+    ],
+)
+def test_readiness_is_a_line_and_an_exit_code(
+    web: FakeInstance, capfd: Capture, fields: dict[str, Any], said: str, code: int
+) -> None:
+    web.statuses = [make_status(**{"workers": (worker(0, 4),), **fields})]
+    assert run(["status", "--ready"]) == code
+    assert capfd.readouterr().out == f"{said}\n"
+
+
+def test_readiness_with_json_is_an_exit_code(web: FakeInstance, capfd: Capture) -> None:
+    web.statuses = [make_status(state=ServiceState.STOPPING)]
+    assert run(["status", "--ready", "--json"]) == 1
+    assert json.loads(capfd.readouterr().out)["state"] == "stopping"
+
+
+def test_what_serves_on_and_who_drains_is_shown_with_its_time(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    draining = msgspec.structs.replace(worker(0, 4, "draining"), drain_seconds=7.0)
+    web.statuses = [make_status(lame_seconds=12.0, workers=(draining,))]
+    assert run(["status"]) == 0
+    out = capfd.readouterr().out
+    assert "it serves on for 12 s, then it stops" in out
+    assert "asked to stop in 7.0 s at the latest" in out
 
 
 def test_stop_waits_until_the_process_is_gone(

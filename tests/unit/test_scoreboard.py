@@ -127,9 +127,17 @@ def scoreboard_in(shelf: Shelf, lanes: int) -> Iterator[Scoreboard]:
     os.close(board.fd)
 
 
-def lane_in(shelf: Shelf, line: int) -> Lane:
+def memory_in(shelf: Shelf) -> memoryview:
     """As a worker has it."""
-    return Lane(memoryview(mmap.mmap(shelf.held["scoreboard"].fd, scoreboard.SIZE_BYTES)), line)
+    return memoryview(mmap.mmap(shelf.held["scoreboard"].fd, scoreboard.SIZE_BYTES))
+
+
+def lane_in(shelf: Shelf, line: int) -> Lane:
+    return Lane(memory_in(shelf), line)
+
+
+def board_in(shelf: Shelf, line: int) -> Board:
+    return Board(memory_in(shelf), line, 1)
 
 
 def test_a_block_that_was_given_back_is_blank_and_used_again(shelf: Shelf) -> None:
@@ -157,6 +165,20 @@ def test_the_next_server_reads_what_workers_write(shelf: Shelf) -> None:
     with scoreboard_in(shelf, lanes=2) as board:
         lane_in(shelf, 1).begin(1.0, b"GET / HTTP/1.1\r\n")
         assert [line.is_busy for line in board.read(0)] == [False, True]
+
+
+def test_that_the_service_ends_stays_shown_to_all_whichever_server_is_there(shelf: Shelf) -> None:
+    with scoreboard_in(shelf, lanes=2) as board:
+        first = board.take()
+        early = board_in(shelf, first)
+        assert not early.is_service_ending
+        board.show_ending(True)
+    shelf.pass_on()
+    with scoreboard_in(shelf, lanes=2) as board:
+        assert early.is_service_ending
+        assert board_in(shelf, board.take()).is_service_ending
+        board.show_ending(False)
+        assert not early.is_service_ending
 
 
 def test_blocks_of_those_who_live_are_not_given_away_again(shelf: Shelf) -> None:

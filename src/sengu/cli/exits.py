@@ -25,7 +25,8 @@ class Exit(enum.IntEnum):
 _MEANINGS = {
     Exit.OK: "Done.",
     Exit.FAILED: "Refused; the deploy was aborted or rolled back; the upgrade or the first "
-    "start failed; the doctor misses something that is needed.",
+    "start failed; the doctor misses something that is needed; the instance does not take requests "
+    "(status --ready).",
     Exit.USAGE: "Bad input; nothing was changed.",
     Exit.NOT_RUNNING: "There is no such instance.",
     Exit.SUPERSEDED: "The deploy was superseded by a later one.",

@@ -10,7 +10,7 @@ from sengu.cli.exits import Exit
 from sengu.cli.options import Verb
 from sengu.cli.text import duration, ordinal, plural, printable, table
 from sengu.cli.which import looks_at_instance
-from sengu.control.api import Status, WorkerStatus
+from sengu.control.api import ServiceState, Status, WorkerState, WorkerStatus
 from sengu.control.client import ControlClient
 from sengu.model.observed import Outcome
 
@@ -21,27 +21,50 @@ _HEADINGS_OF_APPLICATIONS = ("REQUESTS", "BUSY", "CONNECTIONS", "DOING")
 @click.command(
     "status",
     cls=Verb,
+    exits=(Exit.OK, Exit.FAILED, Exit.USAGE, Exit.NOT_RUNNING),
     examples=(
         ("sengu status", "The instance of this directory."),
+        ("sengu status --ready", "Whether it takes requests, for a probe or HEALTHCHECK."),
         ("sengu status web --json | jq .generation", "For programs; docs/openapi.json has it all."),
     ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@click.option("--ready", is_flag=True, help="One line; exit with 1 unless it takes requests.")
 @looks_at_instance
-def command(client: ControlClient, as_json: bool) -> int:
+def command(client: ControlClient, as_json: bool, ready: bool) -> int:
     """Show generations, workers, listeners and the last deploy of an instance.
 
-    NAME is the name of the current directory if left out.
+    NAME is the name of the current directory if left out. With --ready an instance takes requests
+    when a generation serves, a worker of any is ready, and it was not told to stop.
     """
     status = client.status()
+    obstacle = _obstacle(status) if ready else ""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
-        return Exit.OK
-    click.echo("\n".join(_summary(status, time.time())))
-    if status.workers:
-        click.echo()
-        click.echo(_workers(status))
-    return Exit.OK
+    elif ready:
+        click.echo(f"{status.name}: {obstacle or _readiness(status)}")
+    else:
+        click.echo("\n".join(_summary(status, time.time())))
+        if status.workers:
+            click.echo()
+            click.echo(_workers(status))
+    return Exit.FAILED if obstacle else Exit.OK
+
+
+def _readiness(status: Status) -> str:
+    ready = sum(worker.state is WorkerState.READY for worker in status.workers)
+    return f"ready, generation {status.generation} with {plural(ready, 'ready worker')}"
+
+
+def _obstacle(status: Status) -> str:
+    """Why it does not take requests; empty when it does."""
+    if status.state is ServiceState.STOPPING:
+        return "not ready, it is stopping"
+    if not status.generation:
+        return "not ready, its first generation is starting"
+    if all(worker.state is not WorkerState.READY for worker in status.workers):
+        return "not ready, none of its workers is"
+    return ""
 
 
 def _workers(status: Status) -> str:
@@ -63,7 +86,9 @@ def _summary(status: Status, now: float) -> list[str]:
         f"  command    {printable(shlex.join(status.command))}",
     ]
     if status.lame_seconds is not None:
-        lines.append(f"  lame duck  it serves on for {duration(status.lame_seconds)}, then it stops")
+        lines.append(
+            f"  lame duck  it serves on for {duration(status.lame_seconds)}, then it stops"
+        )
     if status.servers > 1:
         lines.append(f"  server     {_server(status, now)}")
     lines += [
