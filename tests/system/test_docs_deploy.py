@@ -1,6 +1,5 @@
-"""The files of examples/deploy, used as they are: systemd, a container, nginx."""
+"""The files of examples/deploy, used as they are: systemd, a container. nginx: test_nginx.py."""
 
-import http.client
 import json
 import os
 import re
@@ -10,18 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
-from tests.support import PROGRAM, WAIT_SECONDS, Sengu, environment, free_port, needs_root, requires
+from tests.support import PROGRAM, WAIT_SECONDS, Sengu, environment, needs_root, requires
 from tests.system.container import SITE, Podman, make_root
 from tests.system.puppets import children, in_namespace, kill, wait_until, workers
-from tests.system.web import CHECKOUT, ENVIRONMENT, Client, connect, fetch, get_request, read_all
+from tests.system.web import CHECKOUT, ENVIRONMENT, connect, fetch, get_request, read_all
 
 DEPLOY = CHECKOUT / "examples" / "deploy"
 WEB = CHECKOUT / "examples" / "web"
@@ -151,104 +145,16 @@ def test_connections_wait_at_the_manager_when_all_is_killed(sengu: Sengu, free_p
         assert second.wait(WAIT_SECONDS) == 0
 
 
-NGINX = """
-daemon off; worker_processes 2; pid {directory}/nginx.pid; error_log {directory}/error.log;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    include {directory}/web.conf;
-}}
-"""
-
-
-@contextmanager
-def nginx_before(directory: Path, backend: str) -> Iterator[int]:
-    """nginx with the example's file; the port that it listens on."""
-    port = free_port()
-    text = (DEPLOY / "nginx.conf").read_text()
-    for address, ours in (
-        ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("server 127.0.0.1:8000;", f"server {backend};"),
-    ):
-        assert text.count(address) == 1
-        text = text.replace(address, ours)
-    (directory / "web.conf").write_text(text)
-    (directory / "nginx.conf").write_text(NGINX.format(directory=directory))
-    directory.chmod(0o755)  # its workers are nobody
-    command = [requires("nginx"), "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
-    with subprocess.Popen(command) as process:
-        try:
-            wait_until(lambda: answers(port), "nginx")
-            yield port
-        finally:
-            process.terminate()
-            process.wait(WAIT_SECONDS)
-
-
 def answers(port: int) -> bool:
     with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
         return True
     return False
 
 
-class Visitors:
-    """Clients of nginx that GET and POST in turn, while the block lasts."""
-
-    def __init__(self, port: int, count: int) -> None:
-        self._port = port
-        self._is_over = threading.Event()
-        self.outcomes: Counter[str] = Counter()
-        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
-
-    def __enter__(self) -> "Visitors":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        client = Client(self._port)
-        while not self._is_over.is_set():
-            for body in (None, b"x" * 1000):
-                try:
-                    outcome = str(client.fetch("/", body).status)
-                except (OSError, http.client.HTTPException) as problem:
-                    outcome = repr(problem)
-                self.outcomes[outcome] += 1
-        client.close()
-
-
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_nginx_in_front_answers_all_whatever_is_deployed_behind_it(
-    sengu: Sengu, free_path: Path, port: int, kind: str
-) -> None:
-    path = f"unix:{free_path}/web.sock"
-    listen, proxy = (f"127.0.0.1:{port}", "127.0.0.1") if kind == "tcp" else (path, "unix")
-    options = ("--listen", listen, "--trusted-proxy", proxy, "--workers", "2")
-    instance = sengu.serve("hello:app", *options, cwd=WEB, env=ENVIRONMENT).wait_ready()
-    with nginx_before(free_path, listen) as front:
-        assert fetch(front).text.endswith(" to 127.0.0.1 by http\n")
-        with Visitors(front, 12) as visitors:
-            for generation in range(2, 6):
-                done = instance.cli("reload")
-                assert done.returncode == 0, done.stderr
-                before = visitors.outcomes.total()
-                wait_until(lambda before=before: visitors.outcomes.total() > before + 100)  # type: ignore[misc]
-                assert instance.status()["generation"] == generation
-        wait_until(lambda: sum(w["connections"] or 0 for w in workers(instance)), "keep-alive")
-    assert set(visitors.outcomes) == {"200"}
-    assert instance.stop() == 0
-
-
 def instructions(*names: str) -> list[str]:
-    """Lines of the Containerfile."""
-    lines = (DEPLOY / "Containerfile").read_text().splitlines()
+    """Instructions of the Containerfile, each on one line."""
+    text = re.sub(r"\\\n\s*", "", (DEPLOY / "Containerfile").read_text())
+    lines = text.splitlines()
     return [line for line in lines if line.split(" ")[0] in names]
 
 
@@ -304,10 +210,17 @@ def test_the_containers_instructions_in_a_container(free_path: Path, port: int) 
         first = fetch(port).text
         assert first.startswith("hello from process ")
         assert "generation 2 serves" in podman("exec", name, "sengu", "reload")
+        (check,) = instructions("HEALTHCHECK")
+        said = podman("exec", name, *json.loads(check.partition(" CMD ")[2]))
+        assert said.startswith("web: ready, generation 2 ")
+        stopping = threading.Thread(target=podman, args=("stop", name))
+        stopping.start()
+        wait_until(lambda: fetch(port, "/healthz").status == 503, "health to fail")
+        for _ in range(20):
+            assert fetch(port).status == 200
         with connect(port, get_request("/slow", "Connection: close")) as client:
-            podman("exec", name, "sengu", "status")  # the request has come meanwhile
-            podman("stop", name)
             assert b" 200 OK\r\n" in read_all(client)
+        stopping.join()
         assert podman.exit_code(name) == 0
         assert "sengu[web] all workers are gone" in podman("logs", name)
     podman("rmi", "--all", "--force")
