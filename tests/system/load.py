@@ -2,8 +2,8 @@
 
 import socket
 import threading
-import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -70,14 +70,18 @@ class Load:
 
     def wait_for(self, answer: str, times: int = 1, timeout: float = WAIT_SECONDS) -> None:
         """Waits until that answer was given so many times from now on."""
+        self._wait(lambda: self.answers[answer], times, timeout, repr(answer))
+
+    def wait_for_any(self, times: int) -> None:
+        """Waits until so many answers were given from now on, whatever they are."""
+        self._wait(self.answers.total, times, WAIT_SECONDS, "enough")
+
+    def _wait(self, count: Callable[[], int], times: int, timeout: float, what: str) -> None:
         with self._changed:
-            goal = self.answers[answer] + times
-            deadline = time.monotonic() + timeout
-            while self.answers[answer] < goal:
-                left = deadline - time.monotonic()
-                assert self._changed.wait(timeout=max(0.0, left)), (
-                    f"{answer!r} was not answered, but {self.answers}; {self.failures[:3]}"
-                )
+            goal = count() + times
+            assert self._changed.wait_for(lambda: count() >= goal, timeout), (
+                f"{what} was not answered, but {self.answers}; {self.failures[:3]}"
+            )
 
     def _run(self) -> None:
         while not self._is_over:

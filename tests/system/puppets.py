@@ -27,14 +27,14 @@ _IN_HAND = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
 @functools.cache
-def build(name: str) -> str:
+def build(name: str, *flags: str) -> str:
     """Compiles a program of the directory `programs`, once in a process of pytest."""
     directory = tempfile.TemporaryDirectory(prefix="sengu-build-")
     _kept.append(directory)
     os.chmod(directory.name, 0o755)  # tests with another user run it too
     program = f"{directory.name}/{name}"
     source = str(PROGRAMS / f"{name}.c")
-    subprocess.run([requires("gcc"), *_FLAGS, "-o", program, source], check=True)
+    subprocess.run([requires("gcc"), *_FLAGS, *flags, "-o", program, source], check=True)
     return program
 
 
