@@ -30,7 +30,7 @@ SETTINGS = {"serve": serve.SETTINGS, "start": start.SETTINGS}
 
 # Options of others that the pages name.
 FOREIGN = {
-    "docker.md": {"--cpus", "--init", "--tmpfs"},
+    "docker.md": {"--cpus", "--format", "--init", "--stop-timeout", "--time", "--tmpfs"},
     "doctor.md": {"--cap-add", "--security-opt", "--sysctl", "--ulimit"},
     "fastapi.md": {"--proxy-headers"},
     "from-gunicorn-unicorn.md": {"--preload"},
