@@ -1,6 +1,7 @@
 """The path at which a worker tells whether the service takes requests, of either engine."""
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,6 +78,8 @@ def _serve_asgi(options: WebOptions) -> Iterator[Served]:
             worker.stop,
             lambda: worker.line().requests,
         )
+        worker.signal(signal.SIGQUIT)
+        worker.wait()
 
 
 @pytest.fixture(params=[_serve_wsgi, _serve_asgi], ids=["wsgi", "asgi"])
