@@ -154,8 +154,8 @@ DRAIN: Setting[float] = Setting(
     kind=kinds.DURATION,
     default=10.0,
     group=Group.STOPPING,
-    help="--reuseport: how long connections may wait in the queues of a worker that is to go, "
-    "before it is asked to stop all the same.",
+    help="Where workers have sockets of their own (--reuseport): how long clients may wait in the "
+    "queues of one that is to go, before it is asked to stop all the same.",
 )
 LAME_DUCK: Setting[float] = Setting(
     name="lame-duck",
