@@ -21,6 +21,9 @@ class Shelf:
         held = self.held[name]
         return Held(os.dup(held.fd), held.note)
 
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self.held if name in self._untaken and name.startswith(prefix)]
+
     def hold(self, name: str, fd: int, note: str = "") -> None:
         self.drop(name)
         self.held[name] = Held(os.dup(fd), note)

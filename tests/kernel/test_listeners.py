@@ -238,6 +238,35 @@ def test_a_passed_socket_for_both_ip_versions_is_taken_for_a_port_of_ipv4(
     assert addresses == ([f"0.0.0.0:{port}", *both] if only_ipv6 else both)
 
 
+def test_each_slot_has_its_own_sockets_but_for_those_that_were_passed(
+    port: int, shelf: Shelf
+) -> None:
+    with socket.socket() as given:
+        given.bind(("127.0.0.1", 0))
+        shelf.hold("inherited/3", given.fileno())
+        shelf.pass_on()
+        sockets = Sockets(
+            listeners=(parse_port(f"127.0.0.1:{port}=9"), parse_port(f"127.0.0.1:u{port}")),
+            inherited=(Inherited(3, "web"),),
+            reuseport=True,
+        )
+        with closing(Listeners(sockets, shelf)) as listeners:
+            tcp, udp, passed = listeners
+            first, second = listeners.layout(0), listeners.layout(1)
+            for slot, layout in enumerate((first, second)):
+                assert layout.own == {
+                    3: tcp.socket_of(slot).fileno(),
+                    4: udp.socket_of(slot).fileno(),
+                    9: tcp.socket_of(slot).fileno(),
+                }
+                assert layout.descriptors == {**layout.own, 5: passed.socket.fileno()}
+            assert first.environment == second.environment
+            assert not set(first.own.values()) & set(second.own.values())
+            assert tcp.address == f"127.0.0.1:{port}"
+        names = ["inherited/3", *(f"listener/{n}/{slot}" for slot in (0, 1) for n in (0, 1))]
+        assert sorted(shelf.held) == sorted(names)
+
+
 def test_a_passed_descriptor_that_is_no_socket_is_refused(shelf: Shelf) -> None:
     sockets = Sockets(inherited=(Inherited(3, "odd"),))
     with pytest.raises(UsageError, match="descriptor 3 was passed to us as 'odd' but is no"):

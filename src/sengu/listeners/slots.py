@@ -80,7 +80,9 @@ class Slots:
         reuseport.attach(self._sockets[0].fileno(), program)
 
     def is_empty(self, slot: int) -> bool:
-        """Whether nobody waits in the slot's queue: no connection, or no datagram."""
+        """Whether nobody waits in the slot's queue, if it has one: no connection, no datagram."""
+        if slot >= len(self):
+            return True
         poll = select.poll()
         poll.register(self._sockets[slot], select.POLLIN)
         return not poll.poll(0)

@@ -29,22 +29,42 @@ _CALM_LOOKS = 3  # what was on its way to the queue when it was closed has arriv
 _UNHURRIED_LOOK_SECONDS = 0.1  # nobody waits for it but a socket that is not needed
 
 
+class Handshakes:
+    """Who is in the midst of one with any slot of a listener, at one moment.
+
+    The kernel looks through all connections of the machine to tell, so it is asked once, and only
+    if somebody wants to know.
+    """
+
+    def __init__(self, groups: Sequence[Slots]) -> None:
+        self._groups = groups
+        self._found: dict[int, frozenset[Peer]] = {}
+
+    def of(self, number: int) -> frozenset[Peer]:
+        if number not in self._found:
+            try:
+                self._found[number] = self._groups[number].half_open()
+            except OSError:  # a kernel without tcp_diag: then the looks have to do
+                self._found[number] = frozenset()
+        return self._found[number]
+
+
 class Vigil:
     """Watches the queues of a slot that gets nobody new any more, until they stay empty."""
 
-    def __init__(self, groups: Sequence[Slots], slot: int) -> None:
+    def __init__(self, groups: Sequence[Slots], slot: int, now: Handshakes) -> None:
         self._groups = groups
         self._slot = slot
         # Any of these may belong to another slot; the kernel does not tell to which.
-        self._half_open = [_half_open(group) for group in groups]
+        self._half_open = [now.of(number) for number in range(len(groups))]
         self._calm = 0
 
-    def look(self) -> bool:
+    def look(self, now: Handshakes) -> bool:
         """Whether it is over."""
-        waiting = [slots for slots in self._groups if not slots.is_empty(self._slot)]
+        waiting = [group for group in self._groups if not group.is_empty(self._slot)]
         for number, peers in enumerate(self._half_open):
             if peers:
-                self._half_open[number] = peers & _half_open(self._groups[number])
+                self._half_open[number] = peers & now.of(number)
         self._calm = 0 if waiting or any(self._half_open) else self._calm + 1
         return self._calm >= _CALM_LOOKS
 
@@ -105,31 +125,32 @@ class SlotPassage:
 
     def _look(self) -> None:
         self._timer = None
-        is_waited_for = [self._drain(worker) for worker in _draining(self._observed)]
-        is_surplus = self._close_surplus()
+        now = Handshakes(self._groups)
+        is_waited_for = [self._drain(worker, now) for worker in _draining(self._observed)]
+        is_surplus = self._close_surplus(now)
         if any(is_waited_for):
             self._look_at(self._loop.now() + _LOOK_SECONDS)
         elif is_surplus:
             self._look_at(self._loop.now() + _UNHURRIED_LOOK_SECONDS)
 
-    def _drain(self, worker: Worker) -> bool:
+    def _drain(self, worker: Worker, now: Handshakes) -> bool:
         """Tell when nobody waits for the worker any more; whether somebody may."""
         ready = _ready(self._observed)
         if worker.slot in ready:
             how = "another serves those who wait in its slot"
         elif not ready:
             how = "nobody serves but those that are to go"
-        elif self._vigil(worker.slot).look():
+        elif self._is_calm(worker.slot, now):
             how = "nobody waits for it any more"
         else:
             return True
         self._post(ev.WorkerDrained(worker.id, how))
         return False
 
-    def _close_surplus(self) -> bool:
+    def _close_surplus(self, now: Handshakes) -> bool:
         """Close sockets from the last one down to those that are needed; whether any are left."""
         needed, ready = _needed(self._observed), _ready(self._observed)
-        is_calm = {slot: self._vigil(slot).look() for slot in range(needed, self._count())}
+        is_calm = {slot: self._is_calm(slot, now) for slot in range(needed, self._count())}
         for slot in reversed(is_calm):
             if not is_calm[slot]:
                 if ready:
@@ -144,7 +165,7 @@ class SlotPassage:
     def _serve_leftovers(self, slot: int) -> None:
         """Its worker was killed, and there will be no other: pass on who still waits there."""
         for group in self._groups:
-            if len(group) <= slot or group.is_empty(slot):
+            if group.is_empty(slot):
                 continue
             sock = group.of(slot)
             if sock.type == socket.SOCK_STREAM:
@@ -152,11 +173,10 @@ class SlotPassage:
             else:  # nobody could answer them from this address
                 group.discard(slot)
 
-    def _vigil(self, slot: int) -> Vigil:
+    def _is_calm(self, slot: int, now: Handshakes) -> bool:
         if slot not in self._vigils:
-            groups = [group for group in self._groups if len(group) > slot]
-            self._vigils[slot] = Vigil(groups, slot)
-        return self._vigils[slot]
+            self._vigils[slot] = Vigil(self._groups, slot, now)
+        return self._vigils[slot].look(now)
 
     def _count(self) -> int:
         """How many slots have sockets."""
@@ -193,10 +213,3 @@ def _connect(target: Target) -> socket.socket:
         sock.close()
         raise OSError(error, os.strerror(error))
     return sock
-
-
-def _half_open(group: Slots) -> frozenset[Peer]:
-    try:
-        return group.half_open()
-    except OSError:  # a kernel without tcp_diag: then the looks have to do
-        return frozenset()
