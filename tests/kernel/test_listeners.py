@@ -12,7 +12,8 @@ import pytest
 
 from sengu.errors import UsageError
 from sengu.listeners.bind import file_identity, is_alive, open_listener, remove_stale
-from sengu.listeners.listeners import Listeners, spell_address
+from sengu.listeners.listener import spell_address
+from sengu.listeners.listeners import Listeners
 from sengu.model.address import InetAddress, Inherited, Sockets, UnixAddress, parse_path, parse_port
 from tests.kernel.children import in_child, nothing_left_open
 from tests.kernel.shelf import Shelf
