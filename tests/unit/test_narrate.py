@@ -1,5 +1,6 @@
 """What people are told: facts that changed something, and each once."""
 
+import msgspec
 import pytest
 
 from sengu.model import events as ev
@@ -21,12 +22,19 @@ SPEC = ServiceSpec(
 )
 
 
-def told(*facts: Fact) -> list[str]:
+UP = (
+    ev.DeployRequested("start"),
+    ev.WorkerStarted(1, 1, 0, 77, "first generation"),
+    ev.WorkerReady(1, "said READY=1"),
+)
+
+
+def told(*facts: Fact, spec: ServiceSpec = SPEC) -> list[str]:
     """The sentences about all these facts."""
-    observed: Observed = initial(SPEC)
+    observed: Observed = initial(spec)
     sentences = []
     for fact in facts:
-        before, observed = observed, reduce(SPEC, observed, fact, 1.0)
+        before, observed = observed, reduce(spec, observed, fact, 1.0)
         sentences.append(narrate(fact, before, observed))
     return [sentence for sentence in sentences if sentence is not None]
 
@@ -52,6 +60,36 @@ def test_a_worker_is_started_once_however_often_that_is_told() -> None:
     requested = ev.WorkerRequested(1, 1, 0, "first generation")
     sentences = told(ev.DeployRequested("start"), requested, started, started)
     assert sentences[1:] == ["worker 0 of generation 1 started as pid 77 (first generation)"]
+
+
+def test_a_drain_is_told_from_its_beginning_to_its_end_and_only_while_it_lasts() -> None:
+    drained = ev.WorkerDrained(1, "nobody waits for it any more")
+    sentences = told(
+        *UP,
+        drained,
+        ev.WorkerDraining(1, 11.0, "scaled to 0"),
+        drained,
+        ev.WorkerStopping(1, 15, 6.0, "scaled to 0"),
+        drained,
+    )
+    worker = "worker 0 of generation 1 (pid 77)"
+    assert sentences[len(UP) :] == [
+        f"{worker} gets no more connections, and is drained: scaled to 0",
+        f"{worker} has drained: nobody waits for it any more",
+        f"{worker} is asked to stop by TERM: scaled to 0",
+    ]
+
+
+def test_a_stop_tells_what_a_second_one_would_do() -> None:
+    lame = msgspec.structs.replace(SPEC, lame_duck_seconds=5.0)
+    term = ev.StopRequested("TERM")
+    usual = "stop asked for by TERM; INT again, or QUIT, would not wait for workers"
+    assert told(*UP, term)[-1] == usual
+    assert told(*UP, term, spec=lame)[-1] == (
+        "stop asked for by TERM; until others have learnt of it (--lame-duck) all is served, "
+        "or until TERM comes again"
+    )
+    assert told(*UP, term, term, spec=lame)[-1] == usual
 
 
 def test_a_worker_without_a_process_is_told_as_a_failed_start() -> None:

@@ -33,7 +33,8 @@ def command(client: ControlClient, now: bool, timeout: float | None) -> int:
     """Stop an instance, and wait until its process is gone.
 
     NAME is the name of the current directory if left out. Workers are asked to stop, and killed
-    when they are still there after the instance's --grace.
+    when they are still there after the instance's --grace. With --lame-duck they serve on for so
+    long before; to stop once more ends that.
     """
     status = client.status()
     deadline = Deadline(timeout)
