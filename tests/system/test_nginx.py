@@ -20,7 +20,7 @@ from tests.system.test_docs_deploy import DEPLOY, WEB, answers
 from tests.system.test_serve_under_load import deploy_during
 from tests.system.web import ENVIRONMENT, Client, fetch
 
-FALLBACK = "proxy_next_upstream error timeout;"
+FALLBACK = "proxy_next_upstream error;"
 NO_FALLBACK = "proxy_next_upstream off;"
 
 NGINX = """
@@ -40,13 +40,13 @@ def nginx_before(directory: Path, backend: str, fallback: str = FALLBACK) -> Ite
     """nginx with the example's file; the port that it listens on."""
     port = free_port()
     text = (DEPLOY / "nginx.conf").read_text()
-    for address, ours in (
-        ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("server 127.0.0.1:8000;", f"server {backend};"),
-        (FALLBACK, fallback),
+    for theirs, ours, times in (
+        ("listen 80;", f"listen 127.0.0.1:{port};", 1),
+        ("server 127.0.0.1:8000 ", f"server {backend} ", 2),
+        (FALLBACK, fallback, 1),
     ):
-        assert text.count(address) == 1
-        text = text.replace(address, ours)
+        assert text.count(theirs) == times
+        text = text.replace(theirs, ours)
     (directory / "web.conf").write_text(text)
     (directory / "nginx.conf").write_text(NGINX.format(directory=directory))
     directory.chmod(0o755)  # its workers are nobody
