@@ -210,6 +210,21 @@ def test_a_server_that_is_killed_meanwhile_has_it_run_once(
     assert "done by now" in instance.lines
 
 
+def test_an_upgrade_meanwhile_has_it_run_once(
+    sengu: Sengu, port: int, script: Script, command: Command, free_path: Path
+) -> None:
+    instance = start(sengu, port, script, command).wait_ready()
+    gate = Gate(free_path)
+    command.write(f"cat {gate.path}")
+    reload = CommandInThread(instance, "reload")
+    gate.wait_for_somebody()
+    upgrade = instance.cli("upgrade")
+    assert upgrade.returncode == 0, upgrade.stderr
+    gate.open()
+    assert reload.result().returncode == 0
+    assert command.runs == [1, 2]
+
+
 def test_a_server_that_is_killed_meanwhile_hears_that_it_has_failed(
     sengu: Sengu, port: int, script: Script, command: Command, free_path: Path
 ) -> None:
