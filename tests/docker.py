@@ -46,6 +46,14 @@ class Docker:
     def stop_daemon(self) -> None:
         (self.directory / "down").touch()
 
+    def start_daemon(self) -> None:
+        (self.directory / "down").unlink()
+
+    def forget(self) -> None:
+        """Let no container be known any more."""
+        for name in self.names:
+            (self.directory / f"{name}.json").unlink()
+
     def close(self) -> None:
         """KILL what is left, so that a failed test leaves nothing, and wait for it."""
         for name in self.names:

@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from tests.docker import Docker
 from tests.support import WAIT_SECONDS, Output
 from tests.system.puppets import wait_until
 
-NAME = "sengu-my-web-g4-s2"
 ECHO = "trap 'echo got HUP' HUP; trap 'echo got TERM; exit 7' TERM"
 SERVE = f"{ECHO}; echo up $A $B $PATH; while :; do sleep 0.05; done"
 DEAF = "trap '' TERM; echo up; while :; do sleep 0.05; done"
@@ -38,6 +38,7 @@ class Runner:
             "env_dir": None,
             "stop_signals": [signal.SIGTERM],
             "grace_seconds": 30.0,
+            "ready_seconds": None,
             **order,
         }
         identity = {"SENGU_SERVICE": "my web", "SENGU_GENERATION": "4", "SENGU_SLOT": "2"}
@@ -52,6 +53,10 @@ class Runner:
         )
         assert self.process.stdout is not None
         self.output = Output(self.process.stdout)
+
+    @property
+    def container(self) -> str:
+        return f"sengu-my-web-g4-s2-{self.process.pid}"
 
     def wait_for(self, pattern: str, after: int = 0) -> None:
         self.output.wait_for_line(pattern, WAIT_SECONDS, after)
@@ -96,6 +101,10 @@ def sweep(
     )
 
 
+def count(docker: Docker, verb: str) -> int:
+    return sum(call[0] == verb for call in docker.calls)
+
+
 def test_a_container_ends_with_its_own_code_and_is_removed(docker: Docker) -> None:
     runner = Runner(docker, "echo hello; exit 3")
     assert runner.wait() == 3
@@ -122,7 +131,7 @@ def test_a_container_is_followed_when_its_client_is_killed(docker: Docker) -> No
     wait_until(lambda: docker.calls[-1][0] == "attach", "another client")
     runner.process.send_signal(signal.SIGHUP)
     runner.wait_for("got HUP")
-    assert docker.facts(NAME)["status"] == "running"
+    assert docker.facts(runner.container)["status"] == "running"
     runner.process.send_signal(signal.SIGTERM)
     assert runner.wait() == 7
     assert docker.names == []
@@ -133,8 +142,8 @@ def test_a_container_that_ends_while_its_client_is_dead_is_not_lost(docker: Dock
     runner.wait_for("up")
     os.kill(runner.process.pid, signal.SIGSTOP)
     runner.kill_client()
-    os.kill(docker.facts(NAME)["pid"], signal.SIGTERM)
-    wait_until(lambda: docker.facts(NAME)["status"] == "exited", "its end")
+    os.kill(docker.facts(runner.container)["pid"], signal.SIGTERM)
+    wait_until(lambda: docker.facts(runner.container)["status"] == "exited", "its end")
     os.kill(runner.process.pid, signal.SIGCONT)
     assert runner.wait() == 7
     assert docker.names == []
@@ -165,6 +174,28 @@ def test_signal_stop_and_grace_are_passed_on(docker: Docker) -> None:
     (run,) = [call for call in docker.calls if call[0] == "run"]
     assert run[run.index("--stop-signal") + 1] == str(int(signal.SIGQUIT))
     assert run[run.index("--stop-timeout") + 1] == "5"
+
+
+def test_it_is_ready_when_it_has_run_for_so_long(docker: Docker, free_path: Path) -> None:
+    making = docker.directory / "making"
+    os.mkfifo(making)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(free_path / "notify"))
+        server.settimeout(WAIT_SECONDS)
+        environ = {"NOTIFY_SOCKET": str(free_path / "notify")}
+        runner = Runner(docker, SERVE, environ, ready_seconds=0.2)
+        wait_until(lambda: count(docker, "container") >= 2, "it looks whether it runs")
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.recv(100)
+        making.write_text("go on")
+        server.settimeout(WAIT_SECONDS)
+        assert server.recv(100) == b"READY=1"
+    assert docker.facts(runner.container)["status"] == "running"
+    looks = count(docker, "container")
+    runner.process.send_signal(signal.SIGTERM)
+    assert runner.wait() == 7
+    assert count(docker, "container") <= looks + 1
 
 
 def test_values_of_variables_are_in_nobodys_arguments(docker: Docker, free_path: Path) -> None:
@@ -202,35 +233,24 @@ def test_an_engine_that_is_not_installed_any_more_is_told(docker: Docker) -> Non
     assert "cannot run /nowhere/docker: No such file or directory" in str(runner.output)
 
 
-def test_a_container_whose_runner_was_killed_does_not_keep_the_next_from_its_slot(
-    docker: Docker,
-) -> None:
-    first = Runner(docker, SERVE)
-    first.wait_for("up")
-    first.kill()
-    second = Runner(docker, SERVE)
-    second.wait_for("up")
-    assert docker.names == [NAME, f"{NAME}-{second.process.pid}"]
-    second.process.send_signal(signal.SIGTERM)
-    assert second.wait() == 7
-    assert docker.names == [NAME]
-
-
 @pytest.mark.parametrize("now", [True, False])
 def test_a_sweep_takes_containers_without_a_runner_and_no_others(docker: Docker, now: bool) -> None:
-    killed, living = Runner(docker, SERVE), None
+    killed = Runner(docker, SERVE)
     killed.wait_for("up")
-    pidfd = os.pidfd_open(docker.facts(NAME)["pid"])
+    pidfd = os.pidfd_open(docker.facts(killed.container)["pid"])
     killed.kill()
     living = Runner(docker, SERVE)
     living.wait_for("up")
     assert sweep(docker, now=now, service="another").stderr == ""
     done = sweep(docker, now=now)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == f"sengu: container: removed containers whose runner was killed: {NAME}\n"
+    assert (
+        done.stderr
+        == f"sengu: container: removed containers whose runner was killed: {killed.container}\n"
+    )
     assert select.select([pidfd], [], [], 0)[0]
     os.close(pidfd)
-    assert docker.names == [f"{NAME}-{living.process.pid}"]
+    assert docker.names == [living.container]
     assert ("stop" in [call[0] for call in docker.calls]) is not now
     living.process.send_signal(signal.SIGTERM)
     assert living.wait() == 7
@@ -240,13 +260,15 @@ def test_a_sweep_leaves_runners_alone_that_it_cannot_see(docker: Docker) -> None
     runner = Runner(docker, SERVE)
     runner.wait_for("up")
     runner.kill()
-    facts = docker.facts(NAME)
+    facts = docker.facts(runner.container)
     facts["labels"]["sengu.runner"] = f"1/{runner.process.pid}/1"  # of another pid namespace
-    (docker.directory / f"{NAME}.json").write_text(json.dumps(facts))
+    (docker.directory / f"{runner.container}.json").write_text(json.dumps(facts))
     assert sweep(docker, now=True).returncode == 0
-    assert docker.names == [NAME]
+    assert docker.names == [runner.container]
 
 
-def test_a_sweep_that_cannot_ask_does_nothing(docker: Docker) -> None:
+def test_a_sweep_that_cannot_ask_says_so(docker: Docker) -> None:
     docker.stop_daemon()
-    assert sweep(docker, now=True).returncode == 0
+    done = sweep(docker, now=True)
+    assert done.returncode == 1
+    assert "cannot look for containers without a runner: Cannot connect" in done.stderr

@@ -89,11 +89,22 @@ def _install(distribution: metadata.Distribution, site: Path) -> list[Path]:
     return [Path(str(distribution.locate_file(file))) for file in files if file.suffix == ".so"]
 
 
+def make_small_root(root: Path) -> None:
+    """A shell and what it takes to sleep: all in one static program."""
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(requires("busybox"), root / "bin/busybox")
+    for name in ("sh", "sleep", "echo"):
+        (root / "bin" / name).symlink_to("busybox")
+
+
 class Podman:
-    """Podman with a storage of its own, which ends with the test."""
+    """Podman with a storage of its own, which ends with the test. `engine` are its words."""
+
+    # Those of a container; they could not be raised to the engine's defaults everywhere.
+    limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 
     def __init__(self, directory: Path) -> None:
-        self._command = (
+        self.engine = (
             *(requires("podman"), "--root", f"{directory}/storage"),
             *("--runroot", f"{directory}/run", "--storage-driver", "vfs"),
             *("--runtime", requires("runc"), "--cgroup-manager", "cgroupfs"),
@@ -102,7 +113,7 @@ class Podman:
     def __call__(self, *args: str, stdin: IO[bytes] | None = None) -> str:
         """Run it to its end; stdout and stderr."""
         done = subprocess.run(
-            [*self._command, *args],
+            [*self.engine, *args],
             stdin=stdin or subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -125,16 +136,32 @@ class Podman:
         """Run a container of the image `web`, with a name that is given."""
         name = f"sengu-{os.getpid()}"
         try:
-            limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
-            self("run", "--detach", "--name", name, "--net", "host", *limits, "web", *args)
+            self("run", "--detach", "--name", name, "--net", "host", *self.limits, "web", *args)
         except AssertionError as problem:
-            if re.search(r"namespace|cgroup|[Oo]peration not permitted", str(problem)):
-                give_up(f"containers cannot be run here: {problem}")
+            _give_up_if_impossible(problem)
             raise
         try:
             yield name
         finally:
             self("rm", "--force", "--time", "0", name)
 
+    def try_out(self) -> None:
+        """Run a container of the image `web` to its end, or give the test up."""
+        try:
+            self("run", "--rm", "--net", "host", *self.limits, "web", "/bin/echo")
+        except AssertionError as problem:
+            _give_up_if_impossible(problem)
+            raise
+
+    def names(self, state: str = "") -> list[str]:
+        """Those of all containers, or of those in that state such as `running`."""
+        chosen = ("--filter", f"status={state}") if state else ()
+        return sorted(self("ps", "--all", "--format", "{{.Names}}", *chosen).split())
+
     def exit_code(self, name: str) -> int:
         return int(json.loads(self("inspect", name))[0]["State"]["ExitCode"])
+
+
+def _give_up_if_impossible(problem: AssertionError) -> None:
+    if re.search(r"namespace|cgroup|[Oo]peration not permitted", str(problem)):
+        give_up(f"containers cannot be run here: {problem}")

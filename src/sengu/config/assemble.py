@@ -7,12 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sengu.config.container import (
-    container_from,
-    given_variables,
-    pull_steps,
-    shown_command,
-)
+from sengu.config.container import contain, container_from, given_variables, shown_command
 from sengu.config.inherit import is_stream
 from sengu.config.launch import Launch, look_around, make_launch, sockets_for
 from sengu.config.policies import boot_policy, drain_seconds, restart_policy, strategy
@@ -46,11 +41,9 @@ def assemble(values: Values, command: Sequence[str], environ: Mapping[str, str])
     else:
         command = shown_command(container)
     bound = self_bound(values)
-    service = msgspec.structs.replace(
-        _service_spec(values, around.name, command, bound),
-        container=container,
-        pre_deploy=pull_steps(values, container),
-    )
+    service = _service_spec(values, around.name, command, bound)
+    if container is not None:
+        service = contain(service, container, pulls=values[known.PULL])
     ports, paths = values[known.PORT], values[known.PATH]
     check_listeners({known.PORT.flag: ports, known.PATH.flag: paths})
     sockets = msgspec.structs.replace(sockets_for(values, ports + paths, environ), self_bound=bound)

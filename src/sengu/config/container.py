@@ -18,7 +18,9 @@ from sengu.config.setting import Setting, Values
 from sengu.config.settings import start as known
 from sengu.errors import UsageError
 from sengu.model.container import Container
-from sengu.model.service import ReadyByNotify
+from sengu.model.service import ReadyAfterDelay, ReadyByNotify, ServiceSpec
+
+replace = msgspec.structs.replace
 
 GIVEN = "SENGU_CONTAINER_ENV"  # the runner's (container.command): variables as JSON
 _ENGINES = ("podman", "docker")
@@ -79,11 +81,17 @@ def container_from(values: Values, args: Sequence[str], around: Surroundings) ->
     )
 
 
-def pull_steps(values: Values, container: Container | None) -> tuple[tuple[str, ...], ...]:
-    """What is to be done before each generation."""
-    if container is None or not values[known.PULL]:
-        return ()
-    return ((*container.engine, "pull", container.image),)
+def contain(service: ServiceSpec, container: Container, *, pulls: bool) -> ServiceSpec:
+    """The service with that container for a worker.
+
+    Only its runner knows since when it runs, so a delay until it is ready is the runner's to wait.
+    """
+    boot = service.boot
+    if isinstance(boot.readiness, ReadyAfterDelay):
+        container = replace(container, ready_seconds=boot.readiness.seconds)
+        boot = replace(boot, readiness=ReadyByNotify())
+    pull = ((*container.engine, "pull", container.image),) if pulls else ()
+    return replace(service, container=container, boot=boot, pre_deploy=pull)
 
 
 def shown_command(container: Container) -> tuple[str, ...]:

@@ -28,14 +28,12 @@ _NOT_FOR_CLIENT = frozenset(
 _NETWORK = ("--net", "--network")
 
 
-def run_words(
-    order: Order, identity: Identity, name: str, passed: Iterable[str], env_file: str
-) -> list[str]:
+def run_words(order: Order, identity: Identity, passed: Iterable[str], env_file: str) -> list[str]:
     """After the engine's own words. `passed` are names of variables, `env_file` has others.
 
     The image is never pulled here: a worker counts as started while that would go on.
     """
-    words = ["run", "--pull=never", "--sig-proxy=false", "--name", name]
+    words = ["run", "--pull=never", "--sig-proxy=false", "--name", identity.name]
     for label in identity.labels:
         words += ["--label", label]
     for variable in passed:

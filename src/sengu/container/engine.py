@@ -9,21 +9,26 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sengu.posix import clock
+from sengu.posix.descriptors import close_all
 
 _ANSWER_SECONDS = 10.0
 _REMOVAL_SECONDS = 30.0
-_ANSWER_BYTES = 1 << 16  # more than a pipe holds nobody could have written before the end
 _LIVING_STATES = frozenset({"running", "paused", "restarting", "stopping"})
 _ENDED_STATES = frozenset({"exited", "stopped", "dead", "removing"})
 # Python ignores them, and what is ignored stays so over exec.
 _PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
+class EngineFailed(Exception):
+    """It could not say; in its own words."""
+
+
 class Answer(NamedTuple):
-    """What a verb has said on both outputs. `is_good`: it has exited with 0, and in time."""
+    """What a verb has said. `is_good`: it has exited with 0, and in time."""
 
     is_good: bool
     text: str
+    problem: str
 
 
 class State(NamedTuple):
@@ -46,19 +51,17 @@ class Engine:
 
     def ask(self, *verb: str, seconds: float = _ANSWER_SECONDS) -> Answer:
         """Run it to its end. Raises OSError when there is no such program."""
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(read_end, False)
+        outputs = {fd: os.memfd_create(f"sengu-engine-{fd}", os.MFD_CLOEXEC) for fd in (1, 2)}
         try:
-            outputs = [(os.POSIX_SPAWN_DUP2, write_end, fd) for fd in (1, 2)]
-            pid = self._spawn(verb, outputs)
+            actions = [(os.POSIX_SPAWN_DUP2, ours, fd) for fd, ours in outputs.items()]
+            pid = self._spawn(verb, actions)
             status = wait_for(pid, clock.monotonic() + seconds)
-            text = _read(read_end)
+            text, problem = (_read(ours) for ours in outputs.values())
         finally:
-            os.close(read_end)
-            os.close(write_end)
+            close_all(outputs.values())
         if status is None:
-            return Answer(False, f"{self._words[0]} {verb[0]} did not answer in {seconds:g} s")
-        return Answer(status == 0, text)
+            problem = f"{self._words[0]} {verb[0]} did not answer in {seconds:g} s"
+        return Answer(status == 0, text, problem)
 
     def signal(self, name: str, number: int) -> bool:
         """Signal the process 1 of a container; whether there was one."""
@@ -69,10 +72,12 @@ class Engine:
         self.ask("kill", "--signal", "KILL", *names)  # or `rm` would ask first, and wait
         return self.ask("rm", "--force", *names, seconds=_REMOVAL_SECONDS)
 
-    def find(self, label: str) -> list[str] | None:
-        """Ids of containers with that label, alive or not; None when the engine does not say."""
+    def find(self, label: str) -> list[str]:
+        """Ids of containers with that label, alive or not. Raises EngineFailed, OSError."""
         answer = self.ask("ps", "--all", "--quiet", "--filter", f"label={label}")
-        return answer.text.split() if answer.is_good else None
+        if not answer.is_good:
+            raise EngineFailed(answer.problem)
+        return answer.text.split()
 
     def state(self, name: str) -> State | None:
         """None when there is none, or the engine does not say."""
@@ -120,7 +125,4 @@ def reap(pid: int) -> int | None:
 
 
 def _read(fd: int) -> str:
-    try:
-        return os.read(fd, _ANSWER_BYTES).decode(errors="replace").strip()
-    except BlockingIOError:  # it has said nothing
-        return ""
+    return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace").strip()

@@ -34,14 +34,13 @@ class Identity(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The container's name, which may hold fewer signs than a service's (`[\\w.-]`)."""
-        service = "".join(sign if _is_plain(sign) else "-" for sign in self.service)
-        return f"sengu-{service}-g{self.generation}-s{self.slot}"
+        """The container's name, which may hold fewer signs than a service's (`[\\w.-]`).
 
-    @property
-    def second_name(self) -> str:
-        """For one whose slot's former container has not gone yet."""
-        return f"{self.name}-{self.runner.split('/')[1]}"
+        With the runner's pid: of one that is stopping, or was killed while it was made, the engine
+        may know the name for long.
+        """
+        service = "".join(sign if _is_plain(sign) else "-" for sign in self.service)
+        return f"sengu-{service}-g{self.generation}-s{self.slot}-{self.runner.split('/')[1]}"
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ class Order(NamedTuple):
 
     Passed to it are the variables `names`, and those that `env_dir` has a file for. On each of
     `stop_signals`, the first of which is what the engine itself shall stop it with, it has
-    `grace_seconds` to end.
+    `grace_seconds` to end. The server hears that it is ready when it has run for `ready_seconds`;
+    None: somebody else sees to that.
     """
 
     engine: list[str]
@@ -23,6 +24,7 @@ class Order(NamedTuple):
     env_dir: str | None
     stop_signals: list[int]
     grace_seconds: float
+    ready_seconds: float | None
 
 
 class Sweep(NamedTuple):

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from sengu.container import command
-from sengu.container.engine import Engine, reap
+from sengu.container.engine import Engine, EngineFailed, reap
 from sengu.container.identity import RUNNER_LABEL, Identity
 from sengu.container.order import Order
 from sengu.posix import clock
+from sengu.posix.notify import notify
 
 _PASSED_ON = (
     signal.SIGTERM,
@@ -26,6 +27,7 @@ _PASSED_ON = (
 )
 _LAST_SECONDS = 2.0  # of the grace: to kill it and to remove it before we are killed ourselves
 _RETRY_SECONDS = 0.1
+_LOOK_SECONDS = 0.2
 _TRIES_BEFORE_GIVING_UP = 10  # to ask a container to stop that is not there yet
 _QUESTIONS = 3
 _CANNOT_RUN = 125  # what engines exit with when it is not the program that has failed
@@ -38,36 +40,35 @@ def block_signals(stop_signals: Iterable[int]) -> None:
 
 
 class Runner:
-    """Of one container. `name` is known when the engine was asked for it."""
+    """Of one container."""
 
     def __init__(self, order: Order, identity: Identity) -> None:
         self._order = order
         self._identity = identity
+        self._name = identity.name
         self._label = f"{RUNNER_LABEL}={identity.runner}"
         self._waiting: list[int] = []  # signals that the container has not heard yet
         self._tries = 0
         self._retry_at = 0.0
         self._is_stopping = False
         self._kill_at: float | None = None
+        self._look_at: float | None = None  # whether it runs, and once that is known: long enough
+        self._is_running = False
 
     def run(self, environ: Mapping[str, str]) -> int:
         """Until nothing is left of it; returns its exit code."""
         self._engine = Engine(self._order.engine, command.client_environment(environ))
         try:
-            self._name = self._choose_name()
             self._client = self._start(environ)
         except OSError as error:
             engine = self._order.engine[0]
             _tell(f"cannot run {engine}: {error.strerror}; install it, or name another: --engine")
             return _NOT_FOUND
+        if self._order.ready_seconds is not None:
+            self._look_at = clock.monotonic() + _LOOK_SECONDS
         code = self._follow()
         self._remove()
         return code
-
-    def _choose_name(self) -> str:
-        """A slot's former container may be there still: it stops, or its runner was killed."""
-        name = self._identity.name
-        return name if self._engine.state(name) is None else self._identity.second_name
 
     def _start(self, environ: Mapping[str, str]) -> int:
         order = self._order
@@ -78,9 +79,8 @@ class Runner:
         try:
             os.write(fd, command.env_file_text(given).encode())
             env_file = f"/proc/self/fd/{fd}"
-            return self._engine.spawn(
-                command.run_words(order, self._identity, self._name, passed, env_file)
-            )
+            words = command.run_words(order, self._identity, passed, env_file)
+            return self._engine.spawn(words)
         finally:
             os.close(fd)
 
@@ -99,8 +99,9 @@ class Runner:
     def _code_of_container(self, of_client: int) -> int | None:
         """None as long as it lives, which its client may not have survived."""
         for _ in range(_QUESTIONS):
-            found = self._engine.find(self._label)
-            if found is None:  # the engine does not answer
+            try:
+                found = self._engine.find(self._label)
+            except EngineFailed:  # it may just be starting again
                 self._pause()
                 continue
             state = self._engine.state(found[0]) if found else None
@@ -130,6 +131,19 @@ class Runner:
             self._force()
         elif self._waiting and now >= self._retry_at:
             self._pass_on()
+        elif self._look_at is not None and now >= self._look_at:
+            self._look(self._order.ready_seconds or 0.0)
+
+    def _look(self, ready_seconds: float) -> None:
+        """Making it takes its time, in which no old one may be stopped yet."""
+        if self._is_running:
+            self._look_at = None
+            notify("READY=1")
+            return
+        state = self._engine.state(self._name)
+        self._is_running = state is not None and state.lives
+        wait = ready_seconds if self._is_running else _LOOK_SECONDS
+        self._look_at = clock.monotonic() + wait
 
     def _pass_on(self) -> None:
         """Signal the container. One that is just being made hears nothing: then once more."""
@@ -152,14 +166,16 @@ class Runner:
         self._pass_on()
 
     def _remove(self) -> None:
-        found = self._engine.find(self._label)
-        if found:
-            answer = self._engine.remove(*found)
-            if not answer.is_good and self._engine.find(self._label):
-                _tell(f"could not remove {self._name}: {answer.text}")
+        try:
+            found = self._engine.find(self._label)
+            answer = self._engine.remove(*found) if found else None
+            if answer is not None and not answer.is_good and self._engine.find(self._label):
+                _tell(f"could not remove {self._name}: {answer.problem}")
+        except EngineFailed as problem:
+            _tell(f"cannot see whether {self._name} is removed: {problem}")
 
     def _patience(self) -> float | None:
-        due = [] if self._kill_at is None else [self._kill_at]
+        due = [moment for moment in (self._kill_at, self._look_at) if moment is not None]
         if self._waiting:
             due.append(self._retry_at)
         return max(0.0, min(due) - clock.monotonic()) if due else None

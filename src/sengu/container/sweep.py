@@ -2,7 +2,7 @@
 
 import sys
 
-from sengu.container.engine import Engine
+from sengu.container.engine import Engine, EngineFailed
 from sengu.container.identity import RUNNER_LABEL, SERVICE_LABEL, is_dead
 from sengu.container.order import Sweep
 
@@ -12,31 +12,33 @@ _STOP_SECONDS = 86400.0
 
 def sweep(chore: Sweep, engine: Engine) -> int:
     """Returns the exit code. What it does is told on stderr."""
-    found = engine.find(f"{SERVICE_LABEL}={chore.service}")
-    orphans = _orphans(engine, found) if found else []
-    if not orphans:
-        return 0
-    if not chore.now:
-        engine.ask("stop", *orphans, seconds=_STOP_SECONDS)
-    answer = engine.remove(*orphans)
-    if answer.is_good:
-        _tell(f"removed containers whose runner was killed: {' '.join(orphans)}")
-        return 0
-    _tell(f"could not remove {' '.join(orphans)}: {answer.text}")
-    return 1
+    try:
+        orphans = _orphans(engine, chore.service)
+        if not orphans:
+            return 0
+        if not chore.now:
+            engine.ask("stop", *orphans, seconds=_STOP_SECONDS)
+        answer = engine.remove(*orphans)
+        left = [] if answer.is_good else _orphans(engine, chore.service)
+    except (EngineFailed, OSError) as problem:
+        _tell(f"cannot look for containers without a runner: {problem}")
+        return 1
+    if left:
+        _tell(f"could not remove {' '.join(left)}: {answer.problem}")
+        return 1
+    _tell(f"removed containers whose runner was killed: {' '.join(orphans)}")
+    return 0
 
 
-def _orphans(engine: Engine, containers: list[str]) -> list[str]:
-    """Their names."""
+def _orphans(engine: Engine, service: str) -> list[str]:
+    """Their names. Raises EngineFailed, OSError."""
+    containers = engine.find(f"{SERVICE_LABEL}={service}")
+    if not containers:
+        return []
     wanted = f'{{{{index .Config.Labels "{RUNNER_LABEL}"}}}} {{{{.Name}}}}'
-    orphans = []
-    for line in engine.ask("container", "inspect", "--format", wanted, *containers).text.split(
-        "\n"
-    ):
-        label, _, name = line.partition(" ")
-        if name and is_dead(label):  # of one that has gone meanwhile there is an error instead
-            orphans.append(name.removeprefix("/"))
-    return orphans
+    lines = engine.ask("container", "inspect", "--format", wanted, *containers).text.splitlines()
+    pairs = (line.partition(" ") for line in lines)  # of one that has gone meanwhile there is none
+    return [name.removeprefix("/") for label, _, name in pairs if is_dead(label)]
 
 
 def _tell(text: str) -> None:

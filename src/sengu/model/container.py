@@ -6,7 +6,8 @@ import msgspec
 class Container(msgspec.Struct, frozen=True):
     """An image, and how it is run. `engine` are the words before the engine's own verbs.
 
-    The container gets the variables `names`, and those for which `env_dir` has a file.
+    The container gets the variables `names`, and those for which `env_dir` has a file. Its runner
+    says READY=1 when it has run for `ready_seconds`.
     """
 
     engine: tuple[str, ...]
@@ -15,3 +16,4 @@ class Container(msgspec.Struct, frozen=True):
     options: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     env_dir: str | None = None
+    ready_seconds: float | None = None

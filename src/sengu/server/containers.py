@@ -20,6 +20,7 @@ from sengu.server.core import Reporter, Turn
 from sengu.server.stage import Stage
 
 _RUNNER = (sys.executable, "-P", "-m", "sengu.container")
+_KEY = "sweep/"  # and the server's pid, so that no key comes twice
 _LAST_SECONDS = 15.0  # for an engine that answers within one
 
 
@@ -53,9 +54,15 @@ class Containers:
         self._stage = stage
         self._warn = reporter.warn
         self._is_owed = True  # somebody before us may have left some
-        self._next: bool | None = None  # a sweep is to follow the one that runs: at once, or asking
-        self._sweep: _Sweep | None = None
+        self._next: bool | None = None  # another is to follow: at once, or asking
+        self._running: dict[str, _Sweep] = {}
         self._count = 0
+        for key in children.names(_KEY):
+            if children.has(
+                key
+            ):  # killed in the midst of it, an engine may not know its own things
+                self._running[key] = sweep = _Sweep(self, key, at_once=False)
+                children.adopt(key, sweep)
 
     def on_fact(self, turn: Turn) -> None:
         """Notice who was killed, and who has taken a place."""
@@ -66,27 +73,27 @@ class Containers:
             self._note_exit(fact, turn.before)
         elif isinstance(fact, ev.WorkerReady):
             self._settle()
-        elif isinstance(fact, ev.ServerAdopted):  # what the last one had begun ended with it
+        elif isinstance(fact, ev.ServerAdopted):  # what the last one meant to do is not on record
             self._start(at_once=False)
 
     def finish(self) -> None:
         """The service has ended: none of its containers stays. Waits, but not for ever."""
         if self._spec.container is None or self._children.is_orphaned:
             return
-        self._start(at_once=True)
+        if not self._is_running(at_once=True):  # else it was begun after the last exit
+            self._start(at_once=True)
         limit = self._loop.now() + _LAST_SECONDS
-        while self._sweep is not None and self._loop.now() < limit:
+        while self._running and self._loop.now() < limit:
             self._loop.run_once(limit)
-        if self._sweep is not None:
+        if self._running:
             engine = self._spec.container.engine[0]
             self._warn(f"{engine} does not answer; containers may be left: {engine} ps")
 
     def ended(self, sweep: "_Sweep") -> None:
         """Nothing is left of that sweep."""
-        if sweep is self._sweep:
-            self._sweep = None
-            if self._next is not None:
-                self._start(self._next)
+        self._running.pop(sweep.key, None)
+        if self._next is not None and not self._is_running(self._next):
+            self._start(self._next)
 
     def fail(self, problem: str) -> None:
         self._warn(f"cannot look for containers without a runner: {problem}")
@@ -107,17 +114,19 @@ class Containers:
             self._is_owed = False
             self._start(at_once=False)
 
+    def _is_running(self, at_once: bool) -> bool:
+        """Whether one runs that is as quick."""
+        return any(sweep.at_once or not at_once for sweep in self._running.values())
+
     def _start(self, at_once: bool) -> None:
-        """Sweep, after the one that runs; what is to go at once does not wait for who is asked."""
-        running = self._sweep
-        if running is not None and (running.at_once or not at_once):
+        """Sweep, after one that runs; but what is to go at once does not wait for who is asked."""
+        if self._is_running(at_once):
             self._next = at_once or bool(self._next)
             return
-        if running is not None:
-            self._children.end(running.key)
         self._next = None
         self._count += 1
-        self._sweep = sweep = _Sweep(self, f"sweep/{os.getpid()}/{self._count}", at_once)
+        sweep = _Sweep(self, f"{_KEY}{os.getpid()}/{self._count}", at_once)
+        self._running[sweep.key] = sweep
         try:
             self._children.spawn(sweep.key, self._order(at_once), sweep)
         except OSError as error:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 from sengu.model.application import Application
 from sengu.posix import clock, descriptors
+from sengu.posix.notify import notify
 from sengu.worker.board import Board
 from sengu.worker.identity import Identity
-from sengu.worker.notify import notify
 
 __all__ = ["Identity", "Runtime", "Stopping"]
 
