@@ -12,13 +12,13 @@ import socket
 from collections.abc import Iterator, Set
 
 from sengu.model.passage import Technique
-from sengu.passage.group import Group, Look
+from sengu.passage.group import Look
 from sengu.passage.kept import Kept
+from sengu.passage.places import Ground, choose
 from sengu.passage.relay import pass_on
 from sengu.passage.removal import Removal
 from sengu.passage.steering import Steered, borrow
 from sengu.posix import clock, reuseport
-from sengu.posix.loop import Loop
 from sengu.posix.procfs import holders
 
 _LOOKS_FOR_HOLDERS_EVERY_SECONDS = 0.25
@@ -31,13 +31,10 @@ class ByCopies:
     rest as a whole.
     """
 
-    def __init__(
-        self, loop: Loop, group: Group, kept: Kept, name: Technique, *, migrates: bool
-    ) -> None:
+    def __init__(self, ground: Ground, kept: Kept, name: Technique) -> None:
         self.name = name
-        self.migrates = migrates
-        self._loop = loop
-        self._group = group
+        self.migrates = name is Technique.SYSCTL
+        self._ground = ground
         self._kept = kept  # by BLOCK/INODE
         self._ranges: list[range] = []
         self._dead: frozenset[int] = frozenset()
@@ -68,8 +65,7 @@ class ByCopies:
         if not ranges or not self._kept.sockets:
             return Steered.NOT_YET
         if ranges != self._ranges:
-            program = reuseport.choose(ranges, reuseport.Flow.RANDOM, ipv6=self._group.is_ipv6)
-            reuseport.attach(next(iter(self._kept.sockets.values())).fileno(), program)
+            choose(self._ground, next(iter(self._kept.sockets.values())), ranges)
             self._ranges = ranges
         return Steered.DONE
 
@@ -82,7 +78,7 @@ class ByCopies:
         if look.sockets.keys() - self._dead:
             copies = self._copies()
             for inode in self._dead:
-                pass_on(self._loop, copies[inode], self._group.connect)
+                pass_on(self._ground.loop, copies[inode], self._ground.group.connect)
 
     def let_go(self, look: Look) -> bool:
         self._find_dead()
@@ -103,8 +99,7 @@ class ByCopies:
         dead = [copies[inode] for inode in self._dead]
         if dead:
             chosen = self._ranges or [range(len(look.sockets))]
-            removal = Removal(self._loop, self._group, through, migrates=self.migrates)
-            removal.run(dead, chosen)
+            Removal(self._ground, through, migrates=self.migrates).run(dead, chosen)
 
     def _copies(self) -> dict[int, socket.socket]:
         return {int(name[5:]): sock for name, sock in self._kept.sockets.items()}

@@ -10,88 +10,89 @@ import socket
 from collections.abc import Set
 
 from sengu.model.passage import Technique
-from sengu.passage.group import Group, Look
+from sengu.passage.group import Look
 from sengu.passage.kept import Kept
+from sengu.passage.places import Ground, choose, find_places, ranges_of
 from sengu.passage.relay import pass_on
 from sengu.passage.removal import Removal
 from sengu.passage.steering import Steered, inode_of
-from sengu.posix import reuseport
-from sengu.posix.loop import Loop
 
 
 class ByMembers:
-    """`_old` are the others that were there at `hold`; None: at rest, or places are not known."""
+    """`_chosen` are those that get connections, at the places `_ranges`: only they are sure to stay
+    there. Empty when places are not known, as of sockets that were kept before our time."""
 
-    def __init__(
-        self, loop: Loop, group: Group, kept: Kept, name: Technique, *, migrates: bool
-    ) -> None:
-        """Those that are kept already, of a passage before our time, are only to be removed."""
+    def __init__(self, ground: Ground, kept: Kept, name: Technique) -> None:
         self.name = name
-        self.migrates = migrates
-        self._loop = loop
-        self._group = group
+        self.migrates = name is Technique.SYSCTL
+        self._ground = ground
         self._kept = kept
-        self._old: frozenset[int] | None = None
-        self._new = 0  # how many there were when the old ones were about to close
+        self._chosen: frozenset[int] = frozenset()
         self._ranges: list[range] = []
+        self._likely: list[int] = []  # places of ours
 
     def try_out(self, look: Look) -> None:
         if not look.sockets:
             raise ProcessLookupError(None, "nobody listens")
-        self._group.bind_beside(look).close()
+        self._ground.group.bind_beside(look).close()
 
     def hold(self, look: Look) -> None:
-        if self._kept.sockets:  # the last passage is not over: places are not known
-            self._old = None
+        if self._kept.sockets or not look.sockets:
             return
         self._join(look)
-        self._old = frozenset(look.sockets)
+        self._chosen = frozenset(look.sockets)
+        self._likely = [len(look.sockets)]
+        self._attach([range(len(look.sockets))])
 
     def steer(self, look: Look, chosen: Set[int]) -> Steered:
-        old, there = self._old, look.sockets.keys()
-        if old is None:
+        there = look.sockets.keys()
+        if not self._chosen or not self._chosen <= there:  # else others have moved
             return Steered.NEVER
-        new = there - old
-        if self._new:
-            return Steered.DONE if chosen & new else Steered.NOT_YET
-        if not old <= there:  # one has closed, and the last has moved, whoever that was
-            return Steered.NEVER
-        if chosen == old:
-            self._attach([range(len(old))])
+        if chosen >= self._chosen:
             return Steered.DONE
-        if chosen & old:
+        if chosen & self._chosen:  # some of those among which nobody can choose
             return Steered.NEVER
-        if not new or not new <= chosen:
+        if not chosen or not there <= self._chosen | chosen:  # who else is there is to go first
             return Steered.NOT_YET
-        first = len(old) + 1
-        self._attach([range(first, first + len(new))])
-        self._new = len(new)
-        for _ in old:
-            self._join(look)
-        return Steered.DONE
+        return self._turn(look, frozenset(chosen))
 
     def tend(self, look: Look) -> None:
         if look.sockets:
             for sock in self._kept.sockets.values():
-                pass_on(self._loop, sock, self._group.connect)
+                pass_on(self._ground.loop, sock, self._ground.group.connect)
 
     def let_go(self, look: Look) -> bool:
         if look.sockets and not self._kept.are_only_ours():
             return False
         if look.sockets and self._kept.sockets:
             chosen = self._ranges or [range(len(look.sockets) + len(self._kept.sockets))]
-            removal = Removal(self._loop, self._group, None, migrates=False)
-            removal.run(self._kept.sockets.values(), chosen)
+            Removal(self._ground, None, migrates=False).run(self._kept.sockets.values(), chosen)
         self._kept.forget()
-        self._old = None
-        self._new = 0
+        self._chosen = frozenset()
         self._ranges = []
+        self._likely = []
         return True
 
+    def _turn(self, look: Look, chosen: frozenset[int]) -> Steered:
+        """To those at all places that are neither of the old ones nor ours."""
+        ours = list(self._kept.sockets.values())
+        found = find_places(self._ground, ours[0], ours, self._ranges, self._likely)
+        taken = {place for one in self._ranges for place in one} | found.keys()
+        free = [place for place in range(self._ground.group.count()) if place not in taken]
+        if len(free) != len(chosen) or len(found) != len(ours):
+            return Steered.NEVER
+        # They close now, and as many of ours take their places.
+        self._likely = [*(place for one in self._ranges for place in one), *found]
+        old, self._chosen = self._chosen, chosen
+        self._attach(ranges_of(free))
+        for _ in old:
+            self._join(look)
+        return Steered.DONE
+
     def _join(self, look: Look) -> None:
-        sock = self._group.bind_beside(look)
+        sock = self._ground.group.bind_beside(look)
         try:
-            self._group.disown([inode_of(sock)])
+            self._ground.group.disown([inode_of(sock)])
             sock.listen(socket.SOMAXCONN)
             self._kept.keep(str(len(self._kept.sockets)), sock)
         except OSError:
@@ -99,8 +100,5 @@ class ByMembers:
             raise
 
     def _attach(self, ranges: list[range]) -> None:
-        if ranges != self._ranges:
-            program = reuseport.choose(ranges, reuseport.Flow.RANDOM, ipv6=self._group.is_ipv6)
-            member = next(iter(self._kept.sockets.values()))
-            reuseport.attach(member.fileno(), program)
-            self._ranges = ranges
+        self._ranges = ranges
+        choose(self._ground, next(iter(self._kept.sockets.values())), ranges)

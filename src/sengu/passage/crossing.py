@@ -4,7 +4,7 @@ At rest nothing is steered, and the kernel spreads connections over all. A cross
 others are about to join, and ends when those who were to go are gone. Imported by `passage`.
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 import msgspec
 
@@ -12,9 +12,9 @@ from sengu.model.passage import PassageStatus
 from sengu.passage.group import Group, Look
 from sengu.passage.ladder import Choice, Ladder
 from sengu.passage.steering import Steered
-from sengu.posix.listening import half_open
+from sengu.passage.vigil import Vigil
+from sengu.posix.listening import Peer, Traffic, connections
 
-_LOOKS = 3  # at queues that must be empty: between two of them a handshake may end
 _NUDGES = 100
 
 
@@ -50,8 +50,7 @@ class Crossing:
         self._deploy = 0
         self._steered = Steered.NOT_YET
         self._chosen: Set[int] = frozenset()
-        self._handshakes: frozenset[tuple[str, int]] = frozenset()
-        self._empty_looks = 0
+        self._vigil: Vigil | None = None
         self._nudges = 0
 
     def status(self) -> PassageStatus:
@@ -65,7 +64,7 @@ class Crossing:
         """Whether it has to be looked at again soon."""
         return self._is_at_work or self._nudges > 0
 
-    def follow(self, scene: Scene, look: Look) -> None:
+    def follow(self, scene: Scene, look: Look, now: float) -> None:
         """Do what can be done by now. Raises OSError."""
         self._sockets = len(look.sockets)
         if self.choice is None and scene.chosen and look.of(scene.chosen):
@@ -79,25 +78,25 @@ class Crossing:
         elif scene.deploy not in {0, self._deploy}:  # and those of before have not all gone
             self._hold(scene, look)
         if self._is_at_work:
-            self._steer(scene, look)
+            self._steer(scene, look, now)
             self.choice.steering.tend(look)
             if not scene.is_moving and self.choice.steering.let_go(look):
                 self._is_at_work = False
+                self._sockets = self.group.count()
                 self._nudges = _NUDGES if self.choice.steering.migrates else 0
         elif self._nudges:
             self._nudge(scene, look)
 
-    def verdict(self, scene: Scene, look: Look) -> str:
+    def verdict(self, scene: Scene, look: Look, now: float) -> str:
         """Why those who leave need not be waited for any more; empty while they need."""
         if self._steered is Steered.NEVER:
             return "it cannot be steered past"
         if not scene.chosen:
             return "nobody else listens"
-        if self._steered is Steered.NOT_YET:
+        if self._steered is Steered.NOT_YET or self._vigil is None:
             return ""
-        is_empty = not look.waiting(scene.leaving) and not self._are_half_open()
-        self._empty_looks = self._empty_looks + 1 if is_empty else 0
-        return "its queues are empty" if self._empty_looks >= _LOOKS else ""
+        is_over = self._vigil.is_over(look.waiting(scene.leaving), now)
+        return "nobody waits for it any more" if is_over else ""
 
     def _choose(self, look: Look) -> None:
         before = self.choice
@@ -114,23 +113,18 @@ class Crossing:
         self._nudges = 0
         self.choice.steering.hold(look)
 
-    def _steer(self, scene: Scene, look: Look) -> None:
+    def _steer(self, scene: Scene, look: Look, now: float) -> None:
         assert self.choice is not None
         chosen = look.of(scene.chosen)
         self._steered = self.choice.steering.steer(look, chosen)
         if chosen != self._chosen:
             self._chosen = chosen
-            self._empty_looks = 0
-            self._handshakes = self._half_open()
+            self._vigil = None
+        if scene.leaving and self._vigil is None and self._steered is Steered.DONE:
+            self._vigil = Vigil(self._connections, now)
 
-    def _half_open(self) -> frozenset[tuple[str, int]]:
-        return half_open(self.group.family, self.group.address.port)
-
-    def _are_half_open(self) -> bool:
-        """Whether a handshake is under way that may still end up with those who leave."""
-        if self._handshakes:
-            self._handshakes &= self._half_open()
-        return bool(self._handshakes)
+    def _connections(self) -> Mapping[Peer, Traffic]:
+        return connections(self.group.family, self.group.address.port)
 
     def _nudge(self, scene: Scene, look: Look) -> None:
         """Some kernels wake nobody for a connection that migrates, but they do for a new one."""

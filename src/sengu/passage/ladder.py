@@ -13,6 +13,7 @@ from sengu.passage.by_member import ByMembers
 from sengu.passage.by_socket import BySocket
 from sengu.passage.group import Group, Look
 from sengu.passage.kept import Kept
+from sengu.passage.places import Ground
 from sengu.passage.steering import Steered, Steering, inode_of
 from sengu.posix.loop import Loop
 from sengu.posix.store import Store
@@ -57,8 +58,7 @@ class Ladder:
 
     def __init__(self, loop: Loop, group: Group, store: Store, asked: Technique) -> None:
         """Take up what the store has of a passage that was under way."""
-        self._loop = loop
-        self._group = group
+        self._ground = Ground(loop, group)
         self._asked = asked
         self._copies = Kept(store, f"passage/copies/{group.address}/")
         self._members = Kept(store, f"passage/members/{group.address}/")
@@ -107,12 +107,10 @@ class Ladder:
         return []
 
     def _by_copies(self, technique: Technique) -> ByCopies:
-        migrates = technique is Technique.SYSCTL
-        return ByCopies(self._loop, self._group, self._copies, technique, migrates=migrates)
+        return ByCopies(self._ground, self._copies, technique)
 
     def _by_members(self, technique: Technique) -> ByMembers:
-        migrates = technique is Technique.SYSCTL
-        return ByMembers(self._loop, self._group, self._members, technique, migrates=migrates)
+        return ByMembers(self._ground, self._members, technique)
 
 
 def migration_is_on() -> bool:

@@ -63,7 +63,7 @@ class SelfPassage:
 
     def follow(self, observed: Observed) -> None:
         """To be called when facts have had their consequences, before these leave the server."""
-        self._scene = _read(observed)
+        self._scene = _read(observed, self._loop.now())
         self._step()
 
     def problem_of(self, worker: int) -> str:
@@ -100,24 +100,25 @@ class SelfPassage:
             return _DRAINING_SECONDS
         if scene.is_moving or any(crossing.is_busy for crossing in self._crossings):
             return _MOVING_SECONDS
-        if scene.starting or any(crossing.choice is None for crossing in self._crossings):
+        is_known = all(crossing.choice is not None for crossing in self._crossings)
+        if scene.starting or (scene.chosen and not is_known):
             return _STARTING_SECONDS
         return None
 
     def _look(self) -> None:
-        scene = self._scene
+        scene, now = self._scene, self._loop.now()
         looks = {
             crossing: crossing.group.look(scene.living, scene.newest)
             for crossing in self._crossings
         }
         for crossing, look in looks.items():
-            crossing.follow(scene, look)
+            crossing.follow(scene, look, now)
         self._tell_ready(looks)
         if scene.leaving:
-            verdicts = [crossing.verdict(scene, look) for crossing, look in looks.items()]
+            verdicts = [crossing.verdict(scene, look, now) for crossing, look in looks.items()]
             if all(verdicts):
                 for worker in scene.leaving:
-                    self._tell.post(ev.WorkerDrained(worker, verdicts[0]))
+                    self._post(ev.WorkerDrained(worker, verdicts[0]))
         self._problem = ""
 
     def _tell_ready(self, looks: Looks) -> None:
@@ -132,7 +133,11 @@ class SelfPassage:
                 seen = self._joined[worker] = Joined(sum(counts), now)
             is_settled = now >= seen.since + self._bound.settle_seconds
             if is_settled and (not self._bound.says_ready or self._processes.said_ready(worker)):
-                self._tell.post(ev.WorkerReady(worker, self._in_words(seen)))
+                self._post(ev.WorkerReady(worker, self._in_words(seen)))
+
+    def _post(self, fact: ev.WorkerReady | ev.WorkerDrained) -> None:
+        """With the next round of the loop: facts that are posted in this one wait for another."""
+        self._loop.call_at(self._loop.now(), lambda: self._tell.post(fact))
 
     def _in_words(self, joined: Joined) -> str:
         where = ", ".join(str(crossing.group.address) for crossing in self._crossings)
@@ -147,7 +152,10 @@ class SelfPassage:
             self._tell.warn(problem)
 
 
-def _read(observed: Observed) -> Scene:
+def _read(observed: Observed, now: float) -> Scene:
+    stop = observed.stop
+    if stop is not None and (stop.lame_until is None or now >= stop.lame_until):
+        return Scene()  # nobody takes over
     workers = [worker for worker in observed.workers.values() if worker.pid]
     current, deploy = observed.current, observed.deploy
     is_deploying = deploy is not None and current > 0

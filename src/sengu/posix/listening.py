@@ -15,6 +15,8 @@ from sengu.posix import netlink
 # which a handshake has been since Linux 4.4.
 _SYN_RECV = 1 << 3
 _LISTEN = 1 << 10
+_ESTABLISHED = 1 << 1
+_CLOSE_WAIT = 1 << 8  # the client has said all, and may still be answered
 _ANY_STATE = 0xFFFFFFFF
 
 _PORTS = struct.Struct("!HH")  # inet_diag_sockid: ports, then addresses, interface, cookie
@@ -24,6 +26,14 @@ _HOST_OFFSET = 8
 _PEER_OFFSET = 24
 _NUMBERS = struct.Struct("=IIII")  # idiag_rqueue, idiag_wqueue, idiag_uid, idiag_inode
 _NUMBERS_OFFSET = 56
+_ATTRIBUTES_OFFSET = 72
+_WITH_INFO = 1 << 1  # INET_DIAG_INFO, as a bit of idiag_ext
+_INFO = 2
+_IDLE_MS = struct.Struct("=I4xI")  # tcp_info: tcpi_last_data_sent, tcpi_last_data_recv
+_IDLE_OFFSET = 44
+_RECEIVED = struct.Struct("=Q")  # tcpi_bytes_received
+_RECEIVED_OFFSET = 128
+_SENT_OFFSET = 200  # tcpi_bytes_sent, since Linux 4.19
 _ADDRESS_BYTES = {socket.AF_INET: 4, socket.AF_INET6: 16}
 
 
@@ -39,6 +49,26 @@ class Listening(NamedTuple):
     uid: int
 
 
+Peer = tuple[str, int]
+
+
+class Traffic(NamedTuple):
+    """What has gone over a connection, in bytes, and how long ago the last of it, in ms.
+
+    All 0 while the handshake is not over.
+    """
+
+    received: int = 0
+    sent: int = 0
+    received_ms: int = 0
+    sent_ms: int = 0
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the last word was the server's."""
+        return self.sent > 0 and self.sent_ms <= self.received_ms
+
+
 def listening(family: int, port: int) -> list[Listening]:
     """The TCP sockets of that family that listen on that port, at whatever address.
 
@@ -52,21 +82,28 @@ def datagram(family: int, port: int) -> list[Listening]:
     return _sockets(_ask(family, socket.IPPROTO_UDP, _ANY_STATE, port))
 
 
-def half_open(family: int, port: int) -> frozenset[tuple[str, int]]:
+def connections(family: int, port: int) -> dict[Peer, Traffic]:
+    """Clients of that port whose connection stands or is being made, accepted or not.
+
+    Takes longer the more there are, and looks at all of the machine. Raises OSError.
+    """
+    states = _SYN_RECV | _ESTABLISHED | _CLOSE_WAIT
+    replies = _ask(family, socket.IPPROTO_TCP, states, port, _WITH_INFO)
+    return {_peer(reply): _traffic(reply) for reply in replies}
+
+
+def half_open(family: int, port: int) -> frozenset[Peer]:
     """The peers that have not finished their handshake with a listener of that family and port.
 
     Of clients that come by SYN cookies the kernel itself does not know. Raises OSError.
     """
     replies = _ask(family, socket.IPPROTO_TCP, _SYN_RECV, port)
-    return frozenset(
-        (_address(reply, _PEER_OFFSET), _PORTS.unpack_from(reply, _PORTS_OFFSET)[1])
-        for reply in replies
-    )
+    return frozenset(map(_peer, replies))
 
 
-def _ask(family: int, protocol: int, states: int, port: int) -> list[bytes]:
+def _ask(family: int, protocol: int, states: int, port: int, extension: int = 0) -> list[bytes]:
     """One inet_diag_msg for each such socket. The kernel looks at the port, at no address."""
-    request = netlink.INET_REQUEST.pack(family, protocol, 0, 0, states)
+    request = netlink.INET_REQUEST.pack(family, protocol, extension, 0, states)
     try:
         return netlink.dump(request + _PORTS.pack(port, 0).ljust(_SOCKID_BYTES, b"\0"))
     except FileNotFoundError as error:
@@ -85,6 +122,20 @@ def _socket(reply: bytes) -> Listening:
     port = _PORTS.unpack_from(reply, _PORTS_OFFSET)[0]
     family = socket.AddressFamily(reply[0])
     return Listening(inode, _address(reply, _HOST_OFFSET), port, family, queue, backlog, uid)
+
+
+def _peer(reply: bytes) -> Peer:
+    return _address(reply, _PEER_OFFSET), _PORTS.unpack_from(reply, _PORTS_OFFSET)[1]
+
+
+def _traffic(reply: bytes) -> Traffic:
+    info = netlink.attributes(reply, _ATTRIBUTES_OFFSET).get(_INFO, b"")[4:]
+    if len(info) < _SENT_OFFSET + _RECEIVED.size:  # none in a handshake
+        return Traffic()
+    sent_ms, received_ms = _IDLE_MS.unpack_from(info, _IDLE_OFFSET)
+    (received,) = _RECEIVED.unpack_from(info, _RECEIVED_OFFSET)
+    (sent,) = _RECEIVED.unpack_from(info, _SENT_OFFSET)
+    return Traffic(received, sent, received_ms, sent_ms)
 
 
 def _address(reply: bytes, offset: int) -> str:

@@ -1,0 +1,118 @@
+"""Places: the numbers that the kernel gives the sockets of a group, and which of ours has which.
+
+Who asks the kernel is told by it: a connection from a source port of ours is sent to one place, and
+seen to arrive. Imported by `removal` and `by_member`.
+"""
+
+import select
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from sengu.passage.group import Group
+from sengu.passage.relay import pass_on
+from sengu.posix import reuseport
+from sengu.posix.loop import Loop
+
+_ARRIVES_IN_MS = 200
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """The group, and who relays what reaches one of our sockets in it."""
+
+    loop: Loop
+    group: Group
+
+
+def choose(
+    ground: Ground,
+    through: socket.socket,
+    ranges: Sequence[range],
+    branch: reuseport.Branch | None = None,
+) -> None:
+    """Let only those at `ranges` get new connections; `through` is any member. Raises OSError."""
+    program = reuseport.choose(ranges, reuseport.Flow.RANDOM, branch, ipv6=ground.group.is_ipv6)
+    reuseport.attach(through.fileno(), program)
+
+
+def find_places(
+    ground: Ground,
+    through: socket.socket,
+    ours: Sequence[socket.socket],
+    chosen: Sequence[range],
+    likely: Iterable[int] = (),
+) -> dict[int, socket.socket]:
+    """The place of each of `ours`, those at `likely` places found without asking anybody else.
+
+    `chosen` get all other connections meanwhile. One that cannot be found is left out. Raises
+    OSError.
+    """
+    found: dict[int, socket.socket] = {}
+    count = ground.group.count()
+    first = [place for place in likely if place < count]
+    for place in [*first, *(n for n in range(count) if n not in first)]:
+        missing = [sock for sock in ours if sock not in found.values()]
+        if not missing:
+            break
+        sock = _who_is_at(ground, through, (place, missing), chosen)
+        if sock is not None:
+            found[place] = sock
+    choose(ground, through, chosen)
+    return found
+
+
+def ranges_of(numbers: Iterable[int]) -> list[range]:
+    """The numbers as ranges without gaps."""
+    found: list[range] = []
+    for number in sorted(numbers):
+        if found and found[-1].stop == number:
+            found[-1] = range(found[-1].start, number + 1)
+        else:
+            found.append(range(number, number + 1))
+    return found
+
+
+def _who_is_at(
+    ground: Ground,
+    through: socket.socket,
+    where: tuple[int, Sequence[socket.socket]],
+    chosen: Sequence[range],
+) -> socket.socket | None:
+    place, among = where
+    with socket.socket(ground.group.family, socket.SOCK_STREAM) as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+        choose(ground, through, chosen, reuseport.Branch(port, place))
+        ground.group.connect(probe)
+        for sock in _arrivals(among):
+            if _has_come(ground, sock, port):
+                return sock
+    return None
+
+
+def _arrivals(among: Sequence[socket.socket]) -> Iterator[socket.socket]:
+    """Those at which somebody waits, until nobody comes any more."""
+    waiting = select.poll()
+    for sock in among:
+        # One that hands over who has spoken (tcp(7), TCP_DEFER_ACCEPT) would keep ours waiting.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 0)
+        sock.setblocking(False)
+        waiting.register(sock, select.POLLIN)
+    by_number = {sock.fileno(): sock for sock in among}
+    while ready := waiting.poll(_ARRIVES_IN_MS):
+        for number, _events in ready:
+            yield by_number[number]
+
+
+def _has_come(ground: Ground, listener: socket.socket, port: int) -> bool:
+    """Whether the one from that source port has waited there; others are relayed."""
+    has_come = False
+
+    def is_probe(peer: int) -> bool:
+        nonlocal has_come
+        has_come = has_come or peer == port
+        return peer == port
+
+    pass_on(ground.loop, listener, ground.group.connect, skip=is_probe)
+    return has_come
