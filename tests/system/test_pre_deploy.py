@@ -14,11 +14,14 @@ from tests.system.puppets import (
     ask,
     is_alive,
     kill,
+    last_event,
     of_type,
+    pids,
     wait_until,
     workers,
 )
-from tests.system.web import ENVIRONMENT, Site
+from tests.system.web import Site, fork_server, fork_servers, serve
+from tests.system.web import ask as ask_site
 
 FAILED = 1
 SUPERSEDED = 4
@@ -257,16 +260,27 @@ def test_what_it_writes_into_the_envdir_is_its_generations(
     assert len({worker["generation"] for worker in workers(instance)}) == 2
 
 
-def test_an_application_is_imported_after_it_and_not_again_for_a_lost_fork_server(
-    sengu: Sengu, site: Site, command: Command
+def test_an_application_that_must_not_be_is_not_imported(
+    sengu: Sengu, site: Site, port: int, command: Command
 ) -> None:
-    options = ("--listen", "127.0.0.1:0", *command.option)
-    instance = sengu.serve("plain:app", *options, cwd=site.directory, env=ENVIRONMENT).wait_ready()
-    assert command.runs == [1]
+    instance = serve(sengu, site, port, *command.option)
     command.write("exit 3")
-    reload = instance.cli("reload")
-    assert reload.returncode == FAILED
+    site.release("two")
+    assert instance.cli("reload").returncode == FAILED
+    assert (ask_site(port).version, command.runs) == ("one", [1, 2])
     command.write()
-    assert instance.cli("reload").returncode == 0
-    assert command.runs == [1, 2, 3]
-    instance.wait_event(of_type("step_ended", generation=3))
+    assert instance.cli("reload", "--drained").returncode == 0
+    assert (ask_site(port).version, command.runs) == ("two", [1, 2, 3])
+
+
+def test_a_fork_server_that_is_brought_back_does_not_run_it_again(
+    sengu: Sengu, site: Site, port: int, command: Command
+) -> None:
+    instance = serve(sengu, site, port, *command.option, "--workers", "1")
+    kill(fork_server(instance))
+    instance.wait_event(of_type("generation_lost"))
+    since = last_event(instance)
+    kill(min(pids(instance)))
+    instance.wait_event(of_type("worker_ready"), since=since)
+    assert len(fork_servers(instance)) == 1
+    assert command.runs == [1]
