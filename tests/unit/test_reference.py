@@ -17,6 +17,7 @@ STRUCTS = (
     api.Problem,
     api.Status,
     api.ListenerStatus,
+    api.PassageStatus,
     api.DeployStatus,
     api.PastDeploy,
     api.WorkerStatus,
