@@ -205,11 +205,14 @@ def test_values_of_variables_are_in_nobodys_arguments(docker: Docker, free_path:
         "FROM_DIR": "secret-dir",
         "SENGU_CONTAINER_ENV": json.dumps({"B": "secret b", "PATH": "/bin:/usr/bin:/secret"}),
     }
-    script = "echo up $A $B $FROM_DIR $SENGU_SERVICE $SENGU_GENERATION $SENGU_SLOT $PATH $HOME."
+    contract = "$SENGU_SERVICE $SENGU_GENERATION $SENGU_SLOT $SENGU_RUNNER"
+    script = f"echo up $A $B $FROM_DIR {contract} $PATH $HOME."
     names = ["A", "B", "PATH"]
     runner = Runner(docker, script, environ, names=names, env_dir=str(free_path))
     assert runner.wait() == 0
-    expected = "up secret-a secret b secret-dir my web 4 2 /bin:/usr/bin:/secret ."
+    expected = (
+        f"up secret-a secret b secret-dir my web 4 2 {runner.process.pid} /bin:/usr/bin:/secret ."
+    )
     assert runner.output.lines == [expected]
     assert "secret" not in json.dumps(docker.calls)
 

@@ -4,11 +4,12 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from sengu.posix.procfs import held_sockets, holders, parent_of, session_members
+from sengu.posix.procfs import held_sockets, holders, parent_of, session_members, variable_of
 from tests.kernel.children import Child
 from tests.kernel.groups import become_nobody
 
@@ -222,3 +223,12 @@ def test_parent_of_a_process_is_told_whatever_its_name() -> None:
         assert parent_of(_child_of(child)) == child.pid
         assert parent_of(child.pid) == os.getpid()
     assert parent_of(child.pid) == 0
+
+
+def test_what_a_process_was_executed_with_is_told_and_nothing_else() -> None:
+    environ = {"A": "1", "NAMED_A": "2", "EMPTY": "", "B": "x=y"}
+    with subprocess.Popen(["cat"], env=environ, stdin=subprocess.PIPE) as process:
+        expected = {"A": "1", "NAMED_A": "2", "EMPTY": "", "B": "x=y", "C": "", "NAMED": ""}
+        assert {name: variable_of(process.pid, name) for name in expected} == expected
+        process.communicate()
+    assert variable_of(process.pid, "A") == ""

@@ -11,7 +11,9 @@ from sengu.container.order import Order
 
 # What --env has given values, as JSON: so they are in nobody's arguments (config.container).
 GIVEN = "SENGU_CONTAINER_ENV"
-_CONTRACT = ("SENGU_SERVICE", "SENGU_GENERATION", "SENGU_SLOT")
+# With its runner's pid in it, the server knows whose a container is that listens (passage.group).
+RUNNER = "SENGU_RUNNER"
+_CONTRACT = ("SENGU_SERVICE", "SENGU_GENERATION", "SENGU_SLOT", RUNNER)
 # The engine would take these for its own: Podman passes on listeners and its manager by itself.
 _NOT_FOR_CLIENT = frozenset(
     {

@@ -57,6 +57,7 @@ class Runner:
 
     def run(self, environ: Mapping[str, str]) -> int:
         """Until nothing is left of it; returns its exit code."""
+        environ = {**environ, command.RUNNER: str(os.getpid())}
         self._engine = Engine(self._order.engine, command.client_environment(environ))
         try:
             self._client = self._start(environ)

@@ -15,7 +15,7 @@ import msgspec
 
 from sengu.model.address import InetAddress
 from sengu.posix.listening import Listening, listening
-from sengu.posix.procfs import holders, parent_of
+from sengu.posix.procfs import holders, parent_of, variable_of
 
 
 class Processes(Protocol):
@@ -153,6 +153,8 @@ _ANY_PORT = 0
 _DOORS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which a client on this machine gets in
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _MAX_ANCESTORS = 64
+_RUNNER = "SENGU_RUNNER"
+_NOBODY = 0  # no worker has that number
 
 
 def numeric_host(address: InetAddress) -> str:
@@ -163,7 +165,10 @@ def numeric_host(address: InetAddress) -> str:
 
 
 def _belongs(pid: int, leaders: Mapping[int, int]) -> int | None:
-    """Whose process it is: a worker leads its session, and is an ancestor of all it starts."""
+    """Whose process it is: a worker leads its session, and is an ancestor of all it starts.
+
+    A container is an engine's child; it has been told who its runner is (`container.command`).
+    """
     try:
         worker = leaders.get(os.getsid(pid))
     except OSError:  # it has exited
@@ -172,6 +177,8 @@ def _belongs(pid: int, leaders: Mapping[int, int]) -> int | None:
         if worker is not None or pid <= 1:
             return worker
         worker = leaders.get(pid)
+        if worker is None and (runner := variable_of(pid, _RUNNER)).isdecimal():
+            worker = leaders.get(int(runner), _NOBODY)  # one that was killed: its container stays
         pid = parent_of(pid)
     return None
 

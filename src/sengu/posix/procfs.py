@@ -86,6 +86,18 @@ def parent_of(pid: int) -> int:
         return 0
 
 
+def variable_of(pid: int, name: str) -> str:
+    """What the process was executed with; empty if that is not set, or not for us to see."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            pairs = stream.read().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or another user's
+        return ""
+    prefix = os.fsencode(f"{name}=")
+    found = [pair.removeprefix(prefix) for pair in pairs if pair.startswith(prefix)]
+    return os.fsdecode(found[0]) if found else ""
+
+
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
