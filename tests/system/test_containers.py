@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from tests.docker import Docker
 from tests.support import Instance, Sengu, needs_root
 from tests.system.container import Podman, make_small_root
-from tests.system.puppets import is_alive, wait_until, workers
+from tests.system.load import Load
+from tests.system.puppets import build, is_alive, wait_until, workers
 
 SERVE = "trap 'echo got TERM; exit 0' TERM; echo up $SENGU_SLOT; while :; do sleep 0.05; done"
 DEAF = "trap '' TERM; echo up; while :; do sleep 0.05; done"
@@ -246,6 +248,33 @@ def test_a_script_that_becomes_the_engines_client_is_an_ordinary_command(
     assert after != before
     assert instance.stop() == 0
     wait_until(lambda: podman.names() == [], "the engine removes it")
+
+
+def test_containers_that_bind_a_port_themselves_lose_nobody(
+    sengu: Sengu, podman: Podman, free_path: Path, port: int
+) -> None:
+    shutil.copy(build("self_bound", "-static"), free_path / "root/bin/server")
+    podman.make_image(free_path / "root", [])
+    instance = sengu.start(
+        *("--self-bound", str(port), "--container", "web", "--workers", "2", "--interval", "0.2"),
+        *("--engine", shlex.join(podman.engine)),
+        *(f"--engine-option={shlex.join(podman.limits)}", "--", "/bin/server", str(port)),
+        name="web",
+    )
+    instance.wait_ready()
+    wait_until(lambda: not is_sweeping(instance), "the first sweep is over")
+    with Load(("127.0.0.1", port), clients=8) as load:
+        for generation in (2, 3):
+            assert instance.cli("reload").returncode == 0
+            load.wait_for(f"{generation} 0")
+            load.wait_for(f"{generation} 1")
+        instance.wait_for_line("generation 2 is gone")
+        killed = container(instance)
+        os.kill(runner_of(killed), signal.SIGKILL)
+        instance.wait_for_line(f"removed containers whose runner was killed: {killed}$")
+        load.wait_for("3 0")
+    assert load.failures == []
+    assert len(podman.names()) == 2
 
 
 # What takes a daemon, or a registry.
