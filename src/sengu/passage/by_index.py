@@ -6,7 +6,7 @@ When a socket closes, the last one moves into its place: so nobody may close whi
 `by_member` is for where sockets cannot be borrowed.
 """
 
-import contextlib
+import itertools
 import os
 import socket
 from collections.abc import Iterator, Set
@@ -17,7 +17,7 @@ from sengu.passage.kept import Kept
 from sengu.passage.places import Ground, choose
 from sengu.passage.relay import pass_on
 from sengu.passage.removal import Removal
-from sengu.passage.steering import Steered, borrow
+from sengu.passage.steering import Steered, borrowed
 from sengu.posix import clock, reuseport
 from sengu.posix.procfs import holders
 
@@ -41,19 +41,14 @@ class ByCopies:
         self._looked_at = 0.0
 
     def try_out(self, look: Look) -> None:
-        for inode in look.sockets:
-            borrow(inode).close()
+        with borrowed(look.sockets.keys()):
+            return
 
     def hold(self, look: Look) -> None:
-        blocks, copies = self._blocks(), self._copies()
-        with contextlib.ExitStack() as undo:
-            borrowed = {
-                inode: undo.enter_context(borrow(inode))
-                for inode in look.sockets.keys() - copies.keys()
-            }
-            for inode, sock in borrowed.items():
-                self._kept.keep(f"{len(blocks):04}/{inode}", sock)
-            undo.pop_all()
+        block = len(self._blocks())
+        with borrowed(look.sockets.keys() - self._copies().keys()) as found:
+            for inode in list(found):
+                self._kept.keep(f"{block:04}/{inode}", found.pop(inode))
 
     def steer(self, look: Look, chosen: Set[int]) -> Steered:
         ranges: list[range] = []
@@ -85,13 +80,15 @@ class ByCopies:
         living = look.sockets.keys() - self._dead
         if living and not self._kept.are_only_ours():
             return False
-        if living:
-            with borrow(next(iter(living))) as through:
-                self._remove_dead(look, through)
-                reuseport.detach(through.fileno())
-        self._kept.forget()
-        self._ranges = []
-        self._dead = frozenset()
+        try:
+            with borrowed(set(itertools.islice(living, 1))) as found:
+                for through in found.values():
+                    self._remove_dead(look, through)
+                    reuseport.detach(through.fileno())
+        finally:
+            self._kept.forget()
+            self._ranges = []
+            self._dead = frozenset()
         return True
 
     def _remove_dead(self, look: Look, through: socket.socket) -> None:

@@ -64,13 +64,16 @@ class ByMembers:
     def let_go(self, look: Look) -> bool:
         if look.sockets and not self._kept.are_only_ours():
             return False
-        if look.sockets and self._kept.sockets:
-            chosen = self._ranges or [range(len(look.sockets) + len(self._kept.sockets))]
-            Removal(self._ground, None, migrates=False).run(self._kept.sockets.values(), chosen)
-        self._kept.forget()
-        self._chosen = frozenset()
-        self._ranges = []
-        self._likely = []
+        ours = list(self._kept.sockets.values())
+        try:
+            if look.sockets and ours:
+                chosen = self._ranges or [range(len(look.sockets) + len(ours))]
+                Removal(self._ground, None, migrates=False).run(ours, chosen)
+        finally:
+            self._kept.forget()
+            self._chosen = frozenset()
+            self._ranges = []
+            self._likely = []
         return True
 
     def _turn(self, look: Look, chosen: frozenset[int]) -> Steered:

@@ -2,15 +2,15 @@
 ones when the kernel moves what a closed one leaves. Needs CAP_BPF, and sockets to be borrowed.
 """
 
-import contextlib
 import errno
+import itertools
 import os
 import socket
 from collections.abc import Set
 
 from sengu.model.passage import Technique
 from sengu.passage.group import Look
-from sengu.passage.steering import Steered, borrow
+from sengu.passage.steering import Steered, borrowed
 from sengu.posix import bpf
 
 _ROOM = 4096  # sockets that may come between two times of rest
@@ -52,28 +52,29 @@ class BySocket:
         """Nothing: it holds no socket."""
 
     def let_go(self, look: Look) -> bool:
-        self._attach_migration(look)
         if self._array is not None:
             self._array.close()
             self._array = None
         self._numbers.clear()
         self._chosen = frozenset()
+        self._attach_migration(look)
         return True
 
     def _attach_choice(self, array: bpf.SocketArray, chosen: Set[int]) -> None:
-        with contextlib.ExitStack() as let_go:
-            borrowed = {inode: let_go.enter_context(borrow(inode)) for inode in sorted(chosen)}
+        with borrowed(chosen) as found:
             for inode in chosen - self._numbers.keys():
-                self._put(array, inode, borrowed[inode])
+                self._put(array, inode, found[inode])
             numbers = sorted(self._numbers[inode] for inode in chosen)
             if numbers[-1] - numbers[0] >= len(numbers):  # others are in between
                 for inode in chosen:
                     array.remove(self._numbers.pop(inode))
-                    self._put(array, inode, borrowed[inode])
+                    self._put(array, inode, found[inode])
                 numbers = sorted(self._numbers[inode] for inode in chosen)
             program = bpf.load_choice(array, range(numbers[0], numbers[-1] + 1))
-            let_go.callback(os.close, program)
-            bpf.attach(next(iter(borrowed.values())).fileno(), program)
+            try:
+                bpf.attach(next(iter(found.values())).fileno(), program)
+            finally:
+                os.close(program)
 
     def _put(self, array: bpf.SocketArray, inode: int, sock: socket.socket) -> None:
         number = max(self._numbers.values(), default=-1) + 1
@@ -83,13 +84,8 @@ class BySocket:
     def _attach_migration(self, look: Look) -> None:
         program = bpf.load_migration()
         try:
-            with _any_of(look) as sock:
-                bpf.attach(sock.fileno(), program)
+            with borrowed(set(itertools.islice(look.sockets, 1))) as found:
+                for sock in found.values():
+                    bpf.attach(sock.fileno(), program)
         finally:
             os.close(program)
-
-
-def _any_of(look: Look) -> socket.socket:
-    if not look.sockets:
-        raise ProcessLookupError(None, "nobody listens")
-    return borrow(next(iter(look.sockets)))

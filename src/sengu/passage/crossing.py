@@ -73,17 +73,15 @@ class Crossing:
             return
         if scene.is_moving and not self._is_at_work:
             self._choose(look)
-            self._is_at_work = True
             self._hold(scene, look)
+            self._is_at_work = True
         elif scene.deploy not in {0, self._deploy}:  # and those of before have not all gone
             self._hold(scene, look)
         if self._is_at_work:
             self._steer(scene, look, now)
             self.choice.steering.tend(look)
-            if not scene.is_moving and self.choice.steering.let_go(look):
-                self._is_at_work = False
-                self._sockets = self.group.count()
-                self._nudges = _NUDGES if self.choice.steering.migrates else 0
+            if not scene.is_moving:
+                self._end(look)
         elif self._nudges:
             self._nudge(scene, look)
 
@@ -122,6 +120,17 @@ class Crossing:
             self._vigil = None
         if scene.leaving and self._vigil is None and self._steered is Steered.DONE:
             self._vigil = Vigil(self._connections, now)
+
+    def _end(self, look: Look) -> None:
+        assert self.choice is not None
+        try:
+            self._is_at_work = not self.choice.steering.let_go(look)
+        except OSError:
+            self._is_at_work = False
+            raise
+        if not self._is_at_work:
+            self._sockets = self.group.count()
+            self._nudges = _NUDGES if self.choice.steering.migrates else 0
 
     def _connections(self) -> Mapping[Peer, Traffic]:
         return connections(self.group.family, self.group.address.port)

@@ -76,6 +76,12 @@ class Group:
         """These are ours, whoever seems to hold them."""
         self._ours.update(inodes)
 
+    def meet_strangers(self) -> int:
+        """Before the first worker: whoever is there is none of ours; how many. Raises OSError."""
+        strangers = [one.inode for one in self._all()]
+        self._owners.update(dict.fromkeys(strangers, _NOBODY))
+        return len(strangers)
+
     def look(self, living: Iterable[int], newest: int | None) -> Look:
         """Who is there now. Sockets that nobody can be found to hold, as those in a container may
         be, belong to `newest`, the worker that was started last. Raises OSError.
@@ -150,6 +156,7 @@ class Group:
 
 
 _ANY_PORT = 0
+_NOBODY = 0  # no worker has this number
 _DOORS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which a client on this machine gets in
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _MAX_ANCESTORS = 64

@@ -61,6 +61,16 @@ class SelfPassage:
         self._timer: Timer | None = None
         self._problem = ""
 
+    def begin(self) -> None:
+        """Before the first worker: see who is there already. Raises OSError."""
+        for crossing in self._crossings:
+            strangers = crossing.group.meet_strangers()
+            if strangers:
+                self._tell.warn(
+                    f"somebody else listens on {crossing.group.address} already, and gets "
+                    "connections until it ends"
+                )
+
     def follow(self, observed: Observed) -> None:
         """To be called when facts have had their consequences, before these leave the server."""
         self._scene = _read(observed, self._loop.now())

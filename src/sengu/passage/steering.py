@@ -6,7 +6,8 @@ Steering is choosing which sockets of a group get new connections. Imported by a
 import enum
 import os
 import socket
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from typing import Protocol
 
 from sengu.model.passage import Technique
@@ -48,25 +49,38 @@ class Steering(Protocol):
     def let_go(self, look: Look) -> bool:
         """End: only those who are to be there are there, and all of them get connections again.
 
-        Whether it is done; else it is to be asked for again. Raises OSError.
+        Whether it is done; else it is to be asked for again. Raises OSError; then it is done, too,
+        though perhaps not well.
         """
 
 
-def borrow(inode: int) -> socket.socket:
-    """A descriptor of our own for a socket that another process has (pidfd_getfd(2)).
+@contextmanager
+def borrowed(inodes: Set[int]) -> Iterator[dict[int, socket.socket]]:
+    """Descriptors of our own for sockets that other processes have (pidfd_getfd(2)), by inode.
 
-    Raises PermissionError when that process is not ours to look into, OSError when it is gone.
+    They are closed at the end, but for those that are taken out. Raises PermissionError when one of
+    those processes is not ours to look into, OSError when it is gone.
     """
-    holder = holders({inode}).get(inode)
-    if holder is None:
-        raise PermissionError(None, "nobody who may be looked into has the socket")
-    pid, number = holder
+    found: dict[int, socket.socket] = {}
+    try:
+        where = holders(inodes)
+        for inode in sorted(inodes):
+            if inode not in where:
+                raise PermissionError(None, "nobody who may be looked into has the socket")
+            found[inode] = _take(inode, *where[inode])
+        yield found
+    finally:
+        for sock in found.values():
+            sock.close()
+
+
+def _take(inode: int, pid: int, number: int) -> socket.socket:
     process = pidfd.open_pid(pid)
     try:
         taken = socket.socket(fileno=pidfd.take(process, number))
     finally:
         os.close(process)
-    if os.fstat(taken.fileno()).st_ino != inode:  # that process has put another in its place
+    if inode_of(taken) != inode:  # that process has put another in its place
         taken.close()
         raise ProcessLookupError(None, "the socket was closed meanwhile")
     return taken

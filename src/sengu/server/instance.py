@@ -166,7 +166,10 @@ class Instance:
             turn_migration_on()
             self._log.write("net.ipv4.tcp_migrate_req is 1 now")
         tell = Tell(self.post, self._log.write, self.warn)
-        return SelfPassage(self._loop, self._link, self._crew, sockets.self_bound, tell)
+        passage = SelfPassage(self._loop, self._link, self._crew, sockets.self_bound, tell)
+        if self._memory.is_new:
+            passage.begin()
+        return passage
 
     def run(self) -> int:
         """Until the service has ended; returns the exit code. Raises SenguError, OSError."""
