@@ -30,10 +30,16 @@ SETTINGS = {"serve": serve.SETTINGS, "start": start.SETTINGS}
 
 # Options of others that the pages name.
 FOREIGN = {
+    "containers.md": {
+        *("--all", "--engine-option=--memory", "--env", "--filter", "--label", "--memory", "--name"),
+        *("--net", "--network", "--pull", "--reuse-port", "--sig-proxy", "--stop-signal"),
+        *("--stop-timeout", "--storage-driver", "--threads", "--volume"),
+    },
     "docker.md": {"--cpus", "--format", "--init", "--stop-timeout", "--time", "--tmpfs"},
     "doctor.md": {"--cap-add", "--security-opt", "--sysctl", "--ulimit"},
     "fastapi.md": {"--proxy-headers"},
     "from-gunicorn-unicorn.md": {"--preload"},
+    "self-bound.md": {"--no-control-socket", "--reuse-port", "--sysctl"},
     "systemd.md": {"--upgrade"},
 }
 # The page's other columns are the options of others.
