@@ -13,8 +13,8 @@ from sengu.listeners.slots import Slots
 from sengu.model.address import InetAddress
 from tests import netns
 from tests.kernel.children import nothing_left_open
-from tests.kernel.shelf import Shelf
 from tests.kernel.groups import PORT
+from tests.kernel.shelf import Shelf
 
 BACKLOG = 64
 TCP = InetAddress("127.0.0.1", PORT)
@@ -183,6 +183,26 @@ def test_next_server_has_the_same_sockets_and_steers_them(
         assert set(takers(second, 10)) == {1}, "the kernel has kept what was chosen"
         second.choose({0, 2})
         assert set(takers(second, 40)) == {0, 2}
+
+
+@ADDRESSES
+@netns.isolated
+def test_numbers_are_slots_also_for_who_finds_what_was_closed_and_is_still_held(
+    shelf: Shelf, address: InetAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its predecessor was killed before it could say so. Of UDP these are sockets like others."""
+    first = opened(shelf, address, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf, "drop", lambda name: None)
+        first.close_last()
+        first.close_last()
+    first.leave()
+    shelf.pass_on()
+    second = opened(shelf, address, 1)
+    second.of(3)
+    for slot in range(4):
+        second.choose({slot})
+        assert set(takers(second, 10)) == {slot}
 
 
 @ADDRESSES

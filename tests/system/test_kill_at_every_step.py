@@ -41,6 +41,8 @@ CALLS = {
     "adopt": "sengu.server.adopt:Adoption.finish",
     "pause": "sengu.server.link:Link.await_resume",
     "tell the world": "sengu.server.outside:Outside.on_settled",
+    "open a slot": "sengu.listeners.slots:open_next",
+    "close a slot": "sengu.listeners.slots:Slots.close_last",
     "let go": "sengu.listeners.listeners:Listeners.close",
 }
 
@@ -67,6 +69,7 @@ class Run:
 
     def start(self, setting: str = "", *options: str) -> Instance:
         pid_file, socket_file = self.files
+        unix = () if "--reuseport" in options else ("--listen", f"unix:{socket_file}")
         environment = {
             **ENVIRONMENT,
             "PYTHONPATH": str(Path(faults.__file__).parent),
@@ -75,7 +78,7 @@ class Run:
             "SENGU_SETTINGS": setting,
         }
         return self._sengu.serve(
-            *("plain:app", "--listen", "127.0.0.1:0", "--listen", f"unix:{socket_file}"),
+            *("plain:app", "--listen", "127.0.0.1:0", *unix),
             *("--workers", str(WORKERS), "--pid-file", str(pid_file), *options),
             cwd=self._site.directory,
             env=environment,

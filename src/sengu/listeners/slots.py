@@ -7,6 +7,7 @@ Imported by `listener` and the server.
 """
 
 import contextlib
+import itertools
 import select
 import socket
 from collections.abc import Collection, Iterator
@@ -39,13 +40,24 @@ class Slots:
 
         Raises UsageError; nothing is left then.
         """
-        while (held := self._store.take(f"{self._name}/{len(self)}")) is not None:
-            self._sockets.append(socket.socket(fileno=held.fd))
+        self._adopt()
         try:
             self.of(0 if self._sockets else count - 1)
         except UsageError:
             self.leave()
             raise
+
+    def _adopt(self) -> None:
+        for name in map(f"{self._name}/{{}}".format, itertools.count()):
+            held = self._store.take(name)
+            if held is None:
+                return
+            sock = socket.socket(fileno=held.fd)
+            if _is_shut_down(sock):  # and whoever did it was killed before the store knew
+                sock.close()
+                self._store.drop(name)
+            else:
+                self._sockets.append(sock)
 
     def __len__(self) -> int:
         return len(self._sockets)
@@ -85,7 +97,7 @@ class Slots:
             return True
         poll = select.poll()
         poll.register(self._sockets[slot], select.POLLIN)
-        return not poll.poll(0)
+        return not any(events & select.POLLIN for _, events in poll.poll(0))
 
     def half_open(self) -> frozenset[Peer]:
         """Who has begun a connection to any of the slots, and is in no queue yet. Raises OSError.
@@ -109,8 +121,8 @@ class Slots:
         """Give up the last slot. Whoever still waits there is turned away."""
         sock = self._sockets.pop()
         self._store.drop(f"{self._name}/{len(self)}")
-        # At once, whoever has a copy left: a listening socket that is shut down is in no group.
-        with contextlib.suppress(OSError):  # ENOTCONN: UDP, which has nothing to be shut down
+        if not self._address.udp:
+            # At once, whoever has a copy left: a listening socket that is shut down is in no group.
             sock.shutdown(socket.SHUT_RD)
         sock.close()
 
@@ -136,6 +148,11 @@ class Slots:
             return self._address
         host, port = self._sockets[0].getsockname()[:2]
         return InetAddress(host, port, self._address.udp, self._address.ipv6)
+
+
+def _is_shut_down(sock: socket.socket) -> bool:
+    is_stream = sock.type == socket.SOCK_STREAM
+    return is_stream and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 
 
 def _ranges(slots: Collection[int]) -> Iterator[range]:
