@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +13,12 @@ import pytest
 from tests.docker import Docker
 from tests.support import Instance, Sengu, needs_root
 from tests.system.container import Podman, make_small_root
-from tests.system.load import Load
+from tests.system.load import HTTP_REQUEST, Address, Load, ask
 from tests.system.puppets import build, is_alive, wait_until, workers
 
 SERVE = "trap 'echo got TERM; exit 0' TERM; echo up $SENGU_SLOT; while :; do sleep 0.05; done"
 DEAF = "trap '' TERM; echo up; while :; do sleep 0.05; done"
-SCRIPT = """#!/bin/sh
-{engine} pull "$IMAGE" || exit 1
-exec {engine} run --rm --net=host {limits} "$IMAGE" /bin/sh -c "$SERVE"
-"""
+EXAMPLES = Path(__file__).parents[2] / "examples/container"
 
 
 @pytest.fixture
@@ -230,13 +228,16 @@ def test_a_script_that_becomes_the_engines_client_is_an_ordinary_command(
 ) -> None:
     archive = free_path / "web.tar"
     podman("save", "--output", str(archive), "web")
-    program = free_path / "run_container.sh"
-    engine, limits = shlex.join(podman.engine), shlex.join(podman.limits)
-    text = SCRIPT.format(engine=engine, limits=limits).replace('pull "$IMAGE"', 'pull "$FROM"')
-    program.write_text(text)
-    program.chmod(0o755)
-    environment = {"IMAGE": "web", "FROM": f"docker-archive:{archive}", "SERVE": SERVE}
-    instance = sengu.start("--interval", "1", "--", str(program), env=environment)
+    environment = {
+        "ENGINE": shlex.join(podman.engine),
+        "IMAGE": "web",
+        "OPTIONS": shlex.join(podman.limits),
+        "PULL_FROM": f"docker-archive:{archive}",
+    }
+    instance = sengu.start(
+        *("--interval", "1", "--", f"{EXAMPLES}/run_container.sh", "/bin/sh", "-c", SERVE),
+        env=environment,
+    )
     instance.wait_ready()
     instance.wait_for_line("^up")
     (before,) = podman.names("running")
@@ -277,7 +278,30 @@ def test_containers_that_bind_a_port_themselves_lose_nobody(
     assert len(podman.names()) == 2
 
 
+def test_the_example_is_replaced_without_a_gap(sengu: Sengu, port: int) -> None:
+    instance = sengu.start(
+        *("--self-bound", str(port), "--interval", "0.2", "--", sys.executable),
+        str(EXAMPLES / "server.py"),
+        env={"PORT": str(port)},
+    )
+    instance.wait_ready()
+    with Load(("127.0.0.1", port), ask_http_1_0) as load:
+        load.wait_for("hello from generation 1\n")
+        assert instance.cli("reload").returncode == 0
+        load.wait_for("hello from generation 2\n")
+        instance.wait_for_line("generation 1 is gone")
+    assert load.failures == []
+
+
 # What takes a daemon, or a registry.
+
+
+def ask_http_1_0(address: Address) -> str:
+    """The body of a 200 of Python's own server."""
+    head, _, body = ask(address, HTTP_REQUEST).partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.0 200 "):
+        raise ConnectionError(f"an answer that is none: {head[:200]!r}")
+    return body.decode()
 
 
 def start_docker(sengu: Sengu, docker: Docker, *options: str) -> Instance:

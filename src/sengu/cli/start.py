@@ -34,8 +34,8 @@ _EXAMPLES = (
         "A new worker gets its turn when it answers GET /healthz.",
     ),
     (
-        "sengu start -- docker run --rm --net=host image",
-        "No listener: a program is replaced by its next generation.",
+        "sengu start --self-bound 8080 --container web --pull",
+        "A container whose program binds the port by itself, pulled before each deploy.",
     ),
     (
         "sengu start --port 80 --daemonize --log-file /var/log/app.log -- ./my-server",
@@ -48,10 +48,10 @@ _DEFAULT_RESTART_SECONDS = 600.0
 def start(command: tuple[str, ...], restart: bool, stop: bool, **given: Any) -> int:
     """Run COMMAND with its listeners, and keep it running.
 
-    COMMAND is any program. It finds its listeners as systemd passes them (LISTEN_FDS) and as
-    Server::Starter does (SERVER_STARTER_PORT). When it dies it is started again. `sengu reload`,
-    or HUP, replaces it: new workers come up beside the old ones and take over when they are
-    ready. All options of start_server mean the same here.
+    COMMAND is any program; with --container there need be none. It finds its listeners as systemd
+    passes them (LISTEN_FDS) and as Server::Starter does (SERVER_STARTER_PORT). When it dies it is
+    started again. `sengu reload`, or HUP, replaces it: new workers come up beside the old ones and
+    take over when they are ready. All options of start_server mean the same here.
 
     A duration is in seconds, or as in 500ms, 2m, 1h.
     """
