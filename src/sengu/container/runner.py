@@ -68,7 +68,7 @@ class Runner:
         if self._order.ready_seconds is not None:
             self._look_at = clock.monotonic() + _LOOK_SECONDS
         code = self._follow()
-        self._remove()
+        self._remove(of_none=code == _CANNOT_RUN)
         return code
 
     def _start(self, environ: Mapping[str, str]) -> int:
@@ -166,14 +166,16 @@ class Runner:
         self._waiting = [signal.SIGKILL]
         self._pass_on()
 
-    def _remove(self) -> None:
+    def _remove(self, of_none: bool) -> None:
+        """`of_none`: there was hardly any, so nobody has to know that the engine is silent."""
         try:
             found = self._engine.find(self._label)
             answer = self._engine.remove(*found) if found else None
             if answer is not None and not answer.is_good and self._engine.find(self._label):
                 _tell(f"could not remove {self._name}: {answer.problem}")
         except EngineFailed as problem:
-            _tell(f"cannot see whether {self._name} is removed: {problem}")
+            if not of_none:
+                _tell(f"cannot see whether {self._name} is removed: {problem}")
 
     def _patience(self) -> float | None:
         due = [moment for moment in (self._kill_at, self._look_at) if moment is not None]

@@ -11,7 +11,7 @@ import sys
 import msgspec
 
 from sengu.model import events as ev
-from sengu.model.observed import Observed
+from sengu.model.observed import Observed, Phase
 from sengu.model.service import ServiceSpec
 from sengu.posix.loop import Loop
 from sengu.posix.process import Process
@@ -54,20 +54,22 @@ class Containers:
         self._stage = stage
         self._warn = reporter.warn
         self._is_owed = True  # somebody before us may have left some
+        self._may_be_left = False  # some of our own
         self._next: bool | None = None  # another is to follow: at once, or asking
         self._running: dict[str, _Sweep] = {}
         self._count = 0
         for key in children.names(_KEY):
-            if children.has(
-                key
-            ):  # killed in the midst of it, an engine may not know its own things
+            if children.has(key):  # an engine that is killed in the midst of it leaves a mess
                 self._running[key] = sweep = _Sweep(self, key, at_once=False)
                 children.adopt(key, sweep)
 
     def on_fact(self, turn: Turn) -> None:
         """Notice who was killed, and who has taken a place."""
         fact = turn.fact
-        if self._spec.container is None or not turn.is_news:
+        if self._spec.container is None:
+            return
+        if not turn.is_news:
+            self._may_be_left = True
             return
         if isinstance(fact, ev.WorkerExited):
             self._note_exit(fact, turn.before)
@@ -78,9 +80,11 @@ class Containers:
 
     def finish(self) -> None:
         """The service has ended: none of its containers stays. Waits, but not for ever."""
-        if self._spec.container is None or self._children.is_orphaned:
+        if self._spec.container is None:
             return
-        if not self._is_running(at_once=True):  # else it was begun after the last exit
+        if self._may_be_left and not self._is_running(
+            at_once=True
+        ):  # else it was begun after the last exit
             self._start(at_once=True)
         limit = self._loop.now() + _LAST_SECONDS
         while self._running and self._loop.now() < limit:
@@ -103,11 +107,13 @@ class Containers:
 
     def _note_exit(self, fact: ev.WorkerExited, before: Observed) -> None:
         worker = before.workers.get(fact.worker)
+        was_killed = not fact.how.startswith("exit status")
+        self._may_be_left = self._may_be_left or was_killed
         if worker is not None and worker.is_wanted:
             self._settle()  # the one that should have taken the place has failed
             self._is_owed = True
-        elif not fact.how.startswith("exit status"):
-            self._start(at_once=True)
+        elif was_killed:
+            self._start(at_once=worker is None or worker.phase is Phase.KILLED)
 
     def _settle(self) -> None:
         if self._is_owed:
@@ -120,6 +126,8 @@ class Containers:
 
     def _start(self, at_once: bool) -> None:
         """Sweep, after one that runs; but what is to go at once does not wait for who is asked."""
+        if self._children.is_orphaned:  # the next start will do it
+            return
         if self._is_running(at_once):
             self._next = at_once or bool(self._next)
             return
