@@ -13,12 +13,27 @@ from sengu.model.address import Sockets
 from sengu.model.service import ServiceSpec, SignalProfile
 
 
+class Rotation(msgspec.Struct, frozen=True):
+    """When a log file is complete, and how many of those are kept."""
+
+    size_bytes: int | None = None
+    age_seconds: float | None = None
+    keep: int = 5
+    compress: bool = False
+
+
 class Files(msgspec.Struct, frozen=True):
-    """Files that the server keeps. Paths are absolute; `log` may also be `| command`."""
+    """Files that the server keeps. Paths are absolute; `log` may also be `| command`.
+
+    With `rotation` the log is a file that the log writer writes. `log_waits`: workers are held up
+    rather than that output is lost.
+    """
 
     pid: str | None = None
     status: str | None = None
     log: str | None = None
+    rotation: Rotation | None = None
+    log_waits: bool = False
 
 
 class Boot(msgspec.Struct, frozen=True):

@@ -18,8 +18,10 @@ from sengu.model.address import parse_path as read_path
 from sengu.model.address import parse_port as read_port
 from sengu.model.service import MAX_WORKERS, Readiness, ReadyAfterDelay, ReadyByNotify, ReadyByProbe
 
-_DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ms|s|m|h)?")
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ms|s|m|h|d)?")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(?P<number>[0-9]{1,12})\s*(?P<unit>[kmg])?(?:i?b)?", re.IGNORECASE)
+_UNIT_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _MAX_DURATION_SECONDS = 10 * 365 * 24 * 3600.0  # keeps every sum of times a finite, exact number
 _MAX_COUNT = 1_000_000
 _MAX_MODE = 0o777
@@ -35,7 +37,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def parse_duration(label: str, text: str) -> float:
-    """Seconds from `5`, `0.5`, `500ms`, `2m` or `1h`."""
+    """Seconds from `5`, `0.5`, `500ms`, `2m`, `1h` or `1d`."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{label} {text!r} is not a duration; write 5, 0.5, 500ms, 2m or 1h")
@@ -51,6 +53,15 @@ def parse_positive_duration(label: str, text: str) -> float:
     if seconds <= 0:
         raise UsageError(f"{label} {text!r} leaves no time at all; give more than 0 seconds")
     return seconds
+
+
+def parse_size(label: str, text: str) -> int:
+    """Bytes, at least one, from `65536`, `64k`, `100m` or `1g`."""
+    match = _SIZE.fullmatch(text.strip())
+    size = 0 if match is None else int(match["number"]) * _UNIT_BYTES[(match["unit"] or "").lower()]
+    if not 0 < size < 1 << 60:
+        raise UsageError(f"{label} {text!r} is not a size; write 65536, 64k, 100m or 1g")
+    return size
 
 
 def parse_count(label: str, text: str) -> int:
@@ -163,6 +174,7 @@ def _did_you_mean(name: str, names: dict[str, int]) -> str:
 
 DURATION = Kind("duration", "SECONDS", parse_duration)
 POSITIVE_DURATION = Kind("duration above 0", "SECONDS", parse_positive_duration)
+SIZE = Kind("size", "BYTES", parse_size)
 COUNT = Kind("number", "N", parse_count)
 POSITIVE_COUNT = Kind("number above 0", "N", parse_positive_count)
 WORKERS = Kind("number of workers", "N", parse_workers)

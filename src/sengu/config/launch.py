@@ -23,8 +23,9 @@ from sengu.config.instance import (
     default_name,
     run_places,
 )
+from sengu.config.log import log_target, log_waits, rotation_for
 from sengu.config.pacing import pacing_from
-from sengu.config.programs import check_command, split_command, split_log_command
+from sengu.config.programs import check_command, split_command
 from sengu.config.setting import Values
 from sengu.config.settings import common
 from sengu.config.sockets import default_backlog
@@ -189,22 +190,8 @@ def _files(values: Values, search_path: str | None) -> Files:
         check_replaceable("--status-file", status)
     if pid is not None and pid == status:
         raise UsageError(f"--pid-file and --status-file are both {pid!r}; give each its own file")
-    return Files(pid, status, _log(values, search_path))
-
-
-def _log(values: Values, search_path: str | None) -> str | None:
-    given = values[common.LOG_FILE]
-    if given is None:
-        if values[common.DAEMONIZE]:
-            raise UsageError("--daemonize leaves the terminal; add --log-file FILE for the output")
-        return None
-    words = split_log_command(given)
-    if words is not None:
-        check_command(words, common.LOG_FILE.flag, search_path, os.getcwd(), before="| ")
-        return given.strip()
-    path = os.path.abspath(given)
-    check_writable("--log-file", path)
-    return path
+    log = log_target(values, search_path)
+    return Files(pid, status, log, rotation_for(values, log), log_waits(values))
 
 
 def _pre_deploy(values: Values, around: Surroundings) -> tuple[tuple[str, ...], ...]:

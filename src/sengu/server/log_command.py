@@ -1,4 +1,4 @@
-"""`--log-file '| command'`: our output is a command's stdin.
+"""`--log-file '| command'`, and the log writer: our output is a program's stdin.
 
 Both ends of the pipe are held, so when the command dies what was written waits for the next one.
 """
@@ -31,6 +31,7 @@ class LogCommand:
         self._children = children
         self._argv = argv
         self._warn = warn
+        self._process: Process | None = None
         names = ("log/read", "log/write", "log/stdout", "log/stderr")
         held = [store.take(name) for name in names]
         self.is_new = None in held
@@ -47,6 +48,11 @@ class LogCommand:
         else:
             self._start()
 
+    def signal(self, number: int) -> None:
+        """Only for who runs; another starts afresh anyway."""
+        if self._process is not None:
+            self._process.signal(number)
+
     def born(self, process: Process) -> None:
         self._process = process
 
@@ -57,7 +63,9 @@ class LogCommand:
     def ended(self, how: str) -> None:
         self._warn(f"the log command exited with {how}; it is started again")
         # What it has left behind would go on reading beside the next one.
-        self._children.kill_group(self._process)
+        if self._process is not None:
+            self._children.kill_group(self._process)
+            self._process = None
         self._children.reap(_KEY)
 
     def gone(self) -> None:

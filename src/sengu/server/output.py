@@ -1,12 +1,14 @@
 """Output: our own lines and the workers', written so that nobody is ever made to wait.
 
 A worker writes into a pipe; complete lines go on to our stderr. A reader that can not keep up, or
-a full disk, costs lines, and their number is told, but never blocks a worker or the loop.
+a full disk, costs lines, and their number is told, but never blocks a worker or the loop. A sink
+that `waits` has the pipes left unread instead, so that workers wait when theirs is full.
 """
 
 import os
 import select
 import stat
+from collections.abc import Callable
 
 from sengu.posix import descriptors
 from sengu.posix.loop import Loop
@@ -15,6 +17,7 @@ from sengu.posix.store import Store
 _STDERR = 2
 _NEWLINE = 10
 _QUEUE_BYTES = 1 << 20
+_HOLD_BYTES = 1 << 17  # of a sink that waits: enough to write while pipes are read
 _PIECE_BYTES = 4096  # PIPE_BUF: a pipe that polls writable takes that much at once (pipe(7))
 _READ_BYTES = 1 << 16
 _TAIL_BYTES = 8192
@@ -26,8 +29,10 @@ _LAST_READS = 16  # a pipe holds a million bytes at most (pipe-max-size in proc(
 class Sink:
     """Writes to our stderr, in order, without waiting."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, waits: bool = False) -> None:
         self._loop = loop
+        self._waits = waits
+        self._held: list[Callable[[], None]] = []
         self._queue = bytearray()
         self._lost_lines = 0
         self._is_mid_line = False  # the last byte written was not the end of a line
@@ -36,13 +41,20 @@ class Sink:
 
     def write(self, data: bytes) -> None:
         """Write whole lines."""
-        if len(self._queue) + len(data) > _QUEUE_BYTES:
+        if len(self._queue) + len(data) > _QUEUE_BYTES and not self._waits:
             self._lost_lines += data.count(b"\n")
             return
         if self._is_mid_line and not self._queue:  # the rest of that line is lost
             self._queue += b"\n"
         self._queue += data
         self.flush()
+
+    def holds(self, resume: Callable[[], None]) -> bool:
+        """Whether nothing more is to be read now; `resume` is called when it is again."""
+        if not self._waits or len(self._queue) < _HOLD_BYTES:
+            return False
+        self._held.append(resume)
+        return True
 
     def reopen(self, path: str) -> None:
         """Let stdout and stderr be the file `path` from now on. Raises OSError."""
@@ -73,6 +85,8 @@ class Sink:
                 return
             self._is_mid_line = self._queue[written - 1] != _NEWLINE
             del self._queue[:written]
+        if len(self._queue) < _HOLD_BYTES:
+            self._release()
         if self._queue:
             self._loop.watch(self._fd, select.EPOLLOUT, self.flush)
             return
@@ -93,6 +107,12 @@ class Sink:
         self._lost_lines += self._queue.count(b"\n")
         self._queue.clear()
         self._loop.unwatch(self._fd)
+        self._release()
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for resume in held:
+            resume()
 
     def _look(self) -> None:
         """Find out what stderr is now: a file never blocks, anything else may."""
@@ -179,7 +199,14 @@ class Relay:
         return "\n".join(lines[-_TAIL_LINES:])
 
     def _on_readable(self) -> None:
-        self._read()
+        if self._sink.holds(self._resume):
+            self._loop.unwatch(self._fd)
+        else:
+            self._read()
+
+    def _resume(self) -> None:
+        if self._fd >= 0:
+            self._loop.watch(self._fd, select.EPOLLIN, self._on_readable)
 
     def _read(self) -> bool:
         """Take one piece; whether there may be more."""

@@ -207,6 +207,47 @@ LOG_FILE: Setting[str | None] = Setting(
     help="Append what server and workers print to this file, or write it to this command, which "
     "is run without a shell.",
 )
+LOG_ROTATE_SIZE: Setting[int | None] = Setting(
+    name="log-rotate-size",
+    kind=kinds.SIZE,
+    default=None,
+    default_text="never",
+    group=Group.FILES,
+    help="Begin a new --log-file at the end of the line with which it has this size (64k, 100m, "
+    "1g). The old one gets the moment as a suffix: FILE.20261127-013157.482, in UTC.",
+)
+LOG_ROTATE_AGE: Setting[float | None] = Setting(
+    name="log-rotate-age",
+    kind=kinds.POSITIVE_DURATION,
+    default=None,
+    default_text="never",
+    group=Group.FILES,
+    help="Begin a new --log-file whenever such a time has begun by the local clock: 1d at "
+    "midnight, 1h with every hour.",
+)
+LOG_KEEP: Setting[int] = Setting(
+    name="log-keep",
+    kind=kinds.COUNT,
+    default=5,
+    group=Group.FILES,
+    help="How many rotated files are kept; the oldest are removed.",
+)
+LOG_COMPRESS: Setting[bool] = Setting(
+    name="log-compress",
+    kind=kinds.FLAG,
+    default=False,
+    group=Group.FILES,
+    help="Compress rotated files (gzip).",
+)
+LOG_FULL: Setting[str] = Setting(
+    name="log-full",
+    kind=kinds.choice("way to go on", ["drop", "wait"]),
+    default="drop",
+    group=Group.FILES,
+    help="What happens to output that can not be written, or not fast enough. drop: it is lost, "
+    "how many lines that were is logged, and workers are never held up; wait: workers wait in "
+    "their next write, and nothing is lost.",
+)
 DAEMONIZE: Setting[bool] = Setting(
     name="daemonize",
     kind=kinds.FLAG,

@@ -1,0 +1,152 @@
+"""Appends to one file, and begins another when it is due.
+
+Bytes go from the pipe to the file within the kernel (splice(2)): they are in the one or in the
+other, never in this process, so that a kill at any moment neither loses nor doubles any.
+Imported by `logwriter.main`.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sengu.errors import describe_error
+from sengu.logwriter.archives import Compressor, next_archive, remove_old
+
+_PIECE_BYTES = 1 << 20
+_RETRY_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = 600.0  # the clock may be set
+
+
+class Rules(NamedTuple):
+    """When a file is complete, and what becomes of it."""
+
+    size: int | None = None
+    age: float | None = None
+    keep: int = 5
+    compress: bool = False
+
+
+class Writer:
+    """The open file. `complain` tells people what could not be done."""
+
+    def __init__(
+        self, path: str, rules: Rules, wall: Callable[[], float], complain: Callable[[str], None]
+    ) -> None:
+        """Raises OSError."""
+        self._path = path
+        self._rules = rules
+        self._wall = wall
+        self._complain = complain
+        self._compressor = Compressor(path) if rules.compress else None
+        self._retry_at = 0.0
+        self._fd = _open(path)
+        found = os.fstat(self._fd)
+        self._written_at = found.st_mtime if found.st_size else wall()
+        self._tidy_up()
+
+    def take(self, source: int) -> bool:
+        """Move what is in the pipe, at most a piece; False when there will be no more.
+
+        Raises OSError: it is in the pipe still.
+        """
+        size = os.fstat(self._fd).st_size  # not O_APPEND, which splice(2) refuses
+        room = self._room(size)
+        if room <= 0 and self._rotate_at_line_end(size):
+            size = os.fstat(self._fd).st_size
+            room = self._room(size)
+        # Too much already, but in the midst of a line: byte by byte up to its end.
+        moved = os.splice(source, self._fd, max(1, room), offset_dst=size)
+        self._written_at = self._wall()
+        return moved > 0
+
+    def rotate_if_old(self) -> None:
+        """Begin another file when its time has come, also if nothing is written."""
+        size = os.fstat(self._fd).st_size
+        if self._is_old(size):
+            self._rotate_at_line_end(size)
+
+    def wait_seconds(self) -> float:
+        """How long nothing is to be done."""
+        age = self._rules.age
+        if age is None:
+            return _LONGEST_WAIT_SECONDS
+        now = _local(self._wall())
+        return min(_LONGEST_WAIT_SECONDS, age - now % age + 0.001)
+
+    def reopen(self) -> None:
+        """Open the file anew, which somebody may have moved away."""
+        try:
+            self._turn_to(_open(self._path))
+        except OSError as error:
+            self._complain(f"cannot reopen {self._path}: {describe_error(error)}; the old is kept")
+
+    def close(self) -> None:
+        os.close(self._fd)
+        if self._compressor is not None:
+            self._compressor.finish()
+
+    def _room(self, size: int) -> int:
+        if self._wall() < self._retry_at:
+            return _PIECE_BYTES
+        if self._is_old(size):
+            return 0
+        return min(
+            _PIECE_BYTES, _PIECE_BYTES if self._rules.size is None else self._rules.size - size
+        )
+
+    def _is_old(self, size: int) -> bool:
+        age = self._rules.age
+        if age is None or not size or self._wall() < self._retry_at:
+            return False
+        return _local(self._wall()) // age != _local(self._written_at) // age
+
+    def _rotate_at_line_end(self, size: int) -> bool:
+        """Whether there is another file now."""
+        if os.pread(self._fd, 1, size - 1) != b"\n":
+            return False
+        try:
+            found = os.fstat(self._fd)
+            if _is_same(self._path, found):  # else it was moved away already
+                os.rename(self._path, next_archive(self._path, self._wall()))
+            fd = _open(self._path)
+        except OSError as error:
+            self._complain(f"cannot rotate {self._path}: {describe_error(error)}; it goes on")
+            self._retry_at = self._wall() + _RETRY_SECONDS
+            return False
+        with contextlib.suppress(PermissionError):  # as whoever owns the log wants it
+            os.fchmod(fd, found.st_mode & 0o777)
+            os.fchown(fd, found.st_uid, found.st_gid)
+        self._turn_to(fd)
+        self._tidy_up()
+        return True
+
+    def _turn_to(self, fd: int) -> None:
+        os.close(self._fd)
+        self._fd = fd
+        self._written_at = self._wall()
+
+    def _tidy_up(self) -> None:
+        try:
+            remove_old(self._path, self._rules.keep)
+        except OSError as error:
+            self._complain(f"cannot remove old files of {self._path}: {describe_error(error)}")
+        if self._compressor is not None:
+            self._compressor.start()
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def _is_same(path: str, found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), found)
+    except FileNotFoundError:
+        return False
+
+
+def _local(wall: float) -> float:
+    """So that a day begins at midnight here."""
+    return wall + time.localtime(wall).tm_gmtoff
