@@ -122,7 +122,7 @@ class Status(msgspec.Struct, frozen=True):
     `resting_from`: all workers were stopped (WINCH); a deploy brings so many back. `lame_seconds`:
     the service is to stop, and serves on for so long before it does. `servers` is how
     many server processes the instance has had, `adopted` what the present one found, unless it is
-    the first.
+    the first. `log` is the file that output goes to, or `| command`; empty when it is stderr.
     """
 
     name: str
@@ -144,6 +144,7 @@ class Status(msgspec.Struct, frozen=True):
     servers: int = 1
     adopted: AdoptionStatus | None = None
     lame_seconds: float | None = None
+    log: str = ""
 
 
 class ReloadRequest(msgspec.Struct, frozen=True):

@@ -53,6 +53,7 @@ from sengu.server.watcher import Watcher
 from sengu.wire import supervisor as wire
 
 _FAILED = 1  # exit code when the service never came up, or the supervisor is gone
+_LEAVE_SECONDS = 2.0
 
 
 class Instance:
@@ -102,13 +103,13 @@ class Instance:
             let_go.callback(PidFile(boot.files.pid, link, self._found.main_pid).remove)
         listeners = Listeners(boot.sockets, link, boot.service.workers)
         let_go.callback(listeners.close)
-        sink = Sink(self._loop)
+        sink = Sink(self._loop, waits=boot.files.log_waits)
         let_go.callback(sink.finish)
         self._sink = sink
         cgroups = self._find_cgroups()
         let_go.callback(cgroups.close)
         self._stage = Stage(link, listeners, sink, boot.directory, cgroups)
-        self._log = Log(boot.service.name, boot.files.log, sink, link)
+        self._log = Log(boot.service.name, boot.files, sink, link)
         self._log.open(self._loop, self._children, is_first=self._memory.is_new)
         if boot.service.on_server_loss is OnServerLoss.KEEP:
             self._stage.captured = ()  # a pipe to us would end those who are to outlive us
@@ -145,13 +146,14 @@ class Instance:
             self._loop, self._link, self._children, self._stage, self._crew, births.fd
         )
         fork_servers = ForkServers(context)
+        let_go.callback(self._children.await_leavers, _LEAVE_SECONDS)
         let_go.callback(fork_servers.close)
         environments = Environments(self._link, boot.env_dir)
         steps = Steps(Tools(spec, self._loop, self._children, self._stage, environments, self))
         self._groundwork = Groundwork(steps, environments, fork_servers)
         self._hands = Executor(spec, self._crew, self._stage, self._groundwork)
         self._stage.passage = self._find_passage()
-        identity = Identity(self._found.main_pid, os.getpid())
+        identity = Identity(self._found.main_pid, os.getpid(), boot.files.log or "")
         self._service = RunningService(
             self._core, self._crew, self._stage, self._chronicle, identity
         )

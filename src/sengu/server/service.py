@@ -24,10 +24,13 @@ Tell = Callable[[api.ReloadOutcome], None]
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Pids of the supervisor, which is the instance's, and of the server that answers."""
+    """Pids of the supervisor, which is the instance's, and of the server that answers; where the
+    log goes, as `Files.log` has it.
+    """
 
     main_pid: int
     pid: int
+    log: str = ""
 
 
 class RunningService:
@@ -113,6 +116,7 @@ class RunningService:
             last_event=self._chronicle.last_id,
             resting_from=observed.rested_from,
             server_pid=self._instance.pid,
+            log=self._instance.log,
             servers=self.past.servers,
             adopted=self.past.adopted,
             lame_seconds=_left(observed.stop.lame_until if observed.stop else None, now),
