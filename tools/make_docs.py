@@ -10,7 +10,7 @@ from typing import Any
 
 from sengu.cli.exits import Exit
 from sengu.config.setting import Effect, Setting
-from sengu.config.settings import common, serve, start
+from sengu.config.settings import application, common, serve, start, work
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 
@@ -26,7 +26,7 @@ option beats its environment variable, and a file of that name in `--envdir` bea
 
 
 def _without_shared(settings: Iterable[Setting[Any]]) -> list[Setting[Any]]:
-    shared = {setting.name for setting in common.SETTINGS}
+    shared = {setting.name for setting in (*common.SETTINGS, *application.SETTINGS)}
     return [setting for setting in settings if setting.name not in shared]
 
 
@@ -34,15 +34,25 @@ def _without_shared(settings: Iterable[Setting[Any]]) -> list[Setting[Any]]:
 _CHAPTERS = (
     (
         "Settings of `sengu serve`",
-        "For Python web applications. Those that it shares with `sengu start` are below.",
+        "For Python web applications. Those that it shares with others are below.",
         _without_shared(serve.SETTINGS),
     ),
     (
         "Settings of `sengu start`",
-        "For any program. Those that it shares with `sengu serve` are below.",
+        "For any program. Those that it shares with others are below.",
         _without_shared(start.SETTINGS),
     ),
-    ("Settings of both", "For any service.", common.SETTINGS),
+    (
+        "Settings of `sengu work`",
+        "For worker classes. Those that it shares with others are below.",
+        _without_shared(work.SETTINGS),
+    ),
+    (
+        "Settings of `sengu serve` and `sengu work`",
+        "For Python code that sengu loads.",
+        application.SETTINGS,
+    ),
+    ("Settings of all three", "For any service.", common.SETTINGS),
 )
 
 _EFFECTS = {

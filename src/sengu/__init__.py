@@ -1,7 +1,21 @@
 """sengu runs servers as many processes and replaces them without anyone noticing.
 
-Only names that are cheap to import live here; everything else is imported from the module
-that holds it.
+Public names are imported when they are asked for: the long-lived processes pay for none of them.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sengu.work.api import Server, Worker
+
 __version__ = "0.1.0"
+__all__ = ["Server", "Worker", "__version__"]
+
+_HOMES = {"Server": "sengu.work.api", "Worker": "sengu.work.api"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sengu' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -21,6 +21,7 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports a reader that went away
 # Each verb is `command` in the module of its name. The words are the overview's.
 _VERBS = {
     "serve": "Serve a Python web application.",
+    "work": "Run a worker class.",
     "start": "Run a command with its listeners, and keep it running.",
     "reload": "Deploy a new generation and wait for the outcome.",
     "status": "Show generations, workers and listeners of an instance.",

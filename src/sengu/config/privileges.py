@@ -9,14 +9,18 @@ import pwd
 from collections.abc import Iterable
 
 from sengu.config.setting import Values
-from sengu.config.settings import serve as known
+from sengu.config.settings import application
 from sengu.errors import UsageError
 from sengu.model.application import Privileges
 
 
 def resolve_privileges(values: Values) -> Privileges:
     """What the options ask for; nothing when there are none. Raises UsageError."""
-    user, group, umask = values[known.USER], values[known.GROUP], values[known.UMASK]
+    user, group, umask = (
+        values[application.USER],
+        values[application.GROUP],
+        values[application.UMASK],
+    )
     uid = None if user is None else _find_uid(user)
     gid = None if group is None else _find_gid(group)
     account = None if uid is None else _account(uid)

@@ -19,6 +19,7 @@ from sengu.config.launch import Launch, Surroundings, look_around, make_launch, 
 from sengu.config.policies import boot_policy, drain_seconds, restart_policy, strategy
 from sengu.config.privileges import resolve_privileges
 from sengu.config.setting import Setting, Values
+from sengu.config.settings import application as shared
 from sengu.config.settings import common, requests
 from sengu.config.settings import serve as known
 from sengu.config.sockets import check_listeners, check_reuseport
@@ -69,17 +70,17 @@ def _application(values: Values, target: str) -> Application:
         target=target,
         options=msgspec.Raw(msgspec.json.encode(options)),
         lanes=options.threads,
-        preload=not values[known.NO_PRELOAD],
+        preload=not values[shared.NO_PRELOAD],
         files=_files(options),
-        hooks=values[known.HOOKS],
+        hooks=values[shared.HOOKS],
         privileges=resolve_privileges(values),
         request_timeout_seconds=_request_timeout(values),
         grace_seconds=values[common.GRACE],
         wear=Wear(
             values[known.MAX_REQUESTS],
-            values[known.MAX_RSS],
-            values[known.MAX_AGE],
-            values[known.JITTER],
+            values[shared.MAX_RSS],
+            values[shared.MAX_AGE],
+            values[shared.JITTER],
         ),
     )
 
@@ -118,7 +119,7 @@ def _options(values: Values, target: str) -> WebOptions:
         proxy_protocol=_proxy_protocol(values),
         tls=resolve_tls(values),
         access_log=_access_log(values),
-        debug=values[known.RELOAD],
+        debug=values[shared.RELOAD],
         health_path=values[known.HEALTH_PATH],
     )
 
@@ -175,12 +176,12 @@ def _workers(values: Values, environment: Mapping[str, str]) -> int:
 
 def _watched(values: Values, around: Surroundings) -> tuple[str, ...]:
     """Directories in which a change is a deploy."""
-    if not values[known.RELOAD]:
-        _refuse_alone(values, known.RELOAD_DIR, "--reload")
+    if not values[shared.RELOAD]:
+        _refuse_alone(values, shared.RELOAD_DIR, "--reload")
         return ()
     if values[common.DAEMONIZE]:
         raise UsageError("--reload is for development at a terminal; leave out --daemonize")
-    given = values[known.RELOAD_DIR]
+    given = values[shared.RELOAD_DIR]
     paths = tuple(dict.fromkeys(map(os.path.abspath, given)))
     for path in paths:
         check_directory("--reload-dir", path)

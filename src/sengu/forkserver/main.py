@@ -10,6 +10,7 @@ import socket
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 
 from sengu.forkserver import privileges
 from sengu.forkserver.births import Ward
@@ -20,6 +21,7 @@ from sengu.posix.title import Title
 from sengu.wire import forkserver as wire
 from sengu.wire import scoreboard
 from sengu.worker.engine import LoadError, Prepared
+from sengu.worker.identity import Identity
 
 # With all that JSON may make of them, both stay below a packet's size.
 _MAX_PROBLEM_BYTES = 1_000
@@ -48,14 +50,39 @@ def run(sock: socket.socket, births: socket.socket) -> int:
         privileges.drop(order.application.privileges)
         sys.path.insert(0, os.getcwd())
         everything = _load(order, prepared)
+        if everything is not None:
+            _begin(order, everything)
     except LoadError as error:
         return _fail(sock, error)
     title.set(f"{name}: {order.application.target}")
     ward = Ward(Heritage(order, prepared, memoryview(memory)), sock, births)
     packets.send(sock, wire.encode(wire.Loaded(thread_warnings(order.application.target))))
+    is_first = True
     while orders := _wait_for_orders(sock):
         ward.deliver(orders, everything)
+        if everything is not None and is_first:
+            is_first = False
+            _tell(everything.loaded.forked)
+    if everything is not None:
+        _tell(everything.loaded.end)
+    flush_output()
     return 0
+
+
+def _begin(order: wire.Load, everything: Everything) -> None:
+    """Raises LoadError."""
+    try:
+        everything.loaded.begin(Identity(order.service, order.generation, 0, os.getpid()))
+    except Exception as error:  # the user's
+        summary = traceback.format_exception_only(error)[-1].strip()
+        raise LoadError(f"before_run() failed: {summary}", traceback.format_exc()) from error
+
+
+def _tell(method: Callable[[], None]) -> None:
+    try:
+        method()
+    except Exception:  # the user's; workers live on, and it is shown
+        traceback.print_exc()
 
 
 def _load(order: wire.Load, prepared: Prepared) -> Everything | None:

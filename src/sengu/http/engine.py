@@ -68,7 +68,7 @@ def broken(error: LoadError) -> Callable[..., Iterable[bytes]]:
     return show
 
 
-class WsgiApp:
+class WsgiApp(Loaded):
     """A WSGI application, loaded."""
 
     def __init__(

@@ -58,6 +58,26 @@ class Guardian(Protocol):
         """It was reaped, and nobody is left in its group."""
 
 
+class _Leaver:
+    """Guards one that nobody is interested in any more."""
+
+    def __init__(self, children: "Children", key: str) -> None:
+        self._children = children
+        self._key = key
+
+    def born(self, process: Process) -> None:
+        """It was, long ago."""
+
+    def not_born(self, problem: str) -> None:
+        """It was."""
+
+    def ended(self, how: str) -> None:
+        self._children.reap(self._key)
+
+    def gone(self) -> None:
+        """As was expected."""
+
+
 class Children:
     """All children by key."""
 
@@ -80,6 +100,10 @@ class Children:
     def keys(self) -> list[str]:
         """Those who are cared for: to be born, living, or not gone yet."""
         return list(self._guardians)
+
+    def living(self) -> dict[int, str]:
+        """Pids of those that were born and are not gone, with their keys."""
+        return {process.pid: key for key, process in self._processes.items()}
 
     def names(self, prefix: str) -> list[str]:
         """Keys of those that were not adopted yet and begin like that."""
@@ -146,6 +170,34 @@ class Children:
         process = self._processes.pop(key, None)
         if process is not None:  # else it is ended when it is born
             self._bury(key, process.pid, process.pidfd)
+
+    def leave(self, key: str, seconds: float) -> None:
+        """It is about to end by itself; KILL it after `seconds`. Nobody is told."""
+        if key not in self._processes:
+            self.end(key)
+            return
+        self._guardians[key] = _Leaver(self, key)
+        self._loop.call_at(self._loop.now() + seconds, lambda: self._end_leaver(key))
+
+    def await_leavers(self, seconds: float) -> None:
+        """At the end of the service, when the loop has stopped: give them so long together."""
+        self._link.flush_all()  # what is held for them is among what they wait for to end
+        poll = select.poll()
+        keys = [key for key, one in self._guardians.items() if isinstance(one, _Leaver)]
+        waited = {self._processes[key].pidfd: key for key in keys if self._processes[key].is_open}
+        for pidfd in waited:
+            poll.register(pidfd, select.POLLIN)
+        end = self._loop.now() + seconds
+        while waited and (left := end - self._loop.now()) > 0:
+            for pidfd, _events in poll.poll(left * 1000):
+                poll.unregister(pidfd)
+                del waited[pidfd]
+        for key in keys:
+            self.end(key)
+
+    def _end_leaver(self, key: str) -> None:
+        if isinstance(self._guardians.get(key), _Leaver):
+            self.end(key)
 
     def kill_group(self, process: Process) -> None:
         """KILL the whole of the process group, with its leader if that still lives."""

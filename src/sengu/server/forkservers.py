@@ -33,6 +33,7 @@ from sengu.server.stage import Stage
 from sengu.wire import forkserver as wire
 
 _MESSAGES_AT_ONCE = 1024  # more than wait at a time: a socket's buffer holds fewer
+_END_SECONDS = 2.0
 _PREFIX = "forkserver/"  # keys are forkserver/GENERATION/TOKEN
 
 
@@ -147,11 +148,14 @@ class ForkServer:
         self._context.link.then(lambda: self._post(letter))
 
     def end(self) -> None:
-        """It is not needed any more; its workers live on. Who was asked for is not waited for."""
+        """It is not needed any more; its workers live on. Who was asked for is not waited for.
+
+        It ends when its socket is closed; what the application does at its end may take a moment.
+        """
         self._close_socket()
         if not self._has_exited:
             self._has_exited = True
-            self._context.children.end(self.key)
+            self._context.children.leave(self.key, _END_SECONDS)
         self._tell_unborn()
 
     def last_words(self) -> str:
@@ -326,7 +330,7 @@ def _socket_name(key: str) -> str:
 
 def _exec(stage: Stage, plan: Plan, outputs: Mapping[int, int], sockets: Sequence[int]) -> Exec:
     """`sockets` are to us, and to whom it tells of births."""
-    layout = stage.listeners.layout()
+    layout = stage.layout()
     numbers = [layout.next_fd + position for position in range(1, len(sockets) + 1)]
     arguments = [str(number) for number in numbers]
     environment = generation_environment(plan.environment, plan.service, plan.generation, layout)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from sengu.errors import SenguError
 from sengu.model.application import Application
+from sengu.worker.identity import Identity
 from sengu.worker.runtime import Runtime
 
 
@@ -24,8 +25,21 @@ class Loaded(Protocol):
 
     module: object
 
+    def begin(self, identity: Identity) -> None:
+        """In the fork server, as the user that it runs as, before the first worker: `slot` is 0."""
+        return
+
+    def forked(self) -> None:
+        """In the fork server, when the first workers have been forked."""
+        return
+
+    def end(self) -> None:
+        """In the fork server, when no more workers will be forked."""
+        return
+
     def run(self, runtime: Runtime) -> None:
         """In the worker: say `runtime.ready()`, serve, and return when it has drained."""
+        ...
 
 
 class Prepared(Protocol):

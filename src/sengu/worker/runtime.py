@@ -68,6 +68,8 @@ class Runtime:
         self.rouse: Callable[[], None] = lambda: None
         self.on_ready: list[Callable[[], None]] = []
         self.on_reopen: list[Callable[[], None]] = []
+        # From a signal handler, at any moment.
+        self.on_stop: list[Callable[[], None]] = []
         # A pipe, because the interpreter writes a byte into it for each signal.
         self.wake_fd, self._wake_end = descriptors.pipe()
         os.set_blocking(self._wake_end, False)
@@ -92,6 +94,8 @@ class Runtime:
                 margin = min(_MAX_MARGIN_SECONDS, grace * _MARGIN_PART)
                 self.drain_until = clock.monotonic() + grace - margin
             self.stopping = how
+            for call in self.on_stop:
+                call()
         self.wake()
         self.rouse()
 

@@ -1,6 +1,7 @@
-"""The settings of `sengu serve` that are about the application, its workers and its process.
+"""The settings of `sengu serve` that are about a web application and its workers.
 
-Those about requests are in `settings.requests`, those of any service in `settings.common`. No logic
+Those about requests are in `settings.requests`, those of any application in `settings.application`,
+those of any service in `settings.common`. No logic
 lives here. Imported by config and cli.
 """
 
@@ -8,12 +9,9 @@ from typing import Any
 
 from sengu.config import kinds, web_kinds
 from sengu.config.setting import Effect, Group, Setting, collect
-from sengu.config.settings import common, requests
+from sengu.config.settings import application, common, requests
 from sengu.model.address import ListenerSpec
-from sengu.model.application import Wear
 from sengu.model.web import AccessLog, Interface
-
-_WEAR = Wear()
 
 LISTEN: Setting[tuple[ListenerSpec, ...]] = Setting(
     name="listen",
@@ -47,42 +45,6 @@ ROOT_PATH: Setting[str] = Setting(
     group=Group.APPLICATION,
     help="Where the application is mounted: SCRIPT_NAME of WSGI, root_path of ASGI.",
 )
-NO_PRELOAD: Setting[bool] = Setting(
-    name="no-preload",
-    kind=kinds.FLAG,
-    default=False,
-    group=Group.APPLICATION,
-    help="Import the application in each worker, and not once for all: for one that starts "
-    "threads or connects when it is imported. Takes more memory and time.",
-)
-HOOKS: Setting[str | None] = Setting(
-    name="hooks",
-    kind=web_kinds.MODULE,
-    default=None,
-    default_text="the application's own module",
-    group=Group.APPLICATION,
-    help="Module with before_fork, after_fork, worker_ready, request_timeout or worker_exit, "
-    "functions that are called when that happens.",
-)
-
-RELOAD: Setting[bool] = Setting(
-    name="reload",
-    kind=kinds.FLAG,
-    default=False,
-    group=Group.DEVELOPMENT,
-    help="Deploy when a source file changes, and show errors in the browser, those of the import "
-    "included.",
-)
-RELOAD_DIR: Setting[tuple[str, ...]] = Setting(
-    name="reload-dir",
-    kind=kinds.DIRECTORY,
-    default=(),
-    default_text="the working directory",
-    repeatable=True,
-    group=Group.DEVELOPMENT,
-    help="With --reload: where to look for changes. May be given several times.",
-)
-
 HEALTH_PATH: Setting[str | None] = Setting(
     name="health-path",
     kind=web_kinds.HEALTH_PATH,
@@ -110,53 +72,7 @@ MAX_REQUESTS: Setting[int | None] = Setting(
     group=Group.RECYCLING,
     help="Replace a worker after so many requests. In all cases its successor comes first.",
 )
-MAX_RSS: Setting[int | None] = Setting(
-    name="max-rss",
-    kind=web_kinds.SIZE,
-    default=None,
-    group=Group.RECYCLING,
-    help="Replace a worker that keeps more memory than this.",
-)
-MAX_AGE: Setting[float | None] = Setting(
-    name="max-age",
-    kind=kinds.POSITIVE_DURATION,
-    default=None,
-    group=Group.RECYCLING,
-    help="Replace a worker that is so old.",
-)
-JITTER: Setting[float] = Setting(
-    name="jitter",
-    kind=web_kinds.PERCENT,
-    default=_WEAR.jitter,
-    default_text=f"{_WEAR.jitter * 100:g}",
-    group=Group.RECYCLING,
-    help="By how much --max-requests and --max-age come earlier, at random, so that workers are "
-    "not replaced together.",
-)
 
-USER: Setting[str | None] = Setting(
-    name="user",
-    kind=web_kinds.ACCOUNT,
-    default=None,
-    group=Group.FILES,
-    help="Become this user before the application is imported. The server itself, which has bound "
-    "the listeners, stays root.",
-)
-GROUP: Setting[str | None] = Setting(
-    name="group",
-    kind=web_kinds.ACCOUNT,
-    default=None,
-    default_text="that of --user",
-    group=Group.FILES,
-    help="Group of the workers.",
-)
-UMASK: Setting[int | None] = Setting(
-    name="umask",
-    kind=kinds.MODE,
-    default=None,
-    group=Group.FILES,
-    help="What new files of the workers shall not permit, in octal.",
-)
 ACCESS_LOG: Setting[str | None] = Setting(
     name="access-log",
     kind=kinds.FILE,
@@ -175,4 +91,6 @@ ACCESS_LOG_FORMAT: Setting[str] = Setting(
     help="common and combined: as Apache's of that name; json: an object a line.",
 )
 
-SETTINGS: tuple[Setting[Any], ...] = collect(globals(), vars(requests), vars(common))
+SETTINGS: tuple[Setting[Any], ...] = collect(
+    globals(), vars(requests), vars(application), vars(common)
+)

@@ -13,12 +13,12 @@ from sengu.http.access_log import open_log
 from sengu.http.asgi.types import App
 from sengu.http.listeners import await_first_bytes
 from sengu.model.web import WebOptions
-from sengu.worker.engine import LoadError
+from sengu.worker.engine import Loaded, LoadError
 from sengu.worker.runtime import Runtime
 
 
-class AsgiApp:
-    """A `sengu.worker.engine.Loaded`."""
+class AsgiApp(Loaded):
+    """An ASGI application, loaded."""
 
     def __init__(
         self, app: App, module: object, options: WebOptions, tls: ssl.SSLContext | None

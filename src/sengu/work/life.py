@@ -1,0 +1,86 @@
+"""What stands between the runtime and a user's worker: it is told to stop and to reload, in a
+thread beside its `run`, and its beats are told. Imported by `kinds` and `sengu.testing`.
+"""
+
+import select
+import threading
+from collections.abc import Callable, Sequence
+
+from sengu.posix import clock
+from sengu.posix.notify import notify
+from sengu.work.api import Worker
+from sengu.worker.board import Lane
+from sengu.worker.runtime import Runtime, Stopping
+
+_BEATS_IN_TIMEOUT = 4
+
+Call = Callable[[Callable[[], object]], None]
+
+
+class Beat:
+    """What a worker says by `heartbeat`, on its line of the scoreboard."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._has_begun = False
+
+    def __call__(self) -> None:
+        if self._has_begun:
+            self._lane.progress(clock.monotonic())
+        else:
+            self._has_begun = True
+            self._lane.begin(clock.monotonic(), b"RUN heartbeat")
+
+    def end(self) -> None:
+        """It is stopping: from now on its grace period counts."""
+        self._lane.end()
+
+
+class Attendant:
+    """A thread beside the workers of a process: hears what the runtime hears, and tells them.
+
+    `call` is how a method is called: as it is, or by an event loop. Beats tell the server that the
+    process runs (WATCHDOG=1), until it is to stop.
+    """
+
+    def __init__(
+        self, runtime: Runtime, workers: Sequence[Worker], beats: Sequence[Beat], call: Call
+    ) -> None:
+        self._runtime = runtime
+        self._workers = workers
+        self._beats = beats
+        self._call = call
+        self._has_stopped = False
+        self._has_told = threading.Event()
+
+    def await_told(self) -> None:
+        """Whoever was asked to stop has heard of it when this returns."""
+        if self._runtime.stopping is not Stopping.NO:
+            self._has_told.wait()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="sengu-attendant", daemon=True).start()
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._runtime.wake_fd, select.POLLIN)
+        limit = self._runtime.application.request_timeout_seconds
+        pause = None if limit is None else limit * 1000 / _BEATS_IN_TIMEOUT
+        while True:
+            if poll.poll(None if self._has_stopped else pause):
+                self._runtime.calm()
+            if self._runtime.stopping is Stopping.NO:
+                notify("WATCHDOG=1")
+            elif not self._has_stopped:
+                self._has_stopped = True
+                for beat in self._beats:
+                    beat.end()
+                self._tell("stop")
+                self._has_told.set()
+
+    def _tell(self, method: str) -> None:
+        for worker in self._workers:
+            try:
+                self._call(getattr(worker, method))
+            except Exception:  # the user's; the others are to hear as well
+                worker.log.exception("%s() failed", method)
