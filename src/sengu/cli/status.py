@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 
 import click
 import msgspec
@@ -96,6 +97,10 @@ def _summary(status: Status, now: float) -> list[str]:
         for one in status.listeners
     ]
     lines += [
+        f"  managed    {printable(one.address)}, asked for by {_generations(one.generations)}"
+        for one in status.managed
+    ]
+    lines += [
         f"  self-bound {one.address}, {plural(one.sockets, 'socket')}, "
         f"{f'led by {one.technique}' if one.technique else 'nobody listens yet'}"
         f"{f': {printable(one.remark)}' if one.remark else ''}"
@@ -117,6 +122,11 @@ def _summary(status: Status, now: float) -> list[str]:
             f"{duration(now - last.at)} ago: {printable(last.reason)}"
         )
     return lines
+
+
+def _generations(numbers: Sequence[int]) -> str:
+    """`generation 3`, `generations 3, 4`."""
+    return f"generation{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def _server(status: Status, now: float) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from sengu.errors import UsageError
+from sengu.model.address import parse_allowed
 from sengu.model.address import parse_listen as read_listen
 from sengu.model.address import parse_path as read_path
 from sengu.model.address import parse_port as read_port
@@ -20,8 +21,9 @@ from sengu.model.service import MAX_WORKERS, Readiness, ReadyAfterDelay, ReadyBy
 
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ms|s|m|h|d)?")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(?P<number>[0-9]{1,12})\s*(?P<unit>[kmg])?(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(?P<number>[0-9]{1,15})\s*(?P<unit>[kmg]?)(?:i?b)?", re.IGNORECASE)
 _UNIT_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_MAX_SIZE_BYTES = 1 << 50
 _MAX_DURATION_SECONDS = 10 * 365 * 24 * 3600.0  # keeps every sum of times a finite, exact number
 _MAX_COUNT = 1_000_000
 _MAX_MODE = 0o777
@@ -56,11 +58,13 @@ def parse_positive_duration(label: str, text: str) -> float:
 
 
 def parse_size(label: str, text: str) -> int:
-    """Bytes, at least one, from `65536`, `64k`, `100m` or `1g`."""
+    """Bytes from `8190`, `64k`, `10m` or `1g`; units are powers of 1024."""
     match = _SIZE.fullmatch(text.strip())
-    size = 0 if match is None else int(match["number"]) * _UNIT_BYTES[(match["unit"] or "").lower()]
-    if not 0 < size < 1 << 60:
-        raise UsageError(f"{label} {text!r} is not a size; write 65536, 64k, 100m or 1g")
+    if match is None:
+        raise UsageError(f"{label} {text!r} is not a size; write 8190, 64k, 10m or 1g")
+    size = int(match["number"]) * _UNIT_BYTES[match["unit"].lower()]
+    if not 0 < size <= _MAX_SIZE_BYTES:
+        raise UsageError(f"{label} {text!r} is no size to work with; give 1 byte or more")
     return size
 
 
@@ -185,6 +189,7 @@ STRATEGY = choice("strategy", ("surge", "rolling"), "HOW")
 PORT = Kind("port", "[HOST:]PORT[=FD]", lambda _label, text: read_port(text))
 SELF_BOUND = Kind("port", "[HOST:]PORT", parse_text)
 SOCKET_PATH = Kind("socket path", "PATH", lambda _label, text: read_path(text))
+ALLOWED = Kind("address to listen on", "ADDRESS", lambda _label, text: parse_allowed(text))
 LISTEN = Kind("address to listen on", "ADDRESS", lambda _label, text: read_listen(text))
 FILE = Kind("file", "FILE", parse_text)
 DIRECTORY = Kind("directory", "DIR", parse_text)

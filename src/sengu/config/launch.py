@@ -89,6 +89,7 @@ def sockets_for(
         backlog=values[common.BACKLOG] or default_backlog(),
         path_mode=values[common.PATH_MODE],
         reuseport=values[common.REUSEPORT],
+        allowed=values[common.ALLOW_LISTEN],
     )
 
 

@@ -61,6 +61,13 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     fd: int
 
 
+class ManagedStatus(msgspec.Struct, frozen=True):
+    """A socket that workers have asked for at run time, and the generations of those who have."""
+
+    address: str
+    generations: tuple[int, ...]
+
+
 class DeployStatus(msgspec.Struct, frozen=True):
     """The deploy under way, named by the generation that it brings."""
 
@@ -145,6 +152,7 @@ class Status(msgspec.Struct, frozen=True):
     adopted: AdoptionStatus | None = None
     lame_seconds: float | None = None
     log: str = ""
+    managed: tuple[ManagedStatus, ...] = ()
 
 
 class ReloadRequest(msgspec.Struct, frozen=True):

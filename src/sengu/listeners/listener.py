@@ -52,6 +52,11 @@ class Listener:
         return spell_address(self.socket)
 
     @property
+    def file(self) -> FileIdentity | None:
+        """The socket file that it was bound to."""
+        return self._file
+
+    @property
     def note(self) -> str:
         """What a later server has to know of it: device and inode of its socket file."""
         return "" if self._file is None else f"{self._file[0]}:{self._file[1]}"

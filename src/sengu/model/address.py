@@ -21,6 +21,7 @@ _HOST_PORT = re.compile(
 )
 _PORT_FORMS = "8080, host:8080, [::1]:8080, u8080 (UDP), host:u8080; each may end in =FD"
 _LISTEN_FORMS = "8000, HOST:8000, [::1]:8000, unix:/run/app.sock, unix:@name"
+_ALLOWED_FORMS = "80, host:80, [::1]:80, u53 (UDP), host:u53, /run/app.sock, @name"
 _MAX_PORT = 65535
 _MAX_UNIX_PATH_BYTES = 107  # sun_path holds 108, the last one is NUL (unix(7))
 
@@ -92,7 +93,7 @@ class Sockets(msgspec.Struct, frozen=True):
     """What to listen on. `path_mode` is given to new socket files.
 
     With `reuseport` each of `listeners` is a group of sockets, one for each slot. What is
-    `self_bound` the programs bind themselves.
+    `self_bound` the programs bind themselves. What is `allowed` workers of any user may ask for.
     """
 
     listeners: tuple[ListenerSpec, ...] = ()
@@ -101,6 +102,7 @@ class Sockets(msgspec.Struct, frozen=True):
     path_mode: int = 0o777
     reuseport: bool = False
     self_bound: SelfBound | None = None
+    allowed: tuple[Address, ...] = ()
 
 
 def parse_port(text: str) -> ListenerSpec:
@@ -140,6 +142,19 @@ def parse_listen(text: str) -> ListenerSpec:
             f"write one of: {_LISTEN_FORMS}"
         )
     return _inet_listener(f"--listen {text!r}", match.groupdict(), _LISTEN_FORMS)
+
+
+def parse_allowed(text: str) -> Address:
+    """Read an `--allow-listen` value. Raises UsageError."""
+    path = text.removeprefix("unix:")
+    if path.startswith(("/", "@")) or path != text:
+        if not path.startswith(("/", "@")):
+            raise UsageError(f"--allow-listen {text!r} is no absolute path; write it out")
+        return _unix_listener("--allow-listen", path).address
+    match = _PORT.fullmatch(text) or _HOST_PORT.fullmatch(text)
+    if match is None or match["fd"]:
+        raise UsageError(f"--allow-listen {text!r} is no address; write one of: {_ALLOWED_FORMS}")
+    return _inet_listener(f"--allow-listen {text!r}", match.groupdict(), _ALLOWED_FORMS).address
 
 
 def _inet_listener(label: str, parts: Mapping[str, str | None], forms: str) -> ListenerSpec:

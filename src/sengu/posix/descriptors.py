@@ -4,8 +4,11 @@ Everything is close-on-exec; a child gets exactly what the supervisor places for
 """
 
 import os
+import socket
+import struct
 from collections.abc import Iterable
 
+_NO_LINGER = struct.pack("ii", 0, 0)  # struct linger: on or off, seconds
 FIRST_PASSED_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
@@ -44,6 +47,17 @@ def copies(of: Iterable[int]) -> list[int]:
 def close_all(fds: Iterable[int]) -> None:
     for fd in fds:
         os.close(fd)
+
+
+def close_at_once(fd: int) -> None:
+    """Close what somebody sent us: a socket set to linger (socket(7)) would hold us up."""
+    try:
+        stranger = socket.socket(fileno=fd)
+    except OSError:  # no socket
+        os.close(fd)
+        return
+    with stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
 def pipe() -> tuple[int, int]:

@@ -273,7 +273,7 @@ class Crew:
 
     def _send_order(self, member: Member, fork_servers: ForkServers) -> None:
         action, line, name = member.action, member.line, member.notify.name
-        given = {**member.open_outputs(), **self._stage.listeners.layout(action.slot).own}
+        given = {**member.open_outputs(), **self._stage.layout(action.slot).own}
         assert line is not None
         cgroup = self._stage.cgroups.open(member.key)
         own = [] if cgroup is None else [cgroup]
@@ -289,7 +289,7 @@ class Crew:
         self._children.expect(member.key, _Guard(self, action.worker))
 
     def _order(self, member: Member, base: dict[str, str]) -> Exec:
-        layout = self._stage.listeners.layout(member.action.slot)
+        layout = self._stage.layout(member.action.slot)
         descriptors = {
             0: self._stage.null_fd,
             1: 1,

@@ -23,6 +23,7 @@ from sengu.posix import clock
 from sengu.posix.cgroups import Cgroups
 from sengu.posix.loop import Loop
 from sengu.server.adopt import Adoption, Parts, lines_taken
+from sengu.server.askers import Askers
 from sengu.server.beat import Beat
 from sengu.server.cgroups import WorkerCgroups
 from sengu.server.children import Children
@@ -47,6 +48,7 @@ from sengu.server.requests import RequestWatch
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import Identity, RunningService
 from sengu.server.slot_passage import SlotPassage
+from sengu.server.socket_manager import SocketManager
 from sengu.server.stage import Stage
 from sengu.server.upgrade import Upgrade
 from sengu.server.watcher import Watcher
@@ -115,6 +117,10 @@ class Instance:
             self._stage.captured = ()  # a pipe to us would end those who are to outlive us
         elif self._log.has_target:
             self._stage.captured = (1, 2)
+        askers = Askers(self._found.main_pid, self._children.living, lambda: self._core.observed)
+        self._sockets = SocketManager(self._loop, link, boot.sockets, askers, self._log.write)
+        self._stage.sockets = self._sockets
+        let_go.callback(self._sockets.close)
         if boot.service.application is not None:
             self._stage.scoreboard = Scoreboard(boot.service.application.lanes, link)
             self._stage.scoreboard.claim(lines_taken(link))
@@ -191,6 +197,7 @@ class Instance:
         self._beat.start()
         self._manager.start(self._found.main_pid)
         self._control.serve(self._service)
+        self._sockets.start()
         self._look_after_application()
         for signal_before in self._found.signals:
             self._on_signal(signal_before)
@@ -200,6 +207,7 @@ class Instance:
             self._core.settle(self._hands)
             if self._stage.passage is not None:
                 self._stage.passage.follow(self._core.observed)
+            self._sockets.follow(self._core.observed)
             self._outside.on_settled(self._core.observed)
             self._memory.shorten(self._core, self._chronicle, self._service.past)
             if not self._ended:
@@ -279,6 +287,7 @@ class Instance:
             self._log.warn("the supervisor was killed; the workers go on unattended")
             self._stage.cgroups.leave()
             self._stage.listeners.leave()
+            self._sockets.leave()
             self._ended = True
         else:
             self._core.post(ev.StopRequested(LOSS, urgent=True))

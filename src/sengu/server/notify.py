@@ -11,13 +11,13 @@ import struct
 from collections.abc import Callable, Mapping, MutableMapping
 
 from sengu.posix import clock
+from sengu.posix.descriptors import close_at_once
 from sengu.posix.loop import Loop
 from sengu.posix.store import Store
 from sengu.server.link import Link
 from sengu.wire import supervisor as wire
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
-_NO_LINGER = struct.pack("ii", 0, 0)  # struct linger: on or off, seconds
 _MESSAGE_BYTES = 4096
 _MAX_DESCRIPTORS = 16
 _MESSAGES_AT_ONCE = 1024  # more than wait at a time: net.unix.max_dgram_qlen is 10, or 512
@@ -104,7 +104,7 @@ class NotifySocket:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors.frombytes(payload[: len(payload) - len(payload) % 4])
         for fd in descriptors:  # closing it is also the answer to BARRIER=1
-            _close_at_once(fd)
+            close_at_once(fd)
 
     def _is_trusted(self, pid: int, uid: int) -> bool:
         if uid in (0, os.geteuid()):
@@ -159,14 +159,3 @@ def parse(data: bytes) -> dict[str, str]:
     """The KEY=VALUE lines of a message; lines of another form are left out."""
     lines = (line.partition("=") for line in data.decode(errors="replace").splitlines())
     return {key: value for key, equals, value in lines if equals}
-
-
-def _close_at_once(fd: int) -> None:
-    """Close what somebody sent us: a socket set to linger (socket(7)) would hold us up."""
-    try:
-        stranger = socket.socket(fileno=fd)
-    except OSError:  # no socket
-        os.close(fd)
-        return
-    with stranger:
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)

@@ -120,6 +120,15 @@ class RunningService:
             servers=self.past.servers,
             adopted=self.past.adopted,
             lame_seconds=_left(observed.stop.lame_until if observed.stop else None, now),
+            managed=self._managed(),
+        )
+
+    def _managed(self) -> tuple[api.ManagedStatus, ...]:
+        manager = self._stage.sockets
+        if manager is None:
+            return ()
+        return tuple(
+            api.ManagedStatus(one.listener.address, one.note.generations) for one in manager.managed
         )
 
     def _workers(self, now: float) -> tuple[api.WorkerStatus, ...]:

@@ -5,7 +5,9 @@ import os
 import socket
 from typing import Protocol
 
-from sengu.listeners.listeners import Listeners
+import msgspec
+
+from sengu.listeners.listeners import Layout, Listeners
 from sengu.model.observed import Observed
 from sengu.model.passage import PassageStatus
 from sengu.posix.store import Store
@@ -13,6 +15,8 @@ from sengu.server.cgroups import WorkerCgroups
 from sengu.server.output import Sink
 from sengu.server.probe import Target, probe_target
 from sengu.server.scoreboard import Scoreboard
+from sengu.server.socket_manager import SocketManager
+from sengu.wire.sockets import VARIABLE
 
 
 class Passage(Protocol):
@@ -52,8 +56,17 @@ class Stage:
         self.captured: tuple[int, ...] = (2,)
         self.scoreboard: Scoreboard | None = None
         self.passage: Passage | None = None
+        self.sockets: SocketManager | None = None
         self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.lifeline_fd = _hold_lifeline(store)
+
+    def layout(self, slot: int = 0) -> Layout:
+        """What a worker in that slot gets. Raises UsageError if its sockets cannot be bound."""
+        layout = self.listeners.layout(slot)
+        if self.sockets is None:
+            return layout
+        environment = {**layout.environment, VARIABLE: self.sockets.name}
+        return msgspec.structs.replace(layout, environment=environment)
 
     def probe_target(self, slot: int) -> Target | None:
         """Where a readiness probe of a worker in that slot connects: the first listener that takes

@@ -106,7 +106,7 @@ def _resolve(host: str, port: int, kind: socket.SocketKind) -> str:
 
 
 def _limit(sock: socket.socket, seconds: float) -> None:
-    """By the kernel, as Python's own timeout makes connect(2) fail at once when the queue is full."""
+    """By the kernel: with Python's own timeout connect(2) fails at once when the queue is full."""
     whole, part = divmod(max(seconds, 0.001), 1)
     limit = _TIMEVAL.pack(int(whole), int(part * 1_000_000))
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):

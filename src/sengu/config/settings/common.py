@@ -8,6 +8,7 @@ from typing import Any
 
 from sengu.config import kinds
 from sengu.config.setting import Effect, Group, Setting, collect
+from sengu.model.address import Address
 from sengu.model.service import SignalProfile
 
 PATH_MODE: Setting[int] = Setting(
@@ -33,6 +34,16 @@ REUSEPORT: Setting[bool] = Setting(
     group=Group.LISTENERS,
     help="A socket for each worker instead of one that all share (SO_REUSEPORT, socket(7)): the "
     "kernel spreads connections evenly, and only over workers that are ready. For TCP and UDP.",
+)
+ALLOW_LISTEN: Setting[tuple[Address, ...]] = Setting(
+    name="allow-listen",
+    kind=kinds.ALLOWED,
+    default=(),
+    repeatable=True,
+    group=Group.LISTENERS,
+    help="Workers that are another user than the server may ask for this socket too, which is then "
+    "opened with the server's rights: 80, 127.0.0.1:80, [::1]:80, u53 (UDP), /run/app.sock, @NAME. "
+    "What they could bind themselves needs no permission. May be given several times.",
 )
 DIR: Setting[str | None] = Setting(
     name="dir",
