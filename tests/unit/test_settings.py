@@ -104,7 +104,7 @@ def test_readiness_reads(text: str, readiness: object) -> None:
      ("5 mb", 5 << 20), ("7b", 7)],
 )  # fmt: skip
 def test_a_size_reads(text: str, size: int) -> None:
-    assert web_kinds.parse_size("--max-rss", text) == size
+    assert kinds.parse_size("--max-rss", text) == size
 
 
 @pytest.mark.parametrize(

@@ -9,23 +9,9 @@ import re
 from sengu.config.kinds import Kind, count_between, parse_text
 from sengu.errors import UsageError
 
-_SIZE = re.compile(r"(?P<number>[0-9]{1,15})\s*(?P<unit>[kmg]?)(?:i?b)?", re.IGNORECASE)
-_UNIT_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_MAX_SIZE_BYTES = 1 << 50
 _MAX_THREADS = 1000
 _MAX_PERCENT = 90
 _MAX_ID = (1 << 32) - 2  # the last number means none (credentials(7))
-
-
-def parse_size(label: str, text: str) -> int:
-    """Bytes from `8190`, `64k`, `10m` or `1g`; units are powers of 1024."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{label} {text!r} is not a size; write 8190, 64k, 10m or 1g")
-    size = int(match["number"]) * _UNIT_BYTES[match["unit"].lower()]
-    if not 0 < size <= _MAX_SIZE_BYTES:
-        raise UsageError(f"{label} {text!r} is no size to work with; give 1 byte or more")
-    return size
 
 
 def parse_threads(label: str, text: str) -> int:
@@ -91,7 +77,6 @@ def parse_account(label: str, text: str) -> str:
     return text
 
 
-SIZE = Kind("size", "BYTES", parse_size)
 THREADS = Kind("number of threads", "N", parse_threads)
 PERCENT = Kind("percentage", "PERCENT", parse_percent)
 MODULE = Kind("module", "MODULE", parse_module)

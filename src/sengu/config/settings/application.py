@@ -46,7 +46,7 @@ RELOAD_DIR: Setting[tuple[str, ...]] = Setting(
 )
 MAX_RSS: Setting[int | None] = Setting(
     name="max-rss",
-    kind=web_kinds.SIZE,
+    kind=kinds.SIZE,
     default=None,
     group=Group.RECYCLING,
     help="Replace a worker that keeps more memory than this.",

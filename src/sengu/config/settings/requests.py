@@ -43,7 +43,7 @@ BODY_TIMEOUT: Setting[float] = Setting(
 
 LIMIT_BODY: Setting[int | None] = Setting(
     name="limit-body",
-    kind=web_kinds.SIZE,
+    kind=kinds.SIZE,
     default=None,
     default_text="none",
     group=Group.LIMITS,
@@ -51,7 +51,7 @@ LIMIT_BODY: Setting[int | None] = Setting(
 )
 LIMIT_REQUEST_LINE: Setting[int] = Setting(
     name="limit-request-line",
-    kind=web_kinds.SIZE,
+    kind=kinds.SIZE,
     default=_LIMITS.request_line_bytes,
     group=Group.LIMITS,
     help="The longest first line of a request, which has the URL; a longer one is answered with "
@@ -66,7 +66,7 @@ LIMIT_REQUEST_FIELDS: Setting[int] = Setting(
 )
 LIMIT_REQUEST_FIELD_SIZE: Setting[int] = Setting(
     name="limit-request-field-size",
-    kind=web_kinds.SIZE,
+    kind=kinds.SIZE,
     default=_LIMITS.header_field_bytes,
     group=Group.LIMITS,
     help="The longest header field; a longer one is answered with 431.",
