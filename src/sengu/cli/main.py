@@ -29,6 +29,7 @@ _VERBS = {
     "upgrade": "Go on as the version of sengu that is installed now.",
     "stop": "Stop an instance and wait until it is gone.",
     "events": "Show what has happened, or follow it.",
+    "logs": "Show what was written to the log file, or follow it.",
     "ls": "List all instances of this user.",
     "doctor": "Show what this machine allows, and what to change.",
     "demo": "Deploy a small web server under load, and see what it costs.",
