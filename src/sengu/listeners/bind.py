@@ -57,8 +57,10 @@ def _open_inet(address: InetAddress, backlog: int) -> socket.socket:
 def _bind_inet(address: InetAddress, *, is_of_group: bool = False) -> socket.socket:
     family = socket.AF_INET6 if address.ipv6 else socket.AF_INET
     kind = socket.SOCK_DGRAM if address.udp else socket.SOCK_STREAM
+    # As bytes: text has Python load its IDNA codec, which another user (`posix.peer`) may not find.
+    host = address.host.encode() if address.host.isascii() else address.host
     try:
-        found = socket.getaddrinfo(address.host, address.port, family, kind)
+        found = socket.getaddrinfo(host, address.port, family, kind)
     except socket.gaierror as error:
         raise UsageError(
             f"cannot bind {address}: the name does not resolve ({error.strerror}); "

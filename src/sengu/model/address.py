@@ -121,9 +121,9 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
-def parse_path(text: str) -> ListenerSpec:
-    """Read a `--path` value. Raises UsageError."""
-    return _unix_listener("--path", text)
+def parse_path(text: str, label: str = "--path") -> ListenerSpec:
+    """Read a `--path` value, or a path that stands elsewhere. Raises UsageError."""
+    return _unix_listener(label, text)
 
 
 def parse_listen(text: str) -> ListenerSpec:

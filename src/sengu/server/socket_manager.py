@@ -153,7 +153,7 @@ class SocketManager:
             return
         try:
             request = wire.decode_request(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._refuse(visitor, f"not understood: {error}; docs/sockets.md has the protocol")
             return
         self._answer(visitor, request)

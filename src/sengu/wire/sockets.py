@@ -63,7 +63,7 @@ def address_of(request: Request) -> Address:
     if isinstance(request, Unix):
         if not request.path.startswith(("/", "@")):
             raise UsageError(f"{request.path!r} is no absolute path; write it out, or use @NAME")
-        return parse_path(request.path).address
+        return parse_path(request.path, "the path").address
     if not 0 <= request.port <= _MAX_PORT:
         raise UsageError(f"port {request.port} is none; use one from 0 to {_MAX_PORT}")
     try:

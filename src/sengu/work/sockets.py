@@ -100,8 +100,9 @@ class SocketManager:
 def _resolve(host: str, port: int, kind: socket.SocketKind) -> str:
     """The manager resolves nothing, as that may take its time."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    flags = socket.AI_PASSIVE
-    found = socket.getaddrinfo(host or None, port, family, kind, flags=flags)
+    # As bytes: for text Python loads its IDNA codec, which a process of another user may not find.
+    name = host.encode() if host.isascii() else host
+    found = socket.getaddrinfo(name or None, port, family, kind, flags=socket.AI_PASSIVE)
     return str(found[0][4][0])
 
 
