@@ -35,7 +35,7 @@ class FakeService:
             "web", 1, "0", api.ServiceState.SERVING, 1.0, ("true",), 1, 1, last_event=40
         )
 
-    def reload(self, by: str, token: str) -> api.ReloadAccepted:
+    def reload(self, immediate: bool, by: str, token: str) -> api.ReloadAccepted:
         self.tokens.append(token)
         return api.ReloadAccepted(2, 0)
 

@@ -17,14 +17,20 @@ from sengu.model.service import (
     RestartPolicy,
     Rolling,
     ServiceSpec,
+    StartPolicy,
     StopPolicy,
     Surge,
+    Urge,
 )
 from tests.unit.support_steps import (
     BROKEN,
+    FINAL,
+    FINISHED,
     HANGING,
     HEALTHY,
     LINGERING,
+    QUIT,
+    RELUCTANT,
     SILENT,
     SLOW,
     STUBBORN,
@@ -63,6 +69,10 @@ from tests.unit.support_world import World
 _seconds = st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 40.0])
 _maybe_seconds = st.none() | _seconds
 
+_steps = st.sampled_from(
+    [(), (), (Urge(QUIT, 2.0),), (Urge(QUIT, 0.0), Urge(USR1, 5.0)), (Urge(QUIT, 30.0),)]
+)
+
 _specs = st.builds(
     ServiceSpec,
     name=st.just("fake"),
@@ -78,9 +88,17 @@ _specs = st.builds(
         timeout_seconds=st.sampled_from([5.0, 20.0]),
         attempts=st.sampled_from([1, 2, 3, 9]),
     ),
-    retire=st.builds(StopPolicy, st.sampled_from([TERM, USR1]), st.sampled_from([1.0, 10.0, 60.0])),
-    stop=st.builds(StopPolicy, st.just(TERM), st.sampled_from([0.0, 5.0, 20.0])),
-    restart=st.builds(RestartPolicy, st.sampled_from([0.5, 1.0]), st.sampled_from([4.0, 30.0])),
+    retire=st.builds(
+        StopPolicy, st.sampled_from([TERM, USR1]), st.sampled_from([1.0, 10.0, 60.0]), _steps
+    ),
+    stop=st.builds(StopPolicy, st.just(TERM), st.sampled_from([0.0, 5.0, 20.0]), _steps),
+    restart=st.builds(
+        RestartPolicy,
+        st.sampled_from([0.5, 1.0]),
+        st.sampled_from([4.0, 30.0]),
+        final_codes=st.sampled_from([(), (FINAL,)]),
+        ends_at_once=st.booleans(),
+    ),
     strategy=st.just(Surge())
     | st.builds(Rolling, max_surge=st.integers(1, 3), max_unavailable=st.just(0))
     | st.builds(Rolling, max_surge=st.integers(0, 3), max_unavailable=st.integers(1, 2)),
@@ -90,16 +108,19 @@ _specs = st.builds(
     application=st.sampled_from([None, Application(engine="fake", target="fake:app")]),
     drain_seconds=st.sampled_from([None, 10.0, 2.0, 0.0]),
     lame_duck_seconds=st.sampled_from([0.0, 5.0]),
+    start=st.sampled_from([StartPolicy(), StartPolicy(), StartPolicy(2.0, 0.5), StartPolicy(1.0)]),
 )
 
 _fates = st.sampled_from(
-    [HEALTHY, SLOW, BROKEN, SILENT, STUBBORN, LINGERING, TARDY, HANGING]
+    [HEALTHY, SLOW, BROKEN, SILENT, STUBBORN, LINGERING, TARDY, HANGING, RELUCTANT, FINISHED]
 ) | st.builds(
     Fate,
     ready_after=_maybe_seconds,
     dies_after=_maybe_seconds,
     exits_after=_maybe_seconds,
     beats_until=_maybe_seconds,
+    yields_after=_maybe_seconds,
+    dies_with=st.sampled_from([1, FINAL]),
 )
 
 _pacings = st.builds(
@@ -121,7 +142,7 @@ _fault: st.SearchStrategy[Step] = st.one_of(
     st.builds(Pace, _pacings),
 )
 _wish: st.SearchStrategy[Step] = st.one_of(
-    st.builds(hup, st.sampled_from([1, 1, 1, 3])),
+    st.builds(hup, st.sampled_from([1, 1, 1, 3]), immediate=st.sampled_from([False, False, True])),
     st.builds(scale, st.integers(0, 6)),
     st.builds(adjust, st.sampled_from([1, -1])),
     st.builds(Die, st.integers(0, 11)),

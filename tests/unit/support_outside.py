@@ -176,6 +176,12 @@ class Outside:
         if process is not None and process.fate.exits_after is not None:
             self.will_exit(worker, process.fate.exits_after, "exit status 0")
 
+    def urge(self, worker: int) -> None:
+        """Ask it by another signal, which it may heed."""
+        process = self.processes.get(worker)
+        if process is not None and process.fate.yields_after is not None:
+            self.will_exit(worker, process.fate.yields_after, "exit status 0")
+
     def kill(self, worker: int) -> None:
         self.will_exit(worker, 0.0, "signal KILL")
 
@@ -216,7 +222,7 @@ class Outside:
         if says_so and fate.ready_after is not None:
             self._will(fate.ready_after, ev.WorkerReady(worker, "said READY=1"))
         if fate.dies_after is not None:
-            self.will_exit(worker, fate.dies_after, "exit status 1")
+            self.will_exit(worker, fate.dies_after, f"exit status {fate.dies_with}")
         self._will_beat(worker)
 
     def _say_loaded(self, loaded: _Loaded) -> None:

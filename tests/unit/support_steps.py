@@ -16,6 +16,8 @@ from sengu.planner.reduce import Fact
 
 TERM = 15
 USR1 = 10
+QUIT = 3
+FINAL = 42  # an exit code after which nothing is tried again, where a service says so
 
 
 def make_spec(**changes: object) -> ServiceSpec:
@@ -45,6 +47,8 @@ class Fate(msgspec.Struct, frozen=True):
     dies_after: float | None = None
     exits_after: float | None = 0.0
     beats_until: float | None = None  # None: for ever, if the service has a watchdog
+    yields_after: float | None = None  # from the second signal, if that is another
+    dies_with: int = 1
 
 
 HEALTHY = Fate()
@@ -55,6 +59,8 @@ STUBBORN = Fate(exits_after=None)
 TARDY = Fate(ready_after=5.0, exits_after=10.0)
 LINGERING = Fate(exits_after=5.0)
 HANGING = Fate(beats_until=0.0, exits_after=None)
+RELUCTANT = Fate(exits_after=None, yields_after=0.0)
+FINISHED = Fate(dies_after=0.0, dies_with=FINAL)
 
 
 class Next(msgspec.Struct, frozen=True):
@@ -200,8 +206,8 @@ Future = (
 Step = Future | LoseForkServers | WearOut | Stick | Die | Wait | Stall | Wake | Ask
 
 
-def hup(times: int = 1) -> Ask:
-    return Ask((ev.DeployRequested("HUP"),) * times)
+def hup(times: int = 1, *, immediate: bool = False) -> Ask:
+    return Ask((ev.DeployRequested("HUP", immediate=immediate),) * times)
 
 
 def scale(workers: int) -> Ask:

@@ -34,6 +34,8 @@ def _deed(action: AnyAction, before: Observed) -> str:  # noqa: PLR0912
             return f"drain {_place(action.worker, before)}"
         case do.StopWorker():
             return f"stop {_place(action.worker, before)}"
+        case do.UrgeWorker():
+            return f"urge {_place(action.worker, before)}"
         case do.KillWorker():
             return f"kill {_place(action.worker, before)}"
         case do.DeclareReady():
@@ -54,6 +56,8 @@ def _deed(action: AnyAction, before: Observed) -> str:  # noqa: PLR0912
             return f"retire {action.generation}"
         case do.RequestDeploy():
             return f"deploy by {action.by}"
+        case do.RequestStop():
+            return f"end with {action.exit_code}"
         case do.FinishService():
             return "finish"
 

@@ -498,6 +498,8 @@ class World:
         match action:
             case do.RequestDeploy():
                 return ev.DeployRequested(action.by)
+            case do.RequestStop():
+                return ev.StopRequested(action.by, urgent=True, exit_code=action.exit_code)
             case do.StartStep():
                 self._outbox.append(lambda: self._run_command(action.generation, action.step))
                 return ev.StepStarted(action.generation, action.step, "command")
@@ -524,6 +526,10 @@ class World:
                 return ev.WorkerDraining(action.worker, action.until, action.reason)
             case do.StopWorker():
                 return self._stop(action)
+            case do.UrgeWorker():
+                if self._members[action.worker].is_born:
+                    self._outside.urge(action.worker)
+                return ev.WorkerUrged(action.worker, action.signal, action.reason)
             case do.KillWorker():
                 return self._kill(action)
             case do.ConcludeDeploy():
@@ -585,7 +591,12 @@ class World:
         if member.is_born:  # else it hears as soon as it is there
             self._outside.ask_to_stop(action.worker)
         return ev.WorkerStopping(
-            action.worker, action.signal, action.kill_at, action.reason, action.failed
+            action.worker,
+            action.signal,
+            action.kill_at,
+            action.reason,
+            action.failed,
+            urgings=action.urgings,
         )
 
     def _kill(self, action: do.KillWorker) -> Fact:

@@ -155,7 +155,9 @@ def test_reload_without_waiting_only_asks(web: FakeInstance, capfd: Capture) -> 
     assert run(["reload", "--no-wait"]) == 0
     assert capfd.readouterr().out == "generation 5 is being deployed\n"
     (asked,) = web.asked
-    assert re.fullmatch(r'POST /v1/reload {"wait":false,"token":"[0-9a-f]{32}"}', asked)
+    assert re.fullmatch(
+        r'POST /v1/reload {"wait":false,"token":"[0-9a-f]{32}","immediate":false}', asked
+    )
 
 
 def test_reload_drained_comes_back_when_the_old_workers_are_gone(
@@ -535,7 +537,7 @@ BAD_INPUT = [
     (["./server"], "to run a program: sengu start -- ./server"),
     (["myapp:app"], "to serve an application: sengu serve myapp:app"),
     (["--prot"], "there is no option --prot"),
-    (["reload", "--nowait"], "did you mean --no-wait?"),
+    (["reload", "--nowait"], "did you mean --no-wait or --now?"),
     (["reload", "a", "b"], "unexpected extra argument"),
     (["reload", "a", "--name", "b"], "give one of them"),
     (["reload", "a", "--control", "b"], "not both"),

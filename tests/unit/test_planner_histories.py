@@ -26,9 +26,21 @@ from tests.unit.support_world import Change, Quiet, World
 
 
 def _least_ready(spec: ServiceSpec, observed: Observed) -> int:
-    if isinstance(spec.strategy, Rolling) and observed.deploy is not None:
+    if observed.deploy is None:
+        return observed.wanted - len(_closed(observed))
+    if isinstance(spec.strategy, Rolling):
         return observed.wanted - spec.strategy.max_unavailable
     return observed.wanted
+
+
+def _closed(observed: Observed) -> set[int]:
+    """Slots of the serving generation that stay empty, as the last one there has ended for good."""
+    taken = {worker.slot for worker in observed.workers_of(observed.current) if worker.is_wanted}
+    return {
+        slot
+        for slot in range(observed.wanted)
+        if observed.slot(observed.current, slot).is_closed and slot not in taken
+    }
 
 
 # --- the service stays whole ---
@@ -244,14 +256,117 @@ def test_who_goes_when_asked_is_killed_only_in_the_moment_in_which_it_was_asked(
 ) -> None:
     # Unless it came late: it is asked when it is there.
     asked_at: dict[int, float] = {}
+    born: set[int] = set()
     for change in changes(world):
+        if isinstance(change.fact, ev.WorkerStarted):
+            born.add(change.fact.worker)
         if isinstance(change.fact, ev.WorkerStarted | ev.WorkerStopping):
             asked_at[change.fact.worker] = change.at
         elif isinstance(change.action, do.KillWorker):
             worker, reason = change.action.worker, change.action.reason
-            has_heard = worker in world.fates and asked_at[worker] < change.at
+            has_heard = worker in born and asked_at[worker] < change.at
             if has_heard and reason.startswith("still there"):
                 assert world.fates[worker].exits_after != 0.0, change.action
+
+
+@in_every_history
+def test_who_is_still_there_is_urged_by_each_signal_in_its_turn_and_time(world: World) -> None:
+    asked: dict[int, tuple[float, list[tuple[int, float]]]] = {}
+    for change in changes(world):
+        match change.action, change.fact:
+            case (do.StopWorker(), ev.WorkerStopping(worker, urgings=urgings)):
+                asked[worker] = (change.at, [(one.signal, one.at) for one in urgings])
+            case (do.UrgeWorker(worker, number), _):
+                _, to_come = asked[worker]
+                assert to_come, "urged without having been told of it"
+                expected, due = to_come.pop(0)
+                assert number == expected
+                assert due <= change.at
+                kill_at = change.before.workers[worker].kill_at
+                assert kill_at is not None
+                assert change.at < kill_at
+            case _:
+                pass
+
+
+@in_every_history
+def test_nobody_waits_for_an_urging_that_is_due(world: World) -> None:
+    for line in quiet_moments(world):
+        for worker in line.observed.workers.values():
+            if worker.phase is Phase.STOPPING:
+                assert all(urging.at > line.at for urging in worker.urgings)
+
+
+# --- who has ended for good is not replaced ---
+
+
+@in_every_history
+def test_a_slot_whose_worker_has_ended_for_good_gets_no_other_in_that_generation(
+    world: World,
+) -> None:
+    for change in changes(world):
+        if isinstance(change.action, do.StartWorker):
+            account = change.before.slot(change.action.generation, change.action.slot)
+            # But for one that was on its way already, as that worker was worn.
+            assert not account.is_closed or any(
+                worker.slot == change.action.slot and worker.worn
+                for worker in change.before.workers_of(change.action.generation)
+            )
+
+
+@in_every_history
+def test_a_service_ends_with_the_code_of_a_worker_only_where_it_is_said_to_be_final(
+    world: World,
+) -> None:
+    restart = world.spec.restart
+    for change in changes(world):
+        if isinstance(change.action, do.RequestStop):
+            assert change.action.exit_code in restart.final_codes
+            assert change.before.deploy is None
+            assert restart.ends_at_once or not change.before.live_count()
+
+
+@in_every_history
+def test_a_service_that_wants_workers_and_may_have_none_ends(world: World) -> None:
+    for line in quiet_moments(world):
+        observed = line.observed
+        if observed.stop is None and observed.deploy is None and observed.current:
+            closed = _closed(observed)
+            assert not closed or len(closed) < observed.wanted
+            assert not (closed and world.spec.restart.ends_at_once)
+
+
+# --- workers do not start all at once ---
+
+
+@in_every_history
+def test_workers_of_a_generation_start_as_far_apart_as_the_service_says(world: World) -> None:
+    least = world.spec.start.delay_seconds * (1 - world.spec.start.jitter / 2)
+    started: dict[int, float] = {}
+    for change in changes(world):
+        match change.fact:
+            case ev.WorkerRequested(_, generation) if isinstance(change.action, do.StartWorker):
+                if generation in started:
+                    assert change.at - started[generation] >= least - 1e-6
+                started[generation] = change.at
+            case _:
+                pass
+
+
+# --- a deploy that is to be immediate ---
+
+
+@in_every_history
+def test_nobody_whom_an_immediate_deploy_has_replaced_lives_on(world: World) -> None:
+    for line in quiet_moments(world):
+        observed = line.observed
+        newest = observed.generations.get(observed.current)
+        if newest is None or not newest.immediate or observed.stop is not None:
+            continue
+        for worker in observed.workers.values():
+            if worker.generation < newest.number and worker.phase is Phase.STOPPING:
+                assert worker.kill_at is not None
+                assert worker.kill_at <= line.at + 2.0
 
 
 # --- when to look again ---
@@ -284,7 +399,8 @@ def _patience_seconds(world: World) -> float:
     stopping = max(spec.retire.grace_seconds, spec.stop.grace_seconds) + (spec.drain_seconds or 0)
     back_off = spec.restart.backoff_max_seconds + spec.restart.stable_seconds
     kill_old_delay = 20.0
-    return 10 * (boot + stopping + back_off + kill_old_delay)
+    starting = 6 * spec.start.delay_seconds * (1 + spec.start.jitter)
+    return 10 * (boot + stopping + back_off + kill_old_delay + starting)
 
 
 @in_every_history
@@ -309,7 +425,8 @@ def test_when_faults_cease_all_wanted_slots_are_served_without_a_deploy(world: W
     world.play(Heal(), Wait(_patience_seconds(world)))
     observed = world.observed
     if observed.stop is None and observed.deploy is None:
-        assert ready_slots(observed, observed.current) == set(range(observed.wanted))
+        expected = set(range(observed.wanted)) - _closed(observed)
+        assert ready_slots(observed, observed.current) == expected
 
 
 @in_every_history

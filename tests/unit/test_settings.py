@@ -13,7 +13,7 @@ from sengu.config.settings import common, serve
 from sengu.config.settings.common import INTERVAL
 from sengu.config.settings.start import PORT, SETTINGS
 from sengu.errors import UsageError
-from sengu.model.service import Pacing, ReadyAfterDelay, ReadyByNotify, ReadyByProbe
+from sengu.model.service import Pacing, ReadyAfterDelay, ReadyByNotify, ReadyByProbe, Urge
 
 # The options of start_server 0.35 that set something.
 PEER_OPTIONS = {
@@ -111,7 +111,7 @@ def test_a_size_reads(text: str, size: int) -> None:
     ("text", "part"), [("0", 0.0), ("10", 0.1), ("10%", 0.1), (" 25 % ", 0.25)]
 )
 def test_a_percentage_reads(text: str, part: float) -> None:
-    assert web_kinds.parse_percent("--jitter", text) == part
+    assert kinds.parse_percent("--jitter", text) == part
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,15 @@ BAD_VALUES = [
     ("port", "70000", "65535"),
     ("path", "", "name the socket file"),
     ("path", "/" + "x" * 200, "shorter"),
+    ("unrecoverable-exit-codes", "256", "from 0 to 255"),
+    ("unrecoverable-exit-codes", "3,,4", "from 0 to 255"),
+    ("unrecoverable-exit-codes", "failure", "from 0 to 255"),
+    ("stop-escalation", "QUIT", "as in TERM:10,QUIT:20"),
+    ("stop-escalation", "QUIT:10,", "as in TERM:10,QUIT:20"),
+    ("stop-escalation", "QIUT:10", "did you mean QUIT?"),
+    ("stop-escalation", "QUIT:soon", "not a duration"),
+    ("stop-escalation", "TERM:10,QUIT:10", "not later than the one before it"),
+    ("start-jitter", "91", "from 0 to 90"),
     ("pid-file", "", "give it a value"),
     ("pid-file", "\udcff", "UTF-8"),
 ]
@@ -178,7 +187,7 @@ BAD_VALUES_OF_APPLICATIONS = [
     ("listen", "localhost", "write one of: 8000"),
     ("listen", "80000", "65535"),
     ("interface", "rack", "write auto, wsgi or asgi"),
-    ("signals", "puma", "write default or unicorn"),
+    ("signals", "puma", "write default, unicorn or serverengine"),
     ("access-log-format", "xml", "write common, combined or json"),
     ("threads", "0", "from 1 to 1000"),
     ("health-path", "healthz", "write one as in /healthz"),
@@ -275,3 +284,8 @@ def test_an_envdir_reads_first_lines_and_passes_over_the_rest(tmp_path: Any) -> 
 def test_signal_numbers_in_the_table_are_term() -> None:
     defaults = {s.name: s.default for s in SETTINGS if s.kind is kinds.SIGNAL}
     assert defaults == {"signal-on-hup": signal.SIGTERM, "signal-on-term": signal.SIGTERM}
+
+
+def test_exit_codes_and_escalations_read() -> None:
+    assert kinds.parse_exit_codes("--codes", "3, 4,3") == (3, 4)
+    assert kinds.parse_escalation("--steps", "TERM:10,quit:0.5m") == (Urge(15, 10.0), Urge(3, 30.0))

@@ -24,9 +24,12 @@ _DEPARTURES = ("worker_exited", "generation_retired")
 
 
 class Order(msgspec.Struct, frozen=True):
-    """`drained`: come back only when the old generations are gone too."""
+    """`drained`: come back only when the old generations are gone too. `immediate`: their workers
+    are not to finish.
+    """
 
     drained: bool = False
+    immediate: bool = False
 
 
 class Conclusion(msgspec.Struct, frozen=True):
@@ -66,7 +69,7 @@ def deploy(client: ControlClient, order: Order, deadline: Deadline) -> int:
     """Ask for a deploy and wait for it. Raises SenguError with the reason when it fails."""
     before = client.status()
     began = clock.monotonic()
-    accepted = client.reload()
+    accepted = client.reload(order.immediate)
     number = accepted.generation
     goes_on = f"the deploy of generation {number} goes on; sengu status {before.name} shows it"
     with waiting_for(goes_on, deadline), ExitStack() as stack:

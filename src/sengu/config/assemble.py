@@ -10,7 +10,14 @@ import msgspec
 from sengu.config.container import contain, container_from, given_variables, shown_command
 from sengu.config.inherit import is_stream
 from sengu.config.launch import Launch, look_around, make_launch, sockets_for
-from sengu.config.policies import boot_policy, drain_seconds, restart_policy, strategy
+from sengu.config.policies import (
+    boot_policy,
+    drain_seconds,
+    restart_policy,
+    start_policy,
+    stop_policy,
+    strategy,
+)
 from sengu.config.programs import check_program
 from sengu.config.self_bound import self_bound
 from sengu.config.setting import Values
@@ -25,7 +32,6 @@ from sengu.model.service import (
     ReadyByJoin,
     ReadyByProbe,
     ServiceSpec,
-    StopPolicy,
 )
 
 
@@ -55,7 +61,6 @@ def assemble(values: Values, command: Sequence[str], environ: Mapping[str, str])
 def _service_spec(
     values: Values, name: str, command: Sequence[str], bound: SelfBound | None
 ) -> ServiceSpec:
-    grace_seconds = values[common.GRACE]
     readiness = values[known.READY] or ReadyAfterDelay(values[common.INTERVAL])
     if bound is not None:
         readiness = ReadyByJoin()
@@ -64,14 +69,15 @@ def _service_spec(
         command=tuple(command),
         workers=values[known.WORKERS],
         boot=boot_policy(values, readiness),
-        retire=StopPolicy(values[known.SIGNAL_ON_HUP], grace_seconds),
-        stop=StopPolicy(values[known.SIGNAL_ON_TERM], grace_seconds),
+        retire=stop_policy(values, values[known.SIGNAL_ON_HUP]),
+        stop=stop_policy(values, values[known.SIGNAL_ON_TERM]),
         restart=restart_policy(values),
         strategy=strategy(values),
         watchdog_seconds=values[known.WATCHDOG],
         on_server_loss=OnServerLoss(values[known.ON_SERVER_LOSS]),
         drain_seconds=drain_seconds(values, binds_itself=bound is not None),
         lame_duck_seconds=values[common.LAME_DUCK],
+        start=start_policy(values),
     )
 
 

@@ -17,7 +17,14 @@ from sengu.model.address import parse_allowed
 from sengu.model.address import parse_listen as read_listen
 from sengu.model.address import parse_path as read_path
 from sengu.model.address import parse_port as read_port
-from sengu.model.service import MAX_WORKERS, Readiness, ReadyAfterDelay, ReadyByNotify, ReadyByProbe
+from sengu.model.service import (
+    MAX_WORKERS,
+    Readiness,
+    ReadyAfterDelay,
+    ReadyByNotify,
+    ReadyByProbe,
+    Urge,
+)
 
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ms|s|m|h|d)?")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -27,6 +34,8 @@ _MAX_SIZE_BYTES = 1 << 50
 _MAX_DURATION_SECONDS = 10 * 365 * 24 * 3600.0  # keeps every sum of times a finite, exact number
 _MAX_COUNT = 1_000_000
 _MAX_MODE = 0o777
+_MAX_PERCENT = 90
+_MAX_EXIT_CODE = 255
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -95,6 +104,36 @@ def parse_signal(label: str, text: str) -> int:
         hint = _did_you_mean(name, names)
         raise UsageError(f"{label} {text!r} is not a signal; {hint}")
     return names[name]
+
+
+def parse_percent(label: str, text: str) -> float:
+    """The part that so many percent are: 0.1 from `10` or `10%`."""
+    return count_between(label, text.strip().removesuffix("%"), 0, _MAX_PERCENT) / 100
+
+
+def parse_exit_codes(label: str, text: str) -> tuple[int, ...]:
+    """Exit codes from `3` or `3,4`."""
+    codes = (count_between(label, code, 0, _MAX_EXIT_CODE) for code in text.split(","))
+    return tuple(dict.fromkeys(codes))
+
+
+def parse_escalation(label: str, text: str) -> tuple[Urge, ...]:
+    """Signals and when they are due, from `TERM:10` or `TERM:10,QUIT:20`."""
+    steps: list[Urge] = []
+    for word in text.split(","):
+        name, colon, seconds = word.partition(":")
+        if not colon:
+            raise UsageError(
+                f"{label} {text!r}: {word!r} is not SIGNAL:SECONDS; write it as in TERM:10,QUIT:20"
+            )
+        step = Urge(parse_signal(label, name), parse_duration(label, seconds))
+        if steps and step.after_seconds <= steps[-1].after_seconds:
+            raise UsageError(
+                f"{label} {text!r}: {word!r} is not later than the one before it; all seconds "
+                "count from the first signal on"
+            )
+        steps.append(step)
+    return tuple(steps)
 
 
 def parse_mode(label: str, text: str) -> int:
@@ -183,6 +222,9 @@ COUNT = Kind("number", "N", parse_count)
 POSITIVE_COUNT = Kind("number above 0", "N", parse_positive_count)
 WORKERS = Kind("number of workers", "N", parse_workers)
 SIGNAL = Kind("signal", "SIGNAL", parse_signal, ("TERM", "QUIT", "INT", "HUP", "USR1", "USR2"))
+PERCENT = Kind("percentage", "PERCENT", parse_percent)
+EXIT_CODES = Kind("exit codes", "CODE[,CODE]", parse_exit_codes)
+ESCALATION = Kind("signals", "SIGNAL:SECONDS[,...]", parse_escalation)
 MODE = Kind("octal mode", "MODE", parse_mode)
 READINESS = Kind("readiness", "HOW", parse_readiness, ("notify", "tcp", "http:/", "delay:"))
 STRATEGY = choice("strategy", ("surge", "rolling"), "HOW")

@@ -12,6 +12,8 @@ from sengu.model.service import (
     ReadyAfterDelay,
     RestartPolicy,
     Rolling,
+    StartPolicy,
+    StopPolicy,
     Strategy,
     Surge,
 )
@@ -35,11 +37,38 @@ def boot_policy(values: Values, readiness: Readiness) -> BootPolicy:
 
 
 def restart_policy(values: Values) -> RestartPolicy:
-    """The back-off of workers that keep dying."""
+    """The back-off of workers that keep dying, and who is not replaced. Raises UsageError."""
+    codes = values[common.UNRECOVERABLE_EXIT_CODES]
+    ends_at_once = values[common.STOP_IMMEDIATELY_AT_UNRECOVERABLE_EXIT]
+    if ends_at_once and not codes:
+        raise UsageError(
+            f"{common.STOP_IMMEDIATELY_AT_UNRECOVERABLE_EXIT.flag} knows of no such exit; "
+            f"add {common.UNRECOVERABLE_EXIT_CODES.flag} CODE, or leave it out"
+        )
     # Without a floor `--interval 0` would have a broken program started as fast as it can die.
     backoff = max(values[common.INTERVAL], _MIN_BACKOFF_SECONDS)
     longest = max(backoff, RestartPolicy(backoff).backoff_max_seconds)
-    return RestartPolicy(backoff_seconds=backoff, backoff_max_seconds=longest)
+    return RestartPolicy(backoff, longest, final_codes=codes, ends_at_once=ends_at_once)
+
+
+def start_policy(values: Values) -> StartPolicy:
+    """How far apart workers start. Raises UsageError."""
+    delay = values[common.START_DELAY]
+    if values.has(common.START_JITTER) and not delay:
+        raise UsageError("--start-jitter varies --start-delay; add that, or leave it out")
+    return StartPolicy(delay, values[common.START_JITTER] if delay else 0.0)
+
+
+def stop_policy(values: Values, number: int) -> StopPolicy:
+    """How workers are asked to go whose stop signal is `number`. Raises UsageError."""
+    grace, steps = values[common.GRACE], values[common.STOP_ESCALATION]
+    if steps and steps[-1].after_seconds >= grace:
+        last = steps[-1].after_seconds
+        raise UsageError(
+            f"--stop-escalation has a signal after {last:g} s, but workers are killed after "
+            f"{grace:g} s; give a longer --grace, or the signal earlier"
+        )
+    return StopPolicy(number, grace, steps)
 
 
 def strategy(values: Values) -> Strategy:

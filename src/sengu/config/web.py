@@ -16,7 +16,14 @@ from sengu.config.files import check_directory, check_writable
 from sengu.config.inherit import is_stream
 from sengu.config.kinds import parse_workers
 from sengu.config.launch import Launch, Surroundings, look_around, make_launch, sockets_for
-from sengu.config.policies import boot_policy, drain_seconds, restart_policy, strategy
+from sengu.config.policies import (
+    boot_policy,
+    drain_seconds,
+    restart_policy,
+    start_policy,
+    stop_policy,
+    strategy,
+)
 from sengu.config.privileges import resolve_privileges
 from sengu.config.setting import Setting, Values
 from sengu.config.settings import application as shared
@@ -28,7 +35,7 @@ from sengu.config.tls import resolve_tls
 from sengu.errors import UsageError
 from sengu.model.address import Sockets, parse_listen
 from sengu.model.application import Application, Wear
-from sengu.model.service import ReadyByNotify, ServiceSpec, StopPolicy
+from sengu.model.service import ReadyByNotify, ServiceSpec
 from sengu.model.web import AccessLog, Interface, Limits, Timeouts, WebOptions
 
 _LEAST_TIMEOUT_SECONDS = 1.0  # ASGI workers tell once a second
@@ -47,19 +54,19 @@ def assemble_web(values: Values, target: str | None, environ: Mapping[str, str])
 
 
 def _service_spec(values: Values, around: Surroundings, application: Application) -> ServiceSpec:
-    grace_seconds = values[common.GRACE]
     return ServiceSpec(
         name=around.name,
         command=(application.target,),
         workers=_workers(values, around.workers_environment),
         boot=boot_policy(values, ReadyByNotify()),
-        retire=StopPolicy(signal.SIGTERM, grace_seconds),
-        stop=StopPolicy(signal.SIGQUIT, grace_seconds),
+        retire=stop_policy(values, signal.SIGTERM),
+        stop=stop_policy(values, signal.SIGQUIT),
         restart=restart_policy(values),
         strategy=strategy(values),
         application=application,
         drain_seconds=drain_seconds(values),
         lame_duck_seconds=values[common.LAME_DUCK],
+        start=start_policy(values),
     )
 
 

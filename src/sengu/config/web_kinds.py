@@ -10,18 +10,12 @@ from sengu.config.kinds import Kind, count_between, parse_text
 from sengu.errors import UsageError
 
 _MAX_THREADS = 1000
-_MAX_PERCENT = 90
 _MAX_ID = (1 << 32) - 2  # the last number means none (credentials(7))
 
 
 def parse_threads(label: str, text: str) -> int:
     """How many threads a worker has, from 1 on."""
     return count_between(label, text, 1, _MAX_THREADS)
-
-
-def parse_percent(label: str, text: str) -> float:
-    """The part that so many percent are: 0.1 from `10` or `10%`."""
-    return count_between(label, text.strip().removesuffix("%"), 0, _MAX_PERCENT) / 100
 
 
 def parse_module(label: str, text: str) -> str:
@@ -78,7 +72,6 @@ def parse_account(label: str, text: str) -> str:
 
 
 THREADS = Kind("number of threads", "N", parse_threads)
-PERCENT = Kind("percentage", "PERCENT", parse_percent)
 MODULE = Kind("module", "MODULE", parse_module)
 PREFIX = Kind("path", "PATH", parse_prefix)
 HEALTH_PATH = Kind("path", "PATH", parse_health_path, ("/healthz",))

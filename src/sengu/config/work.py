@@ -12,7 +12,13 @@ import msgspec
 
 from sengu.config.files import check_directory
 from sengu.config.launch import Launch, Surroundings, look_around, make_launch, sockets_for
-from sengu.config.policies import boot_policy, restart_policy, strategy
+from sengu.config.policies import (
+    boot_policy,
+    restart_policy,
+    start_policy,
+    stop_policy,
+    strategy,
+)
 from sengu.config.privileges import resolve_privileges
 from sengu.config.setting import Values
 from sengu.config.settings import application as shared
@@ -20,7 +26,7 @@ from sengu.config.settings import common
 from sengu.config.settings import work as known
 from sengu.errors import UsageError
 from sengu.model.application import Application, Wear
-from sengu.model.service import ReadyByNotify, ServiceSpec, StopPolicy
+from sengu.model.service import ReadyByNotify, ServiceSpec
 from sengu.model.work import (
     CallableConfig,
     ConfigSource,
@@ -91,19 +97,19 @@ def check_class(label: str, text: str) -> str:
 
 
 def _service_spec(values: Values, around: Surroundings, options: WorkOptions) -> ServiceSpec:
-    grace_seconds = values[common.GRACE]
     is_alone = options.kind is WorkKind.THREAD
     return ServiceSpec(
         name=around.name,
         command=(options.target,),
         workers=1 if is_alone else values[known.WORKERS],
         boot=boot_policy(values, ReadyByNotify()),
-        retire=StopPolicy(signal.SIGTERM, grace_seconds),
-        stop=StopPolicy(signal.SIGTERM, grace_seconds),
+        retire=stop_policy(values, signal.SIGTERM),
+        stop=stop_policy(values, signal.SIGTERM),
         restart=restart_policy(values),
         strategy=strategy(values),
         watchdog_seconds=options.heartbeat_seconds,
         application=_application(values, options),
+        start=start_policy(values),
     )
 
 

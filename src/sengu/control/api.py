@@ -156,10 +156,14 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class ReloadRequest(msgspec.Struct, frozen=True):
-    """With `wait` the answer is a `ReloadOutcome`, otherwise a `ReloadAccepted` at once."""
+    """With `wait` the answer is a `ReloadOutcome`, otherwise a `ReloadAccepted` at once.
+
+    `immediate`: when the new generation serves, workers of the old one are not to finish.
+    """
 
     wait: bool = False
     token: Token = ""
+    immediate: bool = False
 
 
 class ReloadAccepted(msgspec.Struct, frozen=True):

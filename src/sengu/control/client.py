@@ -67,9 +67,9 @@ class ControlClient:
         pid, _uid, _gid = _CREDENTIALS.unpack(raw)
         return int(pid)
 
-    def reload(self) -> api.ReloadAccepted:
+    def reload(self, immediate: bool = False) -> api.ReloadAccepted:
         """Ask for a deploy; its outcome is told by the events after the answer's `last_event`."""
-        request = api.ReloadRequest(token=_new_token())
+        request = api.ReloadRequest(token=_new_token(), immediate=immediate)
         return self._call(Question("POST", api.RELOAD_PATH, request), api.ReloadAccepted)
 
     def upgrade(self) -> api.UpgradeAccepted:

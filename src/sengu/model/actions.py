@@ -5,7 +5,7 @@ Every action carries its reason, and that reason is what people read.
 
 import msgspec
 
-from sengu.model.observed import Outcome
+from sengu.model.observed import Outcome, Urging
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -14,6 +14,13 @@ class Action(msgspec.Struct, frozen=True):
 
 class RequestDeploy(Action, frozen=True):
     by: str
+
+
+class RequestStop(Action, frozen=True):
+    """End the service, with the exit code of a worker that is not to be replaced."""
+
+    by: str
+    exit_code: int
 
 
 class StartStep(Action, frozen=True):
@@ -80,6 +87,15 @@ class StopWorker(Action, frozen=True):
     kill_at: float
     reason: str
     failed: bool = False
+    urgings: tuple[Urging, ...] = ()
+
+
+class UrgeWorker(Action, frozen=True):
+    """Ask it to stop once more, by another signal."""
+
+    worker: int
+    signal: int
+    reason: str
 
 
 class KillWorker(Action, frozen=True):
@@ -101,6 +117,7 @@ class FinishService(Action, frozen=True):
 
 AnyAction = (
     RequestDeploy
+    | RequestStop
     | StartStep
     | StopStep
     | KillStep
@@ -111,6 +128,7 @@ AnyAction = (
     | DeclareReady
     | DrainWorker
     | StopWorker
+    | UrgeWorker
     | KillWorker
     | ConcludeDeploy
     | FinishService

@@ -7,8 +7,10 @@ import re
 
 import msgspec
 
-from sengu.model.observed import Outcome
+from sengu.model.observed import Outcome, Urging
 from sengu.model.service import Pacing
+
+_EXIT_STATUS = "exit status "
 
 
 def _snake(class_name: str) -> str:
@@ -23,11 +25,12 @@ class DeployRequested(Event, frozen=True):
     """Somebody asked for a new generation. Its number is the last one plus one.
 
     `token` is a client's own name for its request: one that has lost the answer may ask again under
-    the same, and nothing is deployed twice.
+    the same, and nothing is deployed twice. `immediate`: old workers are not to finish their work.
     """
 
     by: str
     token: str = ""
+    immediate: bool = False
 
 
 class StepStarted(Event, frozen=True):
@@ -175,7 +178,8 @@ class WorkerDrained(Event, frozen=True):
 class WorkerStopping(Event, frozen=True):
     """The worker was asked to stop with `signal`; it is killed at `kill_at` (monotonic).
 
-    `failed`: it is being stopped because it missed a deadline, and that counts as a failure.
+    `failed`: it is being stopped because it missed a deadline, and that counts as a failure. Before
+    it is killed it is asked by other signals, at the times in `urgings`.
     """
 
     worker: int
@@ -184,6 +188,15 @@ class WorkerStopping(Event, frozen=True):
     reason: str
     failed: bool = False
     last_words: str = ""
+    urgings: tuple[Urging, ...] = ()
+
+
+class WorkerUrged(Event, frozen=True):
+    """The worker, which is still there, was asked to stop once more, by another signal."""
+
+    worker: int
+    signal: int
+    reason: str
 
 
 class WorkerKilled(Event, frozen=True):
@@ -200,6 +213,12 @@ class WorkerExited(Event, frozen=True):
     worker: int
     how: str
     last_words: str = ""
+
+    @property
+    def exit_code(self) -> int | None:
+        """None when it was ended by a signal, or there was no process."""
+        said, code = self.how[: len(_EXIT_STATUS)], self.how[len(_EXIT_STATUS) :]
+        return int(code) if said == _EXIT_STATUS and code.isdecimal() else None
 
 
 class GenerationRetired(Event, frozen=True):
@@ -236,13 +255,15 @@ class RestRequested(Event, frozen=True):
 class StopRequested(Event, frozen=True):
     """The service shall end; when that was asked for before, without a lame-duck phase.
 
-    `urgent`: without one in any case. `token`: see DeployRequested.
+    `urgent`: without one in any case. `token`: see DeployRequested. `exit_code` is that of a worker
+    by whose end it came to this.
     """
 
     by: str
     immediate: bool = False
     urgent: bool = False
     token: str = ""
+    exit_code: int | None = None
 
 
 class ServiceStopped(Event, frozen=True):

@@ -33,6 +33,13 @@ class Outcome(enum.StrEnum):
     SUPERSEDED = "superseded"
 
 
+class Urging(msgspec.Struct, frozen=True):
+    """It is asked to stop once more, by `signal`, if it is still there `at` (monotonic seconds)."""
+
+    signal: int
+    at: float
+
+
 class Worker(msgspec.Struct, frozen=True):
     """The process in a slot. Times are monotonic seconds.
 
@@ -40,6 +47,7 @@ class Worker(msgspec.Struct, frozen=True):
     is none, when it was asked for. `overdue` says what the worker is stuck in, `worn` why it is to
     be replaced. While it drains, connections are steered past it: `drain_until` is how long its
     queues may take to be empty, `drained` says how they came to be, `reason` why it is to go.
+    `urgings` are still to come, before `kill_at`.
     """
 
     id: int
@@ -58,6 +66,7 @@ class Worker(msgspec.Struct, frozen=True):
     drain_until: float | None = None
     drained: str = ""
     reason: str = ""
+    urgings: tuple[Urging, ...] = ()
 
     @property
     def is_wanted(self) -> bool:
@@ -68,13 +77,19 @@ class Worker(msgspec.Struct, frozen=True):
 class Slot(msgspec.Struct, frozen=True):
     """The account of one slot of one generation: how often its workers died, and of what.
 
-    `failures` are those in a row. A slot without a failure has no account.
+    `failures` are those in a row. A slot without a failure has no account. It is closed once its
+    worker has exited with a code that forbids another (`RestartPolicy.final_codes`): with this one.
     """
 
     restarts: int = 0
     failures: int = 0
     retry_at: float = 0.0
     last_failure: str = ""
+    final_code: int | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.final_code is not None
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -99,7 +114,8 @@ class Generation(msgspec.Struct, frozen=True):
     """All workers of one deploy. `retire_at` is set once another generation serves instead.
 
     No worker can be started before it is `prepared`, which comes after its steps. `failures`
-    to prepare it are those in a row; the next try comes at `retry_at`.
+    to prepare it are those in a row; the next try comes at `retry_at`. No worker is started before
+    `next_start_at`. `immediate`: those before it are to go quickly.
     """
 
     number: int
@@ -111,6 +127,8 @@ class Generation(msgspec.Struct, frozen=True):
     retire_at: float | None = None
     steps_done: int = 0
     step: Step | None = None
+    next_start_at: float = 0.0
+    immediate: bool = False
 
 
 class Deploy(msgspec.Struct, frozen=True):
@@ -133,7 +151,8 @@ class Deploy(msgspec.Struct, frozen=True):
 class Stop(msgspec.Struct, frozen=True):
     """The service is being stopped; nobody lives beyond `kill_at` (monotonic seconds).
 
-    `failure` is why, when it never came up. `is_over`: nothing is left to be done. Until
+    `failure` is why, when it never came up. `exit_code` is that of the worker whose end it is.
+    `is_over`: nothing is left to be done. Until
     `lame_until` workers serve on, so that whoever sends clients here can learn that it ends.
     `token` is the name of the request (events).
     """
@@ -145,6 +164,7 @@ class Stop(msgspec.Struct, frozen=True):
     is_over: bool = False
     lame_until: float | None = None
     token: str = ""
+    exit_code: int | None = None
 
 
 class Observed(msgspec.Struct, frozen=True):

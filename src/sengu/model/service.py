@@ -51,11 +51,21 @@ class Rolling(msgspec.Struct, frozen=True, tag="rolling"):
 Strategy = Surge | Rolling
 
 
+class Urge(msgspec.Struct, frozen=True):
+    """Ask once more, by another signal, who is still there so long after the first one."""
+
+    signal: int
+    after_seconds: float
+
+
 class StopPolicy(msgspec.Struct, frozen=True):
-    """Ask with `signal`; who is still there after `grace_seconds` is killed."""
+    """Ask with `signal`, then by each of `steps`, which are in their order; who is still there
+    after `grace_seconds` is killed.
+    """
 
     signal: int
     grace_seconds: float
+    steps: tuple[Urge, ...] = ()
 
 
 class BootPolicy(msgspec.Struct, frozen=True):
@@ -71,11 +81,16 @@ class RestartPolicy(msgspec.Struct, frozen=True):
 
     The first replacement starts at once, the next after `backoff_seconds`, doubled each time up
     to `backoff_max_seconds`. A worker that was ready for `stable_seconds` clears the account.
+
+    One that exits with one of `final_codes` is not replaced: its slot is closed. When all are, the
+    service ends with that code; when the first is, if `ends_at_once`.
     """
 
     backoff_seconds: float
     backoff_max_seconds: float = 30.0
     stable_seconds: float = 10.0
+    final_codes: tuple[int, ...] = ()
+    ends_at_once: bool = False
 
     def delay_seconds(self, failures: int) -> float:
         """How long a slot waits after `failures` in a row."""
@@ -85,11 +100,21 @@ class RestartPolicy(msgspec.Struct, frozen=True):
         return min(self.backoff_max_seconds, self.backoff_seconds * float(2**doublings))
 
 
+class StartPolicy(msgspec.Struct, frozen=True):
+    """Workers of a generation are started `delay_seconds` apart, more or less: `jitter` is the part
+    by which it varies.
+    """
+
+    delay_seconds: float = 0.0
+    jitter: float = 0.0
+
+
 class SignalProfile(enum.StrEnum):
     """What signals to the main pid mean: each peer's users keep their habits (docs/signals.md)."""
 
     DEFAULT = "default"
     UNICORN = "unicorn"
+    SERVERENGINE = "serverengine"
 
 
 class OnServerLoss(enum.StrEnum):
@@ -134,6 +159,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     pre_deploy: tuple[tuple[str, ...], ...] = ()
     pre_deploy_seconds: float = 600.0
     container: Container | None = None
+    start: StartPolicy = StartPolicy()
 
 
 class Pacing(msgspec.Struct, frozen=True):

@@ -42,6 +42,28 @@ def charge_slot(
     return _charge(spec, observed, key, observed.slot(*key), failure)
 
 
+def close_slot(observed: Observed, worker: Worker, code: int) -> Observed:
+    """No other worker comes into the place of one that has exited with such a code."""
+    key = (worker.generation, worker.slot)
+    if key not in observed.slots:  # forgotten, with its generation
+        return observed
+    account = replace(observed.slots[key], final_code=code)
+    return replace(observed, slots={**observed.slots, key: account})
+
+
+def open_slots(observed: Observed) -> dict[tuple[int, int], Slot]:
+    """All accounts, none of them closed."""
+    return {key: replace(slot, final_code=None) for key, slot in observed.slots.items()}
+
+
+def final_code(observed: Observed, generation: int) -> int | None:
+    """With which code a slot of the generation was closed, if any was."""
+    for (number, _), slot in observed.slots.items():
+        if number == generation and slot.final_code is not None:
+            return slot.final_code
+    return None
+
+
 def charge_deploy(observed: Observed, generation: int, failure: Failure) -> Observed:
     """One attempt less, if `generation` is the one under way."""
     deploy = observed.deploy

@@ -7,6 +7,7 @@ Nothing of the old generation is touched before the verdict, but for a rolling d
 from sengu.model.actions import ConcludeDeploy, RequestDeploy
 from sengu.model.observed import Deploy, Generation, Observed, Outcome, Phase
 from sengu.model.service import ServiceSpec
+from sengu.planner.account import final_code
 from sengu.planner.agenda import Agenda
 from sengu.planner.populate import start_slots
 from sengu.planner.prepare import prepare
@@ -24,7 +25,7 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
     is_complete = _is_complete(observed, generation.number)
     if not generation.prepared and not (is_complete and observed.wanted > 0):
         _prepare(spec, observed, observed.deploy, generation, agenda)
-    elif observed.deploy.failures >= spec.boot.attempts:
+    elif observed.deploy.failures >= spec.boot.attempts or _is_hopeless(observed):
         _give_up(observed.deploy, agenda)
     elif is_complete:
         agenda.do(_verdict(observed.deploy, Outcome.SUCCEEDED, "all workers are ready"))
@@ -42,13 +43,19 @@ def _is_complete(observed: Observed, generation: int) -> bool:
     return len(ready) == observed.wanted
 
 
+def _is_hopeless(observed: Observed) -> bool:
+    """Whether one of its workers has ended in a way that no other attempt would mend."""
+    deploy = observed.deploy
+    return deploy is not None and final_code(observed, deploy.generation) is not None
+
+
 def _prepare(
     spec: ServiceSpec, observed: Observed, deploy: Deploy, generation: Generation, agenda: Agenda
 ) -> None:
     if generation.failures:  # what it shares could not be made; trying again would not help
         outcome = Outcome.ROLLED_BACK if deploy.has_stopped_old else Outcome.ABORTED
         agenda.do(_verdict(deploy, outcome, deploy.last_failure))
-    elif deploy.failures >= spec.boot.attempts:
+    elif deploy.failures >= spec.boot.attempts or _is_hopeless(observed):
         _give_up(deploy, agenda)
     else:
         prepare(spec, observed, generation, agenda, f"asked for by {deploy.requested_by}")

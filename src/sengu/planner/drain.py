@@ -4,10 +4,10 @@ Since it was given up (`retire`), connections are steered past it. Imported by `
 `shutdown` for as long as the workers of a service that ends are left alone.
 """
 
-from sengu.model.actions import StopWorker
 from sengu.model.observed import Observed, Phase
 from sengu.model.service import ServiceSpec
 from sengu.planner.agenda import Agenda
+from sengu.planner.retirement import retirement
 
 
 def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
@@ -19,5 +19,4 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
             if not agenda.is_due(worker.drain_until):
                 continue
             reason = f"{reason}; its queues were not empty after {spec.drain_seconds or 0:g} s"
-        kill_at = agenda.now + spec.retire.grace_seconds
-        agenda.do(StopWorker(worker.id, spec.retire.signal, kill_at, reason))
+        agenda.stop(worker, retirement(spec, observed, worker), reason)

@@ -1,14 +1,13 @@
 """Deadlines of single workers: ready in time, beating in time, gone in time."""
 
-from sengu.model.actions import DeclareReady, KillWorker, StopWorker
+from sengu.model.actions import DeclareReady, KillWorker, UrgeWorker
 from sengu.model.observed import Observed, Phase, Worker
-from sengu.model.service import ReadyAfterDelay, ServiceSpec
+from sengu.model.service import ReadyAfterDelay, ServiceSpec, StopPolicy
 from sengu.planner.agenda import Agenda
 
 # systemd's habit for a missed watchdog: ABRT leaves a core or, from our own workers, a dump of all
 # stacks; a hung process gets little time for it, because nobody is served meanwhile.
-_WATCHDOG_SIGNAL = 6  # SIGABRT
-_WATCHDOG_GRACE_SECONDS = 2.0
+_HANGING = StopPolicy(6, 2.0)  # SIGABRT
 _SERVING = (Phase.READY, Phase.DRAINING)
 
 
@@ -20,7 +19,7 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
             _watchdog(spec, worker, agenda)
             _request(worker, agenda)
         elif worker.phase is Phase.STOPPING:
-            _escalation(worker, agenda)
+            _escalate(worker, agenda)
 
 
 def _boot(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> None:
@@ -29,39 +28,26 @@ def _boot(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> None:
         if agenda.is_due(worker.started_at + readiness.seconds):
             agenda.do(DeclareReady(worker.id, f"alive after {readiness.seconds:g} s"))
     elif agenda.is_due(worker.started_at + spec.boot.timeout_seconds):
-        agenda.do(
-            StopWorker(
-                worker.id,
-                spec.stop.signal,
-                agenda.now + spec.stop.grace_seconds,
-                f"not ready within {spec.boot.timeout_seconds:g} s",
-                failed=True,
-            )
-        )
+        reason = f"not ready within {spec.boot.timeout_seconds:g} s"
+        agenda.stop(worker, spec.stop, reason, failed=True)
 
 
 def _watchdog(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> None:
     if spec.watchdog_seconds is None or worker.beat_at is None:
         return
     if agenda.is_due(worker.beat_at + spec.watchdog_seconds):
-        agenda.do(
-            StopWorker(
-                worker.id,
-                _WATCHDOG_SIGNAL,
-                agenda.now + _WATCHDOG_GRACE_SECONDS,
-                f"no WATCHDOG=1 for {spec.watchdog_seconds:g} s",
-                failed=True,
-            )
-        )
+        reason = f"no WATCHDOG=1 for {spec.watchdog_seconds:g} s"
+        agenda.stop(worker, _HANGING, reason, failed=True)
 
 
 def _request(worker: Worker, agenda: Agenda) -> None:
     """A worker that is stuck in a request serves nobody else either."""
     if worker.overdue:
-        kill_at = agenda.now + _WATCHDOG_GRACE_SECONDS
-        agenda.do(StopWorker(worker.id, _WATCHDOG_SIGNAL, kill_at, worker.overdue, failed=True))
+        agenda.stop(worker, _HANGING, worker.overdue, failed=True)
 
 
-def _escalation(worker: Worker, agenda: Agenda) -> None:
+def _escalate(worker: Worker, agenda: Agenda) -> None:
     if worker.kill_at is not None and agenda.is_due(worker.kill_at):
         agenda.do(KillWorker(worker.id, "still there at the end of its grace period"))
+    elif worker.urgings and agenda.is_due(worker.urgings[0].at):
+        agenda.do(UrgeWorker(worker.id, worker.urgings[0].signal, "it is still there"))

@@ -34,7 +34,7 @@ _STOPPING = (liveness.plan, steps.plan, shutdown.plan)
 
 def plan(spec: ServiceSpec, observed: Observed, now: float) -> Plan:
     """Decide what to do about `observed` at `now` (monotonic seconds)."""
-    agenda = Agenda(observed, now)
+    agenda = Agenda(spec, observed, now)
     for policy in _STOPPING if observed.stop else _RUNNING:
         policy(spec, observed, agenda)
         if agenda.actions:

@@ -7,10 +7,8 @@ at a time, and none during a deploy, which replaces them all.
 from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.service import ServiceSpec
 from sengu.planner.agenda import Agenda
+from sengu.planner.jitter import lot
 from sengu.planner.prepare import prepare
-
-# Workers are numbered one after the other; multiples of the golden ratio fall evenly into [0, 1).
-_GOLDEN_RATIO = 0.618033988749895
 
 
 def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
@@ -44,6 +42,6 @@ def wear(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> str:
     policy = spec.application.wear
     if worker.worn or policy.max_age_seconds is None:
         return worker.worn
-    earlier = policy.jitter * (worker.id * _GOLDEN_RATIO % 1)
+    earlier = policy.jitter * lot(worker.id)
     age = policy.max_age_seconds * (1 - earlier)
     return f"older than {age:.0f} s" if agenda.is_due(worker.ready_at + age) else ""

@@ -7,12 +7,13 @@ asked (`drain`), only if enough ready ones stay.
 
 from collections.abc import Iterator
 
-from sengu.model.actions import DrainWorker, RetireGeneration, StopWorker
+from sengu.model.actions import DrainWorker, RetireGeneration
 from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.service import Rolling, ServiceSpec
 from sengu.planner.agenda import Agenda
 from sengu.planner.quorum import quorum
 from sengu.planner.recycle import wear
+from sengu.planner.retirement import is_late, retirement
 
 
 def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
@@ -25,8 +26,11 @@ def plan(spec: ServiceSpec, observed: Observed, agenda: Agenda) -> None:
         if worker.phase is Phase.READY and spec.drain_seconds is not None:
             agenda.do(DrainWorker(worker.id, agenda.now + spec.drain_seconds, reason))
         else:
-            kill_at = agenda.now + spec.retire.grace_seconds
-            agenda.do(StopWorker(worker.id, spec.retire.signal, kill_at, reason))
+            agenda.stop(worker, retirement(spec, observed, worker), reason)
+    for worker in observed.workers.values():
+        if worker.phase is Phase.STOPPING and is_late(observed, worker, agenda.now):
+            reason = f"generation {observed.current} is to replace it at once"
+            agenda.stop(worker, retirement(spec, observed, worker), reason)
     inhabited = {worker.generation for worker in observed.workers.values()}
     for number, generation in observed.generations.items():
         is_empty = number not in inhabited and generation.step is None
@@ -73,7 +77,7 @@ def _rolled(strategy: Rolling, observed: Observed, agenda: Agenda) -> Iterator[t
     """
     assert observed.deploy is not None
     generation = observed.generations[observed.deploy.generation]
-    delay = generation.pacing.kill_old_delay_seconds
+    delay = 0.0 if generation.immediate else generation.pacing.kill_old_delay_seconds
     settled = {
         worker.slot
         for worker in observed.workers_of(generation.number)

@@ -3,7 +3,7 @@
 Before that it may be a lame duck: nothing new is begun, and who serves is left alone.
 """
 
-from sengu.model.actions import ConcludeDeploy, FinishService, KillWorker, StopWorker
+from sengu.model.actions import ConcludeDeploy, FinishService, KillWorker
 from sengu.model.observed import Observed, Outcome, Phase, Stop, Worker
 from sengu.model.service import ServiceSpec
 from sengu.planner import drain
@@ -43,6 +43,6 @@ def _end(spec: ServiceSpec, stop: Stop, worker: Worker, agenda: Agenda) -> None:
         agenda.do(KillWorker(worker.id, stop.reason))
     elif not has_heard:
         kill_at = stop.kill_at if worker.kill_at is None else min(stop.kill_at, worker.kill_at)
-        agenda.do(StopWorker(worker.id, spec.stop.signal, kill_at, stop.reason))
+        agenda.stop(worker, spec.stop, stop.reason, until=kill_at)
     elif agenda.is_due(stop.kill_at):
         agenda.do(KillWorker(worker.id, "still there at the end of the grace period"))

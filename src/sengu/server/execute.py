@@ -41,6 +41,8 @@ class Executor:
         match action:
             case do.RequestDeploy():
                 return ev.DeployRequested(action.by)
+            case do.RequestStop():
+                return ev.StopRequested(action.by, urgent=True, exit_code=action.exit_code)
             case do.StartStep():
                 return self._steps.start(action)
             case do.StopStep():
@@ -65,6 +67,9 @@ class Executor:
                 return ev.WorkerDraining(action.worker, action.until, action.reason)
             case do.StopWorker():
                 return self._stop(action)
+            case do.UrgeWorker():
+                self._crew.signal(action.worker, action.signal)
+                return ev.WorkerUrged(action.worker, action.signal, action.reason)
             case do.KillWorker():
                 self._crew.kill(action.worker)
                 return ev.WorkerKilled(action.worker, action.reason)
@@ -122,5 +127,11 @@ class Executor:
         words = self._crew.last_words(action.worker) if action.failed else ""
         self._crew.signal(action.worker, action.signal)
         return ev.WorkerStopping(
-            action.worker, action.signal, action.kill_at, reason, action.failed, words
+            action.worker,
+            action.signal,
+            action.kill_at,
+            reason,
+            action.failed,
+            words,
+            action.urgings,
         )

@@ -42,7 +42,7 @@ from sengu.server.memory import Memory
 from sengu.server.narrate import LOSS, narrate
 from sengu.server.notify import Manager
 from sengu.server.output import Sink
-from sengu.server.outside import Outside, failure_of
+from sengu.server.outside import Outside, conclude
 from sengu.server.pre_deploy import Steps, Tools
 from sengu.server.requests import RequestWatch
 from sengu.server.scoreboard import Scoreboard
@@ -54,7 +54,7 @@ from sengu.server.upgrade import Upgrade
 from sengu.server.watcher import Watcher
 from sengu.wire import supervisor as wire
 
-_FAILED = 1  # exit code when the service never came up, or the supervisor is gone
+_FAILED = 1  # exit code when the supervisor is gone
 _LEAVE_SECONDS = 2.0
 
 
@@ -213,14 +213,8 @@ class Instance:
             if not self._ended:
                 self._loop.run_once(self._core.wake_at)
         self._containers.finish()
-        return self._conclude()
-
-    def _conclude(self) -> int:
-        """Say why the service never came up, if it did not; returns the exit code."""
-        failure = failure_of(self._core.observed)
-        if failure:
-            self._sink.write(f"sengu: error: {failure}\n".encode())
-        return _FAILED if failure or self._link.is_lost else 0
+        code = conclude(self._core.observed, self._sink)
+        return _FAILED if self._link.is_lost else code
 
     def _begin(self) -> None:
         stop = self._boot.service.stop
@@ -325,6 +319,9 @@ class Instance:
     def warn(self, text: str) -> None:
         """Tell people, in the log."""
         self._log.warn(text)
+
+    def dump(self) -> None:
+        """Have all that is Python write down where it is."""
 
     def reopen_logs(self) -> None:
         """Let all who write to files open them anew."""

@@ -31,6 +31,7 @@ _NOT_OURS = (
     signal.SIGTTIN,
     signal.SIGTTOU,
     signal.SIGWINCH,
+    signal.SIGCONT,
 )
 
 

@@ -19,7 +19,8 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
         case ev.DeployRequested():
             if after.last_generation == before.last_generation:
                 return f"{fact.by} asked for a deploy, but the service is being stopped"
-            return f"deploy of generation {after.last_generation} asked for by {fact.by}"
+            how = "immediate deploy" if fact.immediate else "deploy"
+            return f"{how} of generation {after.last_generation} asked for by {fact.by}"
         case ev.DeployConcluded():
             return _concluded(fact, keeps_serving=before.current > 0 and before.stop is None)
         case ev.WorkerStarted() if after is not before:
@@ -56,6 +57,9 @@ def _going(fact: Fact, before: Observed) -> str | None:
         case ev.WorkerStopping() if fact.worker in before.workers:
             name = signal_name(fact.signal)
             return f"{_worker(fact.worker, before)} is asked to stop by {name}: {fact.reason}"
+        case ev.WorkerUrged() if fact.worker in before.workers:
+            name = signal_name(fact.signal)
+            return f"{_worker(fact.worker, before)} is asked once more, by {name}: {fact.reason}"
         case ev.WorkerKilled() if fact.worker in before.workers:
             return f"{_worker(fact.worker, before)} is killed: {fact.reason}"
         case _:
@@ -120,7 +124,7 @@ def _asked(fact: Fact, before: Observed, after: Observed) -> str | None:
 
 
 def _how_it_stops(fact: ev.StopRequested, before: Observed, after: Observed) -> str:
-    if fact.by == LOSS:
+    if fact.by == LOSS or fact.exit_code is not None:
         return ""
     if after.stop is None or before.stop is not None or after.stop.lame_until is None:
         return "; INT again, or QUIT, would not wait for workers"
@@ -180,6 +184,8 @@ def _exited(fact: ev.WorkerExited, before: Observed, after: Observed) -> str:
     if not worker.is_wanted:
         return said
     account = after.slot(worker.generation, worker.slot)
+    if account.is_closed:
+        return f"{said}, which is final: it is not replaced (--unrecoverable-exit-codes)"
     if account.failures > 1:
         return f"{said}, unexpectedly; failure {account.failures} in a row"
     return f"{said}, unexpectedly"

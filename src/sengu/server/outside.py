@@ -17,8 +17,11 @@ from sengu.posix.title import Title
 from sengu.server.core import Turn
 from sengu.server.files import StatusFile
 from sengu.server.notify import Manager
+from sengu.server.output import Sink
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import service_state
+
+_FAILED = 1
 
 
 class Outside:
@@ -63,7 +66,7 @@ class Outside:
         elif after.stop is not None:  # it failed, or was stopped before it was up
             failure = _describe_failure(fact.generation, fact.reason)
             words = f"\n{fact.last_words}" if fact.last_words else ""
-            self._outcome = Report(1, failure + words)
+            self._outcome = Report(after.stop.exit_code or _FAILED, failure + words)
 
     def on_settled(self, observed: Observed) -> None:
         if self._scoreboard is not None:
@@ -124,6 +127,18 @@ def failure_of(observed: Observed) -> str:
     if observed.stop is None or not observed.stop.failure:
         return ""
     return _describe_failure(observed.last_generation, observed.stop.failure)
+
+
+def conclude(observed: Observed, sink: Sink) -> int:
+    """Say why the service never came up, if it did not; returns the exit code.
+
+    That is the code of a worker, if it was its end that made an end of the service.
+    """
+    failure, stop = failure_of(observed), observed.stop
+    if failure:
+        sink.write(f"sengu: error: {failure}\n".encode())
+    given = 0 if stop is None else stop.exit_code or 0
+    return given or (_FAILED if failure else 0)
 
 
 def _describe_failure(generation: int, reason: str) -> str:

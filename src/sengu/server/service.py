@@ -47,7 +47,7 @@ class RunningService:
         self._waiting: dict[int, list[Tell]] = {}
         self.past = Past()
 
-    def reload(self, by: str, token: str) -> api.ReloadAccepted:
+    def reload(self, immediate: bool, by: str, token: str) -> api.ReloadAccepted:
         """Ask for a deploy. Its number is known at once: the next one. Raises Refused."""
         known = self.past.deploys.get(token)
         if known is not None:
@@ -55,7 +55,7 @@ class RunningService:
         if self._core.observed.stop is not None:
             raise Refused(409, "the service is being stopped; nothing can be deployed any more")
         last_event = self._chronicle.last_id
-        self._core.take(ev.DeployRequested(by, token))
+        self._core.take(ev.DeployRequested(by, token, immediate))
         return api.ReloadAccepted(self._core.observed.last_generation, last_event)
 
     def upgrade(self, by: str, token: str) -> api.UpgradeAccepted:

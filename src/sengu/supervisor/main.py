@@ -52,6 +52,7 @@ FORWARDED = (
     signal.SIGTTIN,
     signal.SIGTTOU,
     signal.SIGWINCH,
+    signal.SIGCONT,
 )
 END_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 MAX_UNHEARD = 64  # of each: a terminal that is resized must not drown a TERM

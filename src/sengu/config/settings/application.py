@@ -60,7 +60,7 @@ MAX_AGE: Setting[float | None] = Setting(
 )
 JITTER: Setting[float] = Setting(
     name="jitter",
-    kind=web_kinds.PERCENT,
+    kind=kinds.PERCENT,
     default=_WEAR.jitter,
     default_text=f"{_WEAR.jitter * 100:g}",
     group=Group.RECYCLING,

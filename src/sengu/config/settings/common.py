@@ -9,7 +9,7 @@ from typing import Any
 from sengu.config import kinds
 from sengu.config.setting import Effect, Group, Setting, collect
 from sengu.model.address import Address
-from sengu.model.service import SignalProfile
+from sengu.model.service import SignalProfile, Urge
 
 PATH_MODE: Setting[int] = Setting(
     name="path-mode",
@@ -68,6 +68,38 @@ INTERVAL: Setting[float] = Setting(
     default=1.0,
     group=Group.WORKERS,
     help="Least time between two starts of a worker that keeps dying; it doubles with each death.",
+)
+UNRECOVERABLE_EXIT_CODES: Setting[tuple[int, ...]] = Setting(
+    name="unrecoverable-exit-codes",
+    kind=kinds.EXIT_CODES,
+    default=(),
+    default_text="none",
+    group=Group.WORKERS,
+    help="A worker that exits with one of these (3,4) is not replaced, nor is a deploy tried again "
+    "whose worker does. When no other is left, sengu ends too, and exits with that code.",
+)
+STOP_IMMEDIATELY_AT_UNRECOVERABLE_EXIT: Setting[bool] = Setting(
+    name="stop-immediately-at-unrecoverable-exit",
+    kind=kinds.FLAG,
+    default=False,
+    group=Group.WORKERS,
+    help="Do not wait until no worker is left: the first such exit stops the others, which have "
+    "--grace to finish.",
+)
+START_DELAY: Setting[float] = Setting(
+    name="start-delay",
+    kind=kinds.DURATION,
+    default=0.0,
+    group=Group.WORKERS,
+    help="Start the workers of a generation so far apart; the first comes at once.",
+)
+START_JITTER: Setting[float] = Setting(
+    name="start-jitter",
+    kind=kinds.PERCENT,
+    default=0.2,
+    default_text="20",
+    group=Group.WORKERS,
+    help="By how much --start-delay varies, half of it either way.",
 )
 READY_TIMEOUT: Setting[float | None] = Setting(
     name="ready-timeout",
@@ -160,6 +192,15 @@ GRACE: Setting[float] = Setting(
     group=Group.STOPPING,
     help="How long a worker may take to stop; then it is killed.",
 )
+STOP_ESCALATION: Setting[tuple[Urge, ...]] = Setting(
+    name="stop-escalation",
+    kind=kinds.ESCALATION,
+    default=(),
+    default_text="none",
+    group=Group.STOPPING,
+    help="Further signals for a worker that is still there so long after its stop signal, before "
+    "--grace is over and it is killed: TERM:10,QUIT:20.",
+)
 DRAIN: Setting[float] = Setting(
     name="drain",
     kind=kinds.DURATION,
@@ -183,7 +224,8 @@ SIGNALS: Setting[str] = Setting(
     default=SignalProfile.DEFAULT.value,
     group=Group.STOPPING,
     help="What signals to the main process mean. default: TERM lets the workers finish, QUIT does "
-    "not; unicorn: the other way round, as Unicorn's users have it.",
+    "not; unicorn: the other way round, as Unicorn's users have it; serverengine: USR1, HUP and INT "
+    "restart, as ServerEngine's users have it.",
 )
 CGROUPS: Setting[str] = Setting(
     name="cgroups",
