@@ -17,6 +17,7 @@ STRUCTS = (
     api.Problem,
     api.Status,
     api.ListenerStatus,
+    api.ManagedStatus,
     api.PassageStatus,
     api.DeployStatus,
     api.PastDeploy,
