@@ -17,7 +17,6 @@ from sengu.posix.store import Store
 _STDERR = 2
 _NEWLINE = 10
 _QUEUE_BYTES = 1 << 20
-_HOLD_BYTES = 1 << 17  # of a sink that waits: enough to write while pipes are read
 _PIECE_BYTES = 4096  # PIPE_BUF: a pipe that polls writable takes that much at once (pipe(7))
 _READ_BYTES = 1 << 16
 _TAIL_BYTES = 8192
@@ -51,7 +50,7 @@ class Sink:
 
     def holds(self, resume: Callable[[], None]) -> bool:
         """Whether nothing more is to be read now; `resume` is called when it is again."""
-        if not self._waits or len(self._queue) < _HOLD_BYTES:
+        if not self._waits or not self._queue:
             return False
         self._held.append(resume)
         return True
@@ -77,7 +76,7 @@ class Sink:
         """Write what can be written now; the rest when there is room."""
         while self._queue and self._is_writable():
             try:
-                written = os.write(self._fd, self._queue[: self._piece_bytes])
+                written = os.write(self._fd, self._piece())
             except BlockingIOError:
                 break
             except OSError:  # disk full, reader or terminal gone: nothing will come of waiting
@@ -85,12 +84,11 @@ class Sink:
                 return
             self._is_mid_line = self._queue[written - 1] != _NEWLINE
             del self._queue[:written]
-        if len(self._queue) < _HOLD_BYTES:
-            self._release()
         if self._queue:
             self._loop.watch(self._fd, select.EPOLLOUT, self.flush)
             return
         self._loop.unwatch(self._fd)
+        self._release()
         if self._lost_lines:
             lost, self._lost_lines = self._lost_lines, 0
             self.write(b"sengu: %d lines of output were lost: it could not be written\n" % lost)
@@ -102,6 +100,11 @@ class Sink:
             if not self._never_blocks and not self._poll.poll(left * 1000):
                 return
             self.flush()
+
+    def _piece(self) -> bytes:
+        """What to write next: whole lines if it can be, as we may be killed after any piece."""
+        piece = bytes(self._queue[: self._piece_bytes])
+        return piece[: piece.rfind(b"\n") + 1] or piece
 
     def _lose_queue(self) -> None:
         self._lost_lines += self._queue.count(b"\n")
