@@ -45,18 +45,18 @@ class Script:
     """What puppets do when they start; see programs/puppet.c. Change it, and deploy."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / "script"
+        self.path = directory / "script"
         self.write()
 
     def write(self, *lines: str) -> None:
         # By rename: a worker that starts just now reads the old ones or the new ones.
-        new = self._path.with_suffix(".new")
+        new = self.path.with_suffix(".new")
         new.write_text("".join(f"{line}\n" for line in lines))
-        new.rename(self._path)
+        new.rename(self.path)
 
     @property
     def command(self) -> tuple[str, ...]:
-        return "--", build("puppet"), str(self._path)
+        return "--", build("puppet"), str(self.path)
 
 
 def start(sengu: Sengu, port: int, script: Script, *options: str) -> Instance:

@@ -25,8 +25,10 @@ from sengu.model.service import (
     ReadyAfterDelay,
     ReadyByNotify,
     Rolling,
+    StartPolicy,
     StopPolicy,
     Surge,
+    Urge,
 )
 
 PATH = "/usr/bin:/bin"
@@ -111,6 +113,42 @@ def test_interval_is_delay_and_back_off_with_a_floor() -> None:
 def test_the_ready_timeout_grows_with_a_delay() -> None:
     assert build({"ready": "delay:2m"}).boot.service.boot.timeout_seconds == 180
     assert build({"ready": "notify"}).boot.service.boot == BootPolicy(ReadyByNotify(), 60, 3)
+
+
+def test_who_does_not_go_is_asked_further_times() -> None:
+    steps = (Urge(15, 10), Urge(3, 20))
+    service = build({"signal-on-hup": "USR1", "stop-escalation": "TERM:10,QUIT:20"}).boot.service
+    assert service.retire == StopPolicy(10, 30, steps)
+    assert service.stop == StopPolicy(15, 30, steps)
+
+
+def test_workers_start_together_unless_they_are_to_start_apart() -> None:
+    assert build({}).boot.service.start == StartPolicy()
+    assert build({"start-delay": "2"}).boot.service.start == StartPolicy(2, 0.2)
+    options = {"start-delay": "500ms", "start-jitter": "0"}
+    assert build(options).boot.service.start == StartPolicy(0.5, 0)
+
+
+def test_which_exits_are_final() -> None:
+    assert build({}).boot.service.restart.final_codes == ()
+    options = {"unrecoverable-exit-codes": "3,4"}
+    restart = build(options).boot.service.restart
+    assert (restart.final_codes, restart.ends_at_once) == ((3, 4), False)
+    restart = build({**options, "stop-immediately-at-unrecoverable-exit": "1"}).boot.service.restart
+    assert restart.ends_at_once
+
+
+@pytest.mark.parametrize(
+    ("options", "way_out"),
+    [
+        ({"start-jitter": "10"}, "varies --start-delay; add that"),
+        ({"stop-immediately-at-unrecoverable-exit": "1"}, "add --unrecoverable-exit-codes CODE"),
+        ({"stop-escalation": "QUIT:30"}, "workers are killed after 30 s; give a longer --grace"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(options: dict[str, str], way_out: str) -> None:
+    with pytest.raises(UsageError, match=way_out):
+        build(options)
 
 
 def test_rolling_has_its_bounds() -> None:

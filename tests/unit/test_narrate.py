@@ -156,3 +156,28 @@ def test_commands_before_a_generation_are_told() -> None:
         "still there at the end of its grace period",
         "--pre-deploy './tell' of generation 1 ended with signal KILL",
     ]
+
+
+def test_a_final_exit_is_told_with_what_follows_from_it() -> None:
+    spec = msgspec.structs.replace(SPEC, restart=RestartPolicy(1.0, final_codes=(3,)))
+    exited = ev.WorkerExited(1, "exit status 3")
+    by = "a worker that exited with 3, which is final"
+    ends = ev.StopRequested(by, urgent=True, exit_code=3)
+    assert told(*UP, exited, spec=spec)[-1] == (
+        "worker 0 of generation 1 (pid 77) exited with exit status 3, which is final: it is not "
+        "replaced (--unrecoverable-exit-codes)"
+    )
+    assert told(*UP, exited, ends, spec=spec)[-1] == f"stop asked for by {by}"
+
+
+def test_a_worker_that_is_asked_once_more_and_a_deploy_that_hurries_are_told() -> None:
+    sentences = told(
+        *UP,
+        ev.WorkerStopping(1, 15, 6.0, "stop by TERM"),
+        ev.WorkerUrged(1, 3, "it is still there"),
+    )
+    assert sentences[-1] == (
+        "worker 0 of generation 1 (pid 77) is asked once more, by QUIT: it is still there"
+    )
+    hurried = ev.DeployRequested("HUP", immediate=True)
+    assert told(*UP, hurried)[-1] == "immediate deploy of generation 2 asked for by HUP"
