@@ -14,12 +14,12 @@ import pytest
 
 from sengu.work.sockets import SocketManager
 from tests.support import Instance, Sengu, needs_root
-from tests.system.load import Load, ask_pid
+from tests.system.load import Load, ask_http, ask_pid
 from tests.system.peers import deploy, kill
 
 PROGRAM = Path(__file__).with_name("programs") / "asker.py"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "managed_sockets"
-QUICK = ("--interval", "0.2")
+NOTIFY = ("--ready", "notify")
 NOBODY = 65534
 
 
@@ -36,7 +36,7 @@ class Asker:
     def start(self, *lines: str, options: tuple[str, ...] = ()) -> Instance:
         self.write(*lines)
         command = (sys.executable, str(PROGRAM), str(self.script))
-        return self._sengu.start(*QUICK, *options, "--", *command)
+        return self._sengu.start(*NOTIFY, *options, "--", *command)
 
 
 @pytest.fixture
@@ -247,3 +247,31 @@ def test_a_child_in_a_session_of_its_own_asks_for_its_worker(sengu: Sengu, port:
     shell = f"setsid {' '.join(program)} & wait"
     instance = sengu.start("--ready", "delay:0.2", "--", "sh", "-c", shell)
     instance.wait_for_line(f"opened 127.0.0.1:{port}, which generation 1 has asked for")
+
+
+SITE = """
+import os
+from sengu.work.sockets import SocketManager
+
+early = SocketManager().listen_tcp("127.0.0.1", {port})  # in the fork server
+
+def app(environ, start_response):
+    late = SocketManager().listen_tcp("127.0.0.1", {port})
+    same = os.path.sameopenfile(early.fileno(), late.fileno())
+    late.close()
+    start_response("200 OK", [])
+    return [f"{{same}}".encode()]
+"""
+
+
+def test_an_application_asks_in_its_fork_server_and_in_its_workers(
+    sengu: Sengu, port: int, free_path: Path
+) -> None:
+    (free_path / "asking.py").write_text(SITE.format(port=port))
+    listen = f"unix:{free_path}/http.sock"
+    instance = sengu.serve("--listen", listen, "--dir", str(free_path), "asking:app").wait_ready()
+    assert ask_http(f"{free_path}/http.sock") == "True"
+    deploy(instance)
+    instance.wait_for_line("generation 1 is gone")
+    assert ask_http(f"{free_path}/http.sock") == "True"
+    assert managed(instance) == {f"127.0.0.1:{port}": [2]}

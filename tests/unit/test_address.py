@@ -3,7 +3,14 @@
 import pytest
 
 from sengu.errors import UsageError
-from sengu.model.address import Address, InetAddress, UnixAddress, parse_listen, parse_port
+from sengu.model.address import (
+    Address,
+    InetAddress,
+    UnixAddress,
+    parse_allowed,
+    parse_listen,
+    parse_port,
+)
 
 
 @pytest.mark.parametrize("text", ["::1:8080", "[::1]:8080", "[ ::1 ]:8080"])
@@ -47,3 +54,26 @@ def test_an_address_to_listen_on_is_tcp_or_a_unix_socket(text: str, address: Add
 def test_what_cannot_be_listened_on_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"write|name the socket file"):
         parse_listen(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("80", InetAddress("0.0.0.0", 80)),
+        ("127.0.0.1:80", InetAddress("127.0.0.1", 80)),
+        ("u53", InetAddress("0.0.0.0", 53, udp=True)),
+        ("127.0.0.1:u53", InetAddress("127.0.0.1", 53, udp=True)),
+        ("[::0]:443", InetAddress("::", 443, ipv6=True)),
+        ("/run/app.sock", UnixAddress("/run/app.sock")),
+        ("unix:/run/app.sock", UnixAddress("/run/app.sock")),
+        ("@name", UnixAddress("@name")),
+    ],
+)
+def test_what_is_allowed_is_spelt_as_workers_ask_for_it(text: str, address: Address) -> None:
+    assert parse_allowed(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "80=4", "unix:app.sock", "app.sock", "localhost:80", "70000"])
+def test_what_no_worker_could_ask_for_cannot_be_allowed(text: str) -> None:
+    with pytest.raises(UsageError, match="--allow-listen"):
+        parse_allowed(text)

@@ -392,6 +392,17 @@ def test_status_does_not_call_an_aborted_generation_deployed(
     assert "deployed" not in out
 
 
+def test_status_tells_of_sockets_that_workers_have_asked_for(
+    web: FakeInstance, capfd: Capture
+) -> None:
+    shared = api.ManagedStatus("0.0.0.0:1234", (3, 4))
+    web.statuses = [make_status(managed=(shared, api.ManagedStatus("/run/app.sock", (4,))))]
+    assert run(["status"]) == 0
+    out = capfd.readouterr().out
+    assert "  managed    0.0.0.0:1234, asked for by generations 3, 4\n" in out
+    assert "  managed    /run/app.sock, asked for by generation 4\n" in out
+
+
 def test_status_as_json_is_the_apis_answer(web: FakeInstance, capfd: Capture) -> None:
     assert run(["status", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["workers"][1]["pid"] == 4001

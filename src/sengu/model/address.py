@@ -154,7 +154,16 @@ def parse_allowed(text: str) -> Address:
     match = _PORT.fullmatch(text) or _HOST_PORT.fullmatch(text)
     if match is None or match["fd"]:
         raise UsageError(f"--allow-listen {text!r} is no address; write one of: {_ALLOWED_FORMS}")
-    return _inet_listener(f"--allow-listen {text!r}", match.groupdict(), _ALLOWED_FORMS).address
+    address = _inet_listener(f"--allow-listen {text!r}", match.groupdict(), _ALLOWED_FORMS).address
+    assert isinstance(address, InetAddress)
+    try:
+        host = str(ipaddress.ip_address(address.host))
+    except ValueError as error:
+        raise UsageError(
+            f"--allow-listen {text!r}: {address.host} is a name, and workers ask for addresses; "
+            "write the address"
+        ) from error
+    return msgspec.structs.replace(address, host=host)
 
 
 def _inet_listener(label: str, parts: Mapping[str, str | None], forms: str) -> ListenerSpec:

@@ -11,6 +11,8 @@ import select
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sengu.work.sockets import SocketManager
+
 _FOREVER = -1.0
 
 
@@ -81,6 +83,11 @@ class Server:
     config: Mapping[str, Any] = {}
     log: logging.Logger
 
+    @property
+    def sockets(self) -> SocketManager:
+        """As that of `Worker`: what is asked for here is there before the first worker."""
+        return SocketManager()
+
     def before_run(self) -> None:
         """Before the first worker is forked: open sockets, fill caches. Start no threads."""
 
@@ -108,6 +115,11 @@ class Worker:
     log: logging.Logger
     stopping: StopEvent
     _beat: Callable[[], None] = staticmethod(lambda: None)
+
+    @property
+    def sockets(self) -> SocketManager:
+        """Opens sockets at run time, one for all who ask. Raises UsageError where no sengu runs."""
+        return SocketManager()
 
     def setup(self) -> Any:
         """In the worker, before it is ready. What it raises ends the worker."""

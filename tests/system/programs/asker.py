@@ -6,6 +6,7 @@ in a line: `got` and an inode, or `failed` with number and text of the error.
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -36,4 +37,6 @@ def ask(kind: str, *words: str) -> str:
 kept: list[object] = []
 for line in Path(sys.argv[1]).read_text().splitlines():
     print(f"asker {line}: {ask(*line.split())}", flush=True)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+    notify.sendto(b"READY=1", "\0" + os.environ["NOTIFY_SOCKET"][1:])
 signal.pause()
