@@ -143,7 +143,7 @@ class Output:
 
 
 class Instance:
-    """One `sengu start` or `sengu serve` and the ways to talk to it. Made by `Sengu`.
+    """One `sengu start`, `serve` or `work` and the ways to talk to it. Made by `Sengu`.
 
     `command` begins with the verb.
     """
@@ -363,6 +363,18 @@ class Sengu:
     ) -> Instance:
         """Runs `sengu serve TARGET OPTIONS` likewise."""
         return self._launch(("serve", target, *options), name, env, cwd, prefix)
+
+    def work(
+        self,
+        target: str,
+        *options: str,
+        name: str = "",
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> Instance:
+        """Runs `sengu work TARGET OPTIONS` likewise."""
+        return self._launch(("work", target, *options), name, env, cwd, prefix)
 
     def _launch(
         self,

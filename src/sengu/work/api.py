@@ -105,6 +105,9 @@ class Worker:
 
     `slot` is the worker's place, 0 to the number of workers - 1: it stays when the process is
     replaced. `config` is a new mapping after each `reload`.
+
+    In a worker of kind `spawn`, `says_ready` is for a program that says READY=1 to NOTIFY_SOCKET
+    itself, and `reload_signal` for one that takes one in for a changed configuration.
     """
 
     service: str = ""
@@ -114,6 +117,8 @@ class Worker:
     server: Any = None
     log: logging.Logger
     stopping: StopEvent
+    says_ready: bool = False
+    reload_signal: int | None = None
     _beat: Callable[[], None] = staticmethod(lambda: None)
 
     @property

@@ -73,7 +73,7 @@ class WorkerClass(Loaded):
         options = self._options
         count = options.threads if options.kind is WorkKind.THREAD else 1
         cast = kinds.Cast(runtime, lambda number: self._make(runtime, number), count)
-        kinds.run(cast, options.kind, options.restart_seconds)
+        kinds.run(cast, options)
 
     def _make(self, runtime: Runtime, number: int) -> Any:
         identity = runtime.identity

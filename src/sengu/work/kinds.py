@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from sengu.model.work import WorkKind
+from sengu.model.work import WorkKind, WorkOptions
+from sengu.work import spawn
 from sengu.work.api import Worker
 from sengu.work.life import Attendant, Beat, Call
 from sengu.worker.runtime import Runtime
@@ -29,15 +30,15 @@ class Cast:
         return attendant
 
 
-def run(cast: Cast, kind: WorkKind, restart_seconds: float) -> None:
+def run(cast: Cast, options: WorkOptions) -> None:
     """Until all of its workers have ended. Raises what a worker of kind process or async does."""
-    match kind:
+    match options.kind:
         case WorkKind.ASYNC:
             asyncio.run(_run_async(cast))
         case WorkKind.THREAD:
-            _run_threads(cast, restart_seconds)
+            _run_threads(cast, options.restart_seconds)
         case WorkKind.SPAWN:
-            raise NotImplementedError
+            _run_program(cast, options.command_pipe)
         case _:
             _run_one(cast)
 
@@ -52,6 +53,18 @@ def _run_one(cast: Cast) -> None:
     finally:
         attendant.await_told()
         worker.teardown()
+
+
+def _run_program(cast: Cast, has_pipe: bool) -> None:
+    (worker,) = cast.workers
+    worker.setup()
+    attendant = cast.attend(_call)
+    try:
+        code = spawn.run(worker, cast.runtime, has_pipe)
+    finally:
+        attendant.await_told()
+        worker.teardown()
+    spawn.end_as(code)
 
 
 def _call(method: Callable[[], object]) -> None:

@@ -68,7 +68,7 @@ class Attendant:
         pause = None if limit is None else limit * 1000 / _BEATS_IN_TIMEOUT
         while True:
             if poll.poll(None if self._has_stopped else pause):
-                self._runtime.calm()
+                self._runtime.listen()
             if self._runtime.stopping is Stopping.NO:
                 notify("WATCHDOG=1")
             elif not self._has_stopped:

@@ -40,6 +40,10 @@ class Stopping(enum.IntEnum):
     STOP = 2
 
 
+# By signal; `listen` finds their numbers.
+_ASKING: dict[int, Stopping] = {signal.SIGTERM: Stopping.RETIRE, signal.SIGQUIT: Stopping.STOP}
+
+
 class Runtime:
     """Made by the fork server in the worker's process, before the engine runs.
 
@@ -66,6 +70,8 @@ class Runtime:
         # is set calls `rouse`. So an idle worker never wakes up, and a busy one pays one look.
         self.dozing = False
         self.rouse: Callable[[], None] = lambda: None
+        # What is started before the worker is ready, and is to end with it, comes after that.
+        self.enter_cgroup: Callable[[], None] = lambda: None
         self.on_ready: list[Callable[[], None]] = []
         self.on_reopen: list[Callable[[], None]] = []
         # From a signal handler, at any moment.
@@ -74,12 +80,13 @@ class Runtime:
         self.wake_fd, self._wake_end = descriptors.pipe()
         os.set_blocking(self._wake_end, False)
 
-    def ready(self) -> None:
-        """The worker can serve."""
+    def ready(self, *, tell: bool = True) -> None:
+        """The worker can serve. A program that it runs may `tell` the server instead."""
         self.is_ready = True
         for call in self.on_ready:
             call()
-        notify("READY=1")
+        if tell:
+            notify("READY=1")
         self.rouse()
 
     def worn(self, reason: str) -> None:
@@ -109,6 +116,18 @@ class Runtime:
         with contextlib.suppress(BlockingIOError):  # that was all
             while True:
                 os.read(self.wake_fd, _CALM_BYTES)
+
+    def listen(self) -> None:
+        """The same in a thread beside the main one, which then need not be awake to be stopped.
+
+        A handler runs in the main thread only, when that comes back to Python: a signal that comes
+        just before it goes to sleep is heard when it wakes up. The numbers of signals are here too.
+        """
+        with contextlib.suppress(BlockingIOError):  # that was all
+            while True:
+                for number in os.read(self.wake_fd, _CALM_BYTES):
+                    if number in _ASKING:
+                        self.stop(_ASKING[number])
 
     def handle_signals(self) -> None:
         """TERM retires, QUIT stops, USR1 reopens logs. Only the main thread may call it.

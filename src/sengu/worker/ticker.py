@@ -52,6 +52,7 @@ class Ticker:
 
     def start(self) -> None:
         self._runtime.rouse = self._rouse
+        self._runtime.enter_cgroup = self._enter_cgroup
         self._show("starting")
         threading.Thread(target=self._run, name="sengu-ticker", daemon=True).start()
 
@@ -61,8 +62,8 @@ class Ticker:
 
     def _run(self) -> None:
         while True:
-            if self._cgroup_fd is not None and self._runtime.is_ready:
-                self._enter_cgroup(self._cgroup_fd)
+            if self._runtime.is_ready:
+                self._enter_cgroup()
             now = clock.monotonic()
             line = self._runtime.board.oldest()
             self._look(line, now)
@@ -74,12 +75,14 @@ class Ticker:
                     self._poll.unregister(fd)
                     self._orphaned()
 
-    def _enter_cgroup(self, procs: int) -> None:
+    def _enter_cgroup(self) -> None:
         """All threads move. The kernel takes its time for it, so nobody who waits for us does."""
+        procs, self._cgroup_fd = self._cgroup_fd, None
+        if procs is None:
+            return
         with contextlib.suppress(OSError):  # ENODEV: it was removed, as we are about to be killed
             os.write(procs, b"0")
         os.close(procs)
-        self._cgroup_fd = None
 
     def _timeout(self, line: Line | None, now: float) -> float | None:
         """Milliseconds until the next look; None when there is nothing to look at."""

@@ -1,0 +1,148 @@
+"""Kind `spawn`: a worker that looks after a program, which is its child, in its process group.
+
+The program is told to stop by a signal or by a line on its stdin; how it ends is how the worker
+ends, so that whoever reads the log sees what became of the program. Imported by `kinds`.
+"""
+
+import faulthandler
+import os
+import resource
+import signal
+import subprocess
+import sys
+from typing import NoReturn
+
+from sengu.posix import prctl
+from sengu.posix.descriptors import FIRST_PASSED_FD
+from sengu.posix.pidfd import open_pid
+from sengu.posix.process import Process
+from sengu.work.api import Worker
+from sengu.worker.engine import LoadError
+from sengu.worker.runtime import Runtime, Stopping
+
+# ServerEngine's words for what its signals say; a line each.
+GRACEFUL_STOP = "GRACEFUL_STOP"
+IMMEDIATE_STOP = "IMMEDIATE_STOP"
+RELOAD = "RELOAD"
+DUMP = "DUMP"
+
+
+class Program:
+    """The program of a worker. `has_pipe` is whether it hears by lines, and not by signals."""
+
+    def __init__(self, worker: Worker, has_pipe: bool) -> None:
+        """Starts it. Raises LoadError."""
+        self._worker = worker
+        self._child = _start(worker, has_pipe)
+        self._process = Process(self._child.pid, open_pid(self._child.pid))
+        self._pipe = self._child.stdin
+        if self._pipe is not None:
+            os.set_blocking(self._pipe.fileno(), False)
+
+    def stop(self, how: Stopping) -> None:
+        """Tell it. From any thread and at any moment, as signals come."""
+        is_immediate = how is Stopping.STOP
+        if self._pipe is not None:
+            self.say(IMMEDIATE_STOP if is_immediate else GRACEFUL_STOP)
+        else:
+            self._process.signal(signal.SIGQUIT if is_immediate else signal.SIGTERM)
+
+    def reload(self) -> None:
+        """Tell it that the configuration is another one, if it can hear that."""
+        if self._pipe is not None:
+            self.say(RELOAD)
+        elif self._worker.reload_signal is not None:
+            self._process.signal(self._worker.reload_signal)
+
+    def say(self, line: str) -> None:
+        """A line on its stdin. Never waits: who does not read hears no more."""
+        assert self._pipe is not None
+        try:
+            os.write(self._pipe.fileno(), f"{line}\n".encode())
+        except BlockingIOError:
+            self._worker.log.warning("the program does not read its stdin; %s is lost", line)
+        except BrokenPipeError:
+            self._worker.log.warning("the program has closed its stdin; %s is lost", line)
+
+    def wait(self) -> int:
+        """Its exit code, minus the signal's number if it was one."""
+        code = self._child.wait()
+        self._process.close()
+        return code
+
+
+def _start(worker: Worker, has_pipe: bool) -> subprocess.Popen[bytes]:
+    words = _checked(worker)
+    parent = os.getpid()
+
+    def begin() -> None:
+        """In the child, where our signal handlers are gone already (`worker.runtime`)."""
+        prctl.set_parent_death_signal(signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended before that could be heard of
+            os._exit(1)
+        if "LISTEN_FDS" in os.environ:
+            os.environ["LISTEN_PID"] = str(os.getpid())
+
+    try:
+        return subprocess.Popen(
+            words,
+            bufsize=0,
+            stdin=subprocess.PIPE if has_pipe else subprocess.DEVNULL,
+            pass_fds=_passed(),
+            preexec_fn=begin,  # noqa: PLW1509 - threads are there, and it takes none of their locks
+        )
+    except OSError as error:
+        raise LoadError(
+            f"cannot execute {words[0]!r}: {error.strerror}; check what command() of "
+            f"{type(worker).__name__} returns"
+        ) from error
+
+
+def end_as(code: int) -> None:
+    """End as the program did. Returns if it succeeded."""
+    if code < 0:
+        _die_of(-code)
+    if code > 0:
+        raise SystemExit(code)
+
+
+def _die_of(number: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    faulthandler.disable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the program's own is the one of interest
+    if number not in {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # a signal that ends nobody: a shell's way to tell
+
+
+def _checked(worker: Worker) -> list[str]:
+    """Raises LoadError."""
+    words: object = worker.command()
+    if isinstance(words, list | tuple) and words and all(isinstance(word, str) for word in words):
+        return list(words)
+    raise LoadError(
+        f"command() of {type(worker).__name__} has returned {words!r}; return a list of the "
+        "program and its arguments, as in ['./server', '--verbose']"
+    )
+
+
+def _passed() -> tuple[int, ...]:
+    """What a worker's contract promises: listeners, and the lifeline."""
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    lifeline = os.environ.get("SENGU_LIFELINE_FD")
+    listeners = range(FIRST_PASSED_FD, FIRST_PASSED_FD + count)
+    return (*listeners, *(() if lifeline is None else (int(lifeline),)))
+
+
+def run(worker: Worker, runtime: Runtime, has_pipe: bool) -> int:
+    """Run the program to its end; how it ended, as `Program.wait` says. Raises LoadError."""
+    runtime.enter_cgroup()  # first: what is started before would be left where we came from
+    program = Program(worker, has_pipe)
+    runtime.on_stop.append(lambda: program.stop(runtime.stopping))
+    if runtime.stopping is not Stopping.NO:  # asked while nobody could pass it on
+        program.stop(runtime.stopping)
+    runtime.ready(tell=not worker.says_ready)
+    return program.wait()
