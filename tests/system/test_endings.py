@@ -41,7 +41,8 @@ def test_a_worker_that_exits_for_good_is_not_replaced_and_the_last_one_ends_all(
     end_one(instance, port, 7)
     wait_until(lambda: [w["state"] for w in workers(instance)] == ["ready"] * 2)
     end_one(instance, port, 3)
-    assert len([w for w in workers(instance) if w["pid"] is not None]) == 1
+    assert sorted(worker["state"] for worker in workers(instance)) == ["closed", "ready"]
+    assert "not replaced (--unrecoverable-exit-codes)" in instance.cli("status").stdout
     assert ask(port).generation == 1
     connect(port, "/exit/4").close()
     assert instance.wait() == 4

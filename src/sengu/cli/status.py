@@ -164,6 +164,8 @@ def _counts(worker: WorkerStatus) -> tuple[str, ...]:
 
 def _note(worker: WorkerStatus) -> str:
     notes = []
+    if worker.state is WorkerState.CLOSED:
+        notes.append("not replaced (--unrecoverable-exit-codes)")
     if worker.retry_in_seconds is not None:
         notes.append(f"again in {duration(worker.retry_in_seconds)}")
     if worker.drain_seconds is not None:

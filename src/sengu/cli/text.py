@@ -19,6 +19,7 @@ _COLOURS = {
     "stopping": "yellow",
     "killed": "red",
     "backoff": "red",
+    "closed": "red",
     "stale": "red",
     "no answer": "red",
     "works": "green",

@@ -40,7 +40,8 @@ class ServiceState(enum.StrEnum):
 
 
 class WorkerState(enum.StrEnum):
-    """What a slot's worker is doing. In `backoff` there is none: the next one starts later.
+    """What a slot's worker is doing. In `backoff` there is none: the next one starts later. In
+    `closed` there is none, as the last one has exited with a code that forbids another.
 
     `draining`: it goes on serving, but connections are steered past it; it is stopped next.
     """
@@ -51,6 +52,7 @@ class WorkerState(enum.StrEnum):
     STOPPING = "stopping"
     KILLED = "killed"
     BACKOFF = "backoff"
+    CLOSED = "closed"
 
 
 class ListenerStatus(msgspec.Struct, frozen=True):

@@ -170,14 +170,15 @@ def worker_statuses(observed: Observed, now: float) -> list[api.WorkerStatus]:
     for (generation, slot), account in observed.slots.items():
         is_waiting = generation in wanted_generations and slot < observed.wanted
         if is_waiting and (generation, slot) not in occupied:
+            closed = account.is_closed
             rows.append(
                 api.WorkerStatus(
                     slot,
                     generation,
-                    api.WorkerState.BACKOFF,
+                    api.WorkerState.CLOSED if closed else api.WorkerState.BACKOFF,
                     restarts=account.restarts,
                     last_failure=account.last_failure,
-                    retry_in_seconds=max(0.0, account.retry_at - now),
+                    retry_in_seconds=None if closed else max(0.0, account.retry_at - now),
                 )
             )
     return sorted(rows, key=lambda row: (row.generation, row.slot, row.pid or 0))
