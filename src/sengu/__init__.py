@@ -7,12 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sengu.cli.run import run
     from sengu.work.api import Server, Worker
 
 __version__ = "0.1.0"
-__all__ = ["Server", "Worker", "__version__"]
+__all__ = ["Server", "Worker", "__version__", "run"]
 
-_HOMES = {"Server": "sengu.work.api", "Worker": "sengu.work.api"}
+_HOMES = {"Server": "sengu.work.api", "Worker": "sengu.work.api", "run": "sengu.cli.run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,8 @@ from sengu.cli.options import Verb, given_texts, setting_option
 from sengu.config.setting import parse_values
 from sengu.config.settings import common
 from sengu.config.settings import work as known
-from sengu.config.work import assemble_work
+from sengu.config.work import Script, assemble_work
+from sengu.model.work import WorkKind
 
 _EXAMPLES = (
     ("sengu work myapp.jobs:Consumer -w 4", "Four processes, each with a Consumer of its own."),
@@ -43,6 +44,10 @@ def work(target: str | None, **given: Any) -> int:
     A duration is in seconds, or as in 500ms, 2m, 1h; a size is in bytes, or as in 64k, 10m, 1g.
     """
     values = parse_values(known.SETTINGS, given_texts(known.SETTINGS, given))
+    if values[known.KIND] == WorkKind.EMBEDDED:
+        from sengu.cli.embedded import run_embedded  # nobody else needs it
+
+        return run_embedded(values, target, os.environ, Script())
     launch = assemble_work(values, target, os.environ)
     return launch_server(launch, in_background=values[common.DAEMONIZE])
 

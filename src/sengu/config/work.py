@@ -41,18 +41,22 @@ ENGINE = "sengu.work.engine"
 _SUFFIXES = (".toml", ".json", ".yaml", ".yml")
 
 
+class Script(msgspec.Struct, frozen=True):
+    """What a script says by itself: a configuration that has no text, and where modules are."""
+
+    config: ConfigSource | None = None
+    paths: tuple[str, ...] = ()
+
+
 def assemble_work(
-    values: Values,
-    target: str | None,
-    environ: Mapping[str, str],
-    config: ConfigSource | None = None,
+    values: Values, target: str | None, environ: Mapping[str, str], script: Script | None = None
 ) -> Launch:
-    """Check everything and put it together. `config` is one that has no text. Raises UsageError."""
+    """Check everything and put it together. Raises UsageError."""
     if not target:
         raise UsageError(
             "no worker class was given; add it: sengu work MODULE:CLASS, as in myapp.jobs:Consumer"
         )
-    options = work_options(values, target, config)
+    options = work_options(values, target, script or Script())
     around = look_around(values, environ)
     service = _service_spec(values, around, options)
     return make_launch(
@@ -60,7 +64,7 @@ def assemble_work(
     )
 
 
-def work_options(values: Values, target: str, config: ConfigSource | None) -> WorkOptions:
+def work_options(values: Values, target: str, script: Script) -> WorkOptions:
     """What the engine is told. Raises UsageError."""
     kind = WorkKind(values[known.KIND])
     if values[known.COMMAND_PIPE] and kind is not WorkKind.SPAWN:
@@ -70,7 +74,8 @@ def work_options(values: Values, target: str, config: ConfigSource | None) -> Wo
         kind=kind,
         threads=values[known.WORKERS] if kind is WorkKind.THREAD else 1,
         server=_server(values),
-        config=config or _config(values),
+        paths=script.paths,
+        config=script.config or _config(values),
         log_level=values[known.LOG_LEVEL],
         log_form=LogForm(values[known.LOG_FORMAT]),
         command_pipe=values[known.COMMAND_PIPE],

@@ -48,15 +48,17 @@ class LogForm(enum.StrEnum):
 class WorkOptions(msgspec.Struct, frozen=True):
     """`target` and `server` are `module:Class` or `/path/script.py:Class`.
 
-    `threads` is how many workers a process of kind `thread` runs. With `command_pipe` a program
-    hears by lines on its stdin, and not by signals. `overrides` are settings that the command line
-    has given: the configuration does not change them.
+    `paths` are where modules are found before anywhere else. `threads` is how many workers a
+    process of kind `thread` runs. With `command_pipe` a program hears by lines on its stdin, and
+    not by signals. `overrides` are settings that the command line has given: the configuration does
+    not change them.
     """
 
     target: str
     kind: WorkKind = WorkKind.PROCESS
     threads: int = 1
     server: str | None = None
+    paths: tuple[str, ...] = ()
     config: ConfigSource = InlineConfig()
     log_level: str = "info"
     log_form: LogForm = LogForm.TEXT

@@ -3,6 +3,7 @@
 Named in `Application.engine`; nobody imports it.
 """
 
+import sys
 import types
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,7 @@ class Prepared:
     def load(self) -> "WorkerClass":
         """Import the class, read its configuration, open what is shared. Raises LoadError."""
         options = self._options
+        sys.path[:0] = [path for path in options.paths if path not in sys.path]
         module, found = find_class(options.target, Worker)
         server = Server if options.server is None else find_class(options.server, Server)[1]
         return WorkerClass(options, module, found, server)

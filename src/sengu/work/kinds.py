@@ -39,7 +39,9 @@ def run(cast: Cast, options: WorkOptions) -> None:
             _run_threads(cast, options.restart_seconds)
         case WorkKind.SPAWN:
             _run_program(cast, options.command_pipe)
-        case _:
+        case WorkKind.EMBEDDED if inspect.iscoroutinefunction(cast.workers[0].run):
+            asyncio.run(_run_async(cast))
+        case WorkKind.EMBEDDED | WorkKind.PROCESS:
             _run_one(cast)
 
 

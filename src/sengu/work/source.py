@@ -1,7 +1,7 @@
 """The configuration of worker classes: read from a file, or made by a function of the user's.
 
 Evaluated afresh each time, in the fork server or in the foreground, and never in the server: it may
-run any code. Imported by `engine`.
+run any code. Imported by `engine`, `sengu.testing` and `sengu.run`.
 """
 
 import os
@@ -18,7 +18,11 @@ from sengu.worker.engine import LoadError
 
 def evaluate(source: ConfigSource) -> dict[str, Any]:
     """The configuration as it is now, made of what JSON knows. Raises LoadError."""
-    found, where = _evaluate(source), _where(source)
+    return plain(_evaluate(source), _where(source))
+
+
+def plain(found: object, where: str) -> dict[str, Any]:
+    """A copy made of what JSON knows. Raises LoadError, with the path of what it does not."""
     if not isinstance(found, Mapping):
         kind = type(found).__name__
         raise LoadError(f"{where} is a {kind}, and has to be a mapping of names to values")
