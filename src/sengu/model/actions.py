@@ -54,6 +54,22 @@ class AbandonPreparation(Action, frozen=True):
     reason: str
 
 
+class AskConfiguration(Action, frozen=True):
+    """Have the generation's fork server read the configuration anew."""
+
+    generation: int
+    inquiry: int
+    reason: str
+
+
+class AbandonInquiry(Action, frozen=True):
+    """That takes too long: the fork server is in the way of new workers, and is ended."""
+
+    generation: int
+    inquiry: int
+    reason: str
+
+
 class RetireGeneration(Action, frozen=True):
     generation: int
     reason: str
@@ -123,6 +139,8 @@ AnyAction = (
     | KillStep
     | PrepareGeneration
     | AbandonPreparation
+    | AskConfiguration
+    | AbandonInquiry
     | RetireGeneration
     | StartWorker
     | DeclareReady

@@ -35,6 +35,7 @@ class Application(msgspec.Struct, frozen=True):
 
     `lanes` is how many requests a worker may have in hand whose progress the scoreboard tells.
     `files` are what workers append to: the server makes them, for `privileges` may not be enough.
+    `is_configured`: it has a configuration, which is read in the fork server.
     """
 
     engine: str
@@ -48,3 +49,4 @@ class Application(msgspec.Struct, frozen=True):
     request_timeout_seconds: float | None = None
     grace_seconds: float = 30.0
     wear: Wear = Wear()
+    is_configured: bool = False

@@ -4,6 +4,8 @@ Each is also what people read: the log, `sengu events` and the control API show 
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -270,6 +272,55 @@ class ServiceStopped(Event, frozen=True):
     """The last worker is gone. `failure` is why, when the service never came up."""
 
     failure: str = ""
+
+
+class ConfigureRequested(Event, frozen=True):
+    """Somebody asked for the configuration to be read anew. `token`: see DeployRequested.
+
+    It is the inquiry with the number of the last one plus one.
+    """
+
+    by: str
+    token: str = ""
+
+
+class ConfigureSent(Event, frozen=True):
+    """The generation's fork server was told to read it."""
+
+    generation: int
+    inquiry: int
+
+
+class Configured(Event, frozen=True):
+    """The configuration was read, because of an `inquiry` or, with 0, of a fork server's start.
+
+    `is_new`: it is another one than the generation's workers had. `settings` are those of its
+    values that are settings of the service; what comes of them is told to people by `taken` (they
+    hold now), `waiting` (they need more than that) and `overridden` (they do not count). Of
+    `workers` there are to be so many, unless that has not changed.
+    """
+
+    generation: int
+    is_new: bool
+    settings: Mapping[str, Any] = {}
+    taken: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    overridden: tuple[str, ...] = ()
+    workers: int | None = None
+    pacing: Pacing = Pacing()
+    inquiry: int = 0
+
+
+class ConfigureFailed(Event, frozen=True):
+    """The configuration could not be read, or is wrong: the one that there was goes on.
+
+    `details` is a traceback, if there is one.
+    """
+
+    generation: int
+    inquiry: int
+    problem: str
+    details: str = ""
 
 
 class ServerAdopted(Event, frozen=True):

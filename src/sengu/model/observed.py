@@ -5,6 +5,7 @@ Values only. They are changed by `planner.reduce` and by nothing else.
 
 import enum
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -110,6 +111,13 @@ class Step(msgspec.Struct, frozen=True):
         return f"--pre-deploy {self.command!r}"
 
 
+class Inquiry(msgspec.Struct, frozen=True):
+    """Somebody wants the configuration to be read anew; the fork server was told at `sent_at`."""
+
+    number: int
+    sent_at: float | None = None
+
+
 class Generation(msgspec.Struct, frozen=True):
     """All workers of one deploy. `retire_at` is set once another generation serves instead.
 
@@ -129,6 +137,7 @@ class Generation(msgspec.Struct, frozen=True):
     step: Step | None = None
     next_start_at: float = 0.0
     immediate: bool = False
+    inquiry: Inquiry | None = None
 
 
 class Deploy(msgspec.Struct, frozen=True):
@@ -170,7 +179,9 @@ class Stop(msgspec.Struct, frozen=True):
 class Observed(msgspec.Struct, frozen=True):
     """Everything the planner knows. `current` is the generation that serves, 0 before the first.
 
-    `concluded_at` is when the last deploy ended, well or not (monotonic seconds).
+    `concluded_at` is when the last deploy ended, well or not (monotonic seconds). `settings` are
+    what the configuration says about the service, as it was read last, `inquiries` how often
+    somebody has asked for that.
     """
 
     wanted: int
@@ -185,6 +196,8 @@ class Observed(msgspec.Struct, frozen=True):
     concluded_at: float = 0.0
     rested_from: int | None = None
     stop: Stop | None = None
+    settings: Mapping[str, Any] = {}
+    inquiries: int = 0
 
     def workers_of(self, generation: int) -> Iterator[Worker]:
         """Workers of `generation`, in the order in which they were started."""

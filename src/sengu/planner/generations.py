@@ -8,6 +8,7 @@ from sengu.model import events as ev
 from sengu.model.observed import Generation, Observed, Step
 from sengu.model.service import ServiceSpec
 from sengu.planner.account import Failure, charge_deploy
+from sengu.planner.inquiries import InquiryFact, change_generation, reduce_inquiry, unsent
 
 replace = msgspec.structs.replace
 
@@ -21,6 +22,7 @@ GenerationFact = (
     | ev.GenerationFailed
     | ev.GenerationLost
     | ev.GenerationRetired
+    | InquiryFact
 )
 
 
@@ -57,20 +59,18 @@ def reduce_generation(
             return _failed(spec, observed, generation, failure)
         case ev.GenerationLost():
             return change_generation(
-                observed, event.generation, prepared=False, preparing_since=None
+                observed,
+                event.generation,
+                prepared=False,
+                preparing_since=None,
+                inquiry=unsent(generation.inquiry),
             )
+        case ev.ConfigureSent() | ev.Configured() | ev.ConfigureFailed():
+            return reduce_inquiry(observed, generation, event, now)
         case ev.GenerationRetired():
             return _forget(observed, event.generation)
         case _:
             assert_never(event)
-
-
-def change_generation(observed: Observed, number: int, **changes: object) -> Observed:
-    generation = observed.generations.get(number)
-    if generation is None:
-        return observed
-    changed = replace(generation, **changes)
-    return replace(observed, generations={**observed.generations, number: changed})
 
 
 def _change_step(
@@ -110,6 +110,7 @@ def _failed(
         generation.number,
         preparing_since=None,
         failures=failures,
+        inquiry=None,
         retry_at=failure.at + spec.restart.delay_seconds(failures + 1),
     )
     return charge_deploy(observed, generation.number, failure)

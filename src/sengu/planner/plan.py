@@ -9,7 +9,17 @@ import msgspec
 from sengu.model.actions import AnyAction
 from sengu.model.observed import Observed
 from sengu.model.service import ServiceSpec
-from sengu.planner import deploy, drain, liveness, populate, recycle, retire, shutdown, steps
+from sengu.planner import (
+    configure,
+    deploy,
+    drain,
+    liveness,
+    populate,
+    recycle,
+    retire,
+    shutdown,
+    steps,
+)
 from sengu.planner.agenda import Agenda
 
 
@@ -24,6 +34,7 @@ _RUNNING = (
     liveness.plan,
     steps.plan,
     drain.plan,
+    configure.plan,
     deploy.plan,
     populate.plan,
     retire.plan,

@@ -11,7 +11,8 @@ from sengu.model import events as ev
 from sengu.model.observed import Deploy, Generation, Observed, Outcome, Stop
 from sengu.model.service import ServiceSpec
 from sengu.planner.account import final_code, open_slots
-from sengu.planner.generations import GenerationFact, change_generation, reduce_generation
+from sengu.planner.generations import GenerationFact, reduce_generation
+from sengu.planner.inquiries import change_generation, configure_requested
 from sengu.planner.workers import WorkerFact, reduce_worker
 
 replace = msgspec.structs.replace
@@ -26,6 +27,7 @@ Fact = (
     | ev.RestRequested
     | ev.StopRequested
     | ev.ServiceStopped
+    | ev.ConfigureRequested
     | ev.ServerAdopted
     | ev.UpgradeRequested
     | ev.UpgradeFailed
@@ -38,7 +40,9 @@ def initial(spec: ServiceSpec) -> Observed:
     return Observed(wanted=spec.workers)
 
 
-def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Observed:
+def reduce(  # noqa: PLR0912
+    spec: ServiceSpec, observed: Observed, event: Fact, now: float
+) -> Observed:
     """Take one fact in. `now` is monotonic seconds."""
     if isinstance(event, GenerationFact):
         return reduce_generation(spec, observed, event, now)
@@ -59,6 +63,8 @@ def reduce(spec: ServiceSpec, observed: Observed, event: Fact, now: float) -> Ob
             return _stop_requested(spec, observed, event, now)
         case ev.ServiceStopped():
             return _stopped(observed)
+        case ev.ConfigureRequested():
+            return configure_requested(observed)
         case ev.ServerAdopted():
             return _server_adopted(observed, now)
         case ev.UpgradeRequested() | ev.UpgradeFailed() | ev.Upgraded():

@@ -11,7 +11,7 @@ from sengu.model import events as ev
 from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.service import ServiceSpec
 from sengu.planner.account import Failure, charge_slot, charge_worker, close_slot
-from sengu.planner.generations import change_generation
+from sengu.planner.inquiries import change_generation
 from sengu.planner.jitter import varied
 
 replace = msgspec.structs.replace

@@ -4,6 +4,8 @@ The socket is a SOCK_SEQPACKET pair, so each message arrives whole and in order.
 the first message: a fork server that was started after an upgrade refuses what it does not know.
 """
 
+from typing import Any
+
 import msgspec
 
 from sengu.model.application import Application
@@ -12,7 +14,9 @@ VERSION = 1
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """To the fork server, first of all. Descriptor: the scoreboard's memory."""
+    """To the fork server, first of all. Descriptors: the scoreboard's memory, and the memory file
+    that workers find their configuration in, if the application has one.
+    """
 
     application: Application
     service: str
@@ -38,10 +42,45 @@ class Fork(msgspec.Struct, frozen=True, tag="fork", omit_defaults=True):
     enters_cgroup: bool = False
 
 
+class Configure(msgspec.Struct, frozen=True, tag="configure"):
+    """To the fork server: read the configuration anew. Inquiries grow, as workers do."""
+
+    inquiry: int
+
+
+class Amend(msgspec.Struct, frozen=True, tag="amend"):
+    """To the fork server: from now on workers are born for this application, of which no more has
+    changed than workers look at.
+    """
+
+    application: Application
+
+
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """From the fork server: workers can be forked. `warnings` are for people, a line each."""
+    """From the fork server: workers can be forked. `warnings` are for people, a line each.
+
+    `settings` and the descriptor, if there is one: as in `Configured`.
+    """
 
     warnings: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+
+
+class Configured(msgspec.Struct, frozen=True, tag="configured"):
+    """From the fork server: the configuration was read. Descriptor: a memory file that has it, as
+    JSON. `settings` are those of its values that the server is to know.
+    """
+
+    inquiry: int
+    settings: dict[str, Any]
+
+
+class ConfigureFailed(msgspec.Struct, frozen=True, tag="configure_failed"):
+    """From the fork server: it cannot be read, or not be handed to workers."""
+
+    inquiry: int
+    problem: str
+    details: str = ""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
@@ -58,8 +97,8 @@ class ForkFailed(msgspec.Struct, frozen=True, tag="fork_failed"):
     problem: str
 
 
-ToForkServer = Load | Fork
-FromForkServer = Loaded | LoadFailed | ForkFailed
+ToForkServer = Load | Fork | Configure | Amend
+FromForkServer = Loaded | LoadFailed | ForkFailed | Configured | ConfigureFailed
 
 encode = msgspec.json.encode
 decode_order = msgspec.json.Decoder(ToForkServer).decode

@@ -4,7 +4,7 @@ An engine is a module with a function `prepare`. It is named in the application,
 server needs to know none of them.
 """
 
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sengu.errors import SenguError
 from sengu.model.application import Application
@@ -42,8 +42,21 @@ class Loaded(Protocol):
         ...
 
 
+class Configuration(NamedTuple):
+    """What workers find as their configuration, as JSON; those values of it that the server is to
+    know, by name."""
+
+    data: bytes
+    settings: dict[str, Any]
+
+
 class Prepared(Protocol):
     """Everything but the application itself."""
+
+    def configure(self) -> Configuration | None:
+        """Read the configuration, as the user that it is to run as: before the application is
+        loaded, and whenever it may have changed. None: there is no such thing. Raises LoadError."""
+        return None
 
     def load(self) -> Loaded:
         """Import the application, as the user that it is to run as. Raises LoadError."""
