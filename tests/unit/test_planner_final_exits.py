@@ -9,7 +9,9 @@ from tests.unit.support_steps import (
     Fate,
     Next,
     Wait,
+    WearOut,
     hup,
+    make_application_spec,
     make_spec,
     scale,
     stop,
@@ -137,6 +139,14 @@ def test_who_asks_for_workers_gets_them_also_where_one_had_ended() -> None:
     assert deeds(world, scale(3)) == ["start 1/0", "start 1/2"]
     world.play(scale(1))
     assert crew(world) == {"1/0": "ready"}
+
+
+def test_a_worn_worker_is_replaced_though_another_slot_is_closed() -> None:
+    spec = make_application_spec(restart=RestartPolicy(1.0, final_codes=(FINAL,)))
+    world = serving(spec, Next(ENDS_IN_5))
+    world.play(Wait(10))
+    assert deeds(world, WearOut(0)) == ["start 1/1", "stop 1/1"]
+    assert crew(world) == {"1/1": "ready"}
 
 
 def test_the_rest_of_a_service_is_not_its_end() -> None:

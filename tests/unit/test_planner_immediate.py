@@ -49,6 +49,12 @@ def test_it_does_not_wait_for_the_delay_of_the_old_ones() -> None:
     assert "stop 1/0" in deeds(world, hup(immediate=True))
 
 
+def test_nor_does_one_that_is_rolling() -> None:
+    pace = Pace(Pacing(kill_old_delay_seconds=60.0))
+    world = serving(make_spec(strategy=Rolling(), workers=1), pace)
+    assert "stop 1/0" in deeds(world, hup(immediate=True))
+
+
 def test_it_hurries_those_that_an_earlier_deploy_has_told_to_take_their_time() -> None:
     world = serving(make_spec(workers=1, retire=StopPolicy(TERM, 1000.0)), Next(STUBBORN))
     world.play(hup(), Wait(60))
