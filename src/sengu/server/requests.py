@@ -10,6 +10,7 @@ from sengu.model import events as ev
 from sengu.planner.reduce import Fact
 from sengu.posix.loop import Loop
 from sengu.server.crew import Crew
+from sengu.wire.scoreboard import HEARTBEAT, Line
 
 # The worker's own hook `request_timeout` runs first.
 _HOOK_SECONDS = 0.5
@@ -38,12 +39,15 @@ class RequestWatch:
             if stuck is None:
                 continue
             if stuck.progress_at + patience <= now:
-                took = now - stuck.started_at
-                problem = (
-                    f"{stuck.request} was in hand for {took:.1f} s, "
-                    f"without progress for more than {self._limit_seconds:g} s"
-                )
-                self._post(ev.WorkerOverdue(worker, problem))
+                self._post(ev.WorkerOverdue(worker, self._describe(stuck, now)))
             else:
                 next_look = min(next_look, stuck.progress_at + patience)
         self._loop.call_at(max(next_look, now + _LEAST_SECONDS), self._look)
+
+    def _describe(self, stuck: Line, now: float) -> str:
+        if stuck.request == HEARTBEAT:
+            return f"it has not called heartbeat() for more than {self._limit_seconds:g} s"
+        return (
+            f"{stuck.request} was in hand for {now - stuck.started_at:.1f} s, "
+            f"without progress for more than {self._limit_seconds:g} s"
+        )

@@ -19,6 +19,8 @@ ENDING = -LINE_BYTES
 # started_at and progress_at (monotonic seconds, 0 when idle), requests, connections, the start of
 # the request's head. All processes are of one machine: its own byte order, no hidden padding.
 LINE = struct.Struct("=ddQI4x96s")
+# The head of what is no request: a worker that says that it goes on.
+HEARTBEAT = "heartbeat"
 # The beginning of a line as an array of doubles: a start of 0.0 ends a request.
 STARTED_AT, PROGRESS_AT = 0, 1
 TIMES_BYTES = 16

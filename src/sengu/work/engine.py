@@ -74,6 +74,7 @@ class WorkerClass(Loaded):
     def run(self, runtime: Runtime) -> None:
         options = self._options
         count = options.threads if options.kind is WorkKind.THREAD else 1
+        runtime.role = self._class.__name__ if count == 1 else f"{count} {self._class.__name__}"
         cast = kinds.Cast(runtime, lambda number: self._make(runtime, number), count)
         kinds.run(cast, options)
 

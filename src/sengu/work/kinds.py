@@ -1,6 +1,7 @@
 """How a worker class runs in a worker process, by its kind. Imported by `engine`."""
 
 import asyncio
+import concurrent.futures
 import inspect
 import threading
 from collections.abc import Callable
@@ -77,6 +78,7 @@ async def _run_async(cast: Cast) -> None:
     (worker,) = cast.workers
     await _maybe(worker.setup())
     loop = asyncio.get_running_loop()
+    calls: list[concurrent.futures.Future[None]] = []
 
     def call(method: Callable[[], Any]) -> None:
         async def finish() -> None:
@@ -85,13 +87,16 @@ async def _run_async(cast: Cast) -> None:
             except Exception:  # the user's
                 worker.log.exception("%s() failed", method.__name__)
 
-        asyncio.run_coroutine_threadsafe(finish(), loop)
+        calls.append(asyncio.run_coroutine_threadsafe(finish(), loop))
 
-    cast.attend(call)
+    attendant = cast.attend(call)
     cast.runtime.ready()
     try:
         await _maybe(worker.run())
     finally:
+        await asyncio.to_thread(attendant.await_told)
+        for begun in calls:
+            await asyncio.wrap_future(begun)
         await _maybe(worker.teardown())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from sengu.posix import clock
 from sengu.posix.notify import notify
+from sengu.wire.scoreboard import HEARTBEAT
 from sengu.work.api import Worker
 from sengu.worker.board import Lane
 from sengu.worker.runtime import Runtime, Stopping
@@ -29,7 +30,7 @@ class Beat:
             self._lane.progress(clock.monotonic())
         else:
             self._has_begun = True
-            self._lane.begin(clock.monotonic(), b"RUN heartbeat")
+            self._lane.begin(clock.monotonic(), HEARTBEAT.encode())
 
     def end(self) -> None:
         """It is stopping: from now on its grace period counts."""

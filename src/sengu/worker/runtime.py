@@ -63,6 +63,8 @@ class Runtime:
         self.application = application
         self.listeners = listeners
         self.board = board
+        # What it is, for an engine whose workers do not live from request to request.
+        self.role = ""
         self.stopping = Stopping.NO
         self.drain_until = math.inf
         self.is_ready = False

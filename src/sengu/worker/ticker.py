@@ -87,9 +87,10 @@ class Ticker:
     def _timeout(self, line: Line | None, now: float) -> float | None:
         """Milliseconds until the next look; None when there is nothing to look at."""
         runtime = self._runtime
-        is_weighing = 0 < self._heavy < _HEAVY_SAMPLES
-        if line is None and runtime.stopping is Stopping.NO and self._is_quiet():
-            return _TICK_SECONDS * 1000 if is_weighing else None
+        if runtime.stopping is Stopping.NO and (
+            runtime.role or (line is None and self._is_quiet())
+        ):
+            return _TICK_SECONDS * 1000 if self._is_weighing() else None
         until = now + _TICK_SECONDS
         if now < runtime.drain_until:
             until = min(until, runtime.drain_until)
@@ -97,6 +98,12 @@ class Ticker:
         if line is not None and limit is not None and line.started_at != self._told_of:
             until = min(until, line.progress_at + limit)
         return max(0.0, until - now) * 1000
+
+    def _is_weighing(self) -> bool:
+        """Whether its weight may change though no request begins."""
+        if self._runtime.role:
+            return self._runtime.application.wear.max_rss_bytes is not None
+        return 0 < self._heavy < _HEAVY_SAMPLES
 
     def _is_quiet(self) -> bool:
         """Whether no request has begun since the last look; if so, ask to be roused by the next."""
@@ -112,17 +119,20 @@ class Ticker:
         return sum(lane.requests for lane in self._runtime.board.lanes)
 
     def _look(self, line: Line | None, now: float) -> None:
-        runtime = self._runtime
+        self._show(self._describe(line, now))
         if line is not None:
-            self._show(f"{line.request} {now - line.started_at:.1f}s")
             self._check_request(line, now)
-        elif runtime.stopping is not Stopping.NO:
-            self._show("draining")
-        else:
-            self._show("idle" if runtime.is_ready else "starting")
         self._weigh()
-        if now >= runtime.drain_until:
+        if now >= self._runtime.drain_until:
             self._late()
+
+    def _describe(self, line: Line | None, now: float) -> str:
+        runtime = self._runtime
+        if line is not None and not runtime.role:
+            return f"{line.request} {now - line.started_at:.1f}s"
+        if runtime.stopping is not Stopping.NO:
+            return f"{runtime.role} stopping" if runtime.role else "draining"
+        return (runtime.role or "idle") if runtime.is_ready else "starting"
 
     def _show(self, what: str) -> None:
         self._title.set(f"{self._name}: {what}")
