@@ -51,7 +51,7 @@ def test_it_does_not_wait_for_the_delay_of_the_old_ones() -> None:
 
 def test_nor_does_one_that_is_rolling() -> None:
     pace = Pace(Pacing(kill_old_delay_seconds=60.0))
-    world = serving(make_spec(strategy=Rolling(), workers=1), pace)
+    world = serving(make_spec(strategy=Rolling(), workers=2), pace)
     assert "stop 1/0" in deeds(world, hup(immediate=True))
 
 
