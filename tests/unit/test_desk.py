@@ -36,6 +36,14 @@ def read(profile: SignalProfile, number: int, *, is_stopping: bool = False) -> F
     return keeper.asked if fact is None else fact
 
 
+def test_usr2_of_serverengine_reads_the_configuration_and_reopens_the_logs() -> None:
+    keeper = FakeKeeper()
+    desk = SignalDesk(SignalProfile.SERVERENGINE, keeper)
+    fact = desk.read(signal.SIGUSR2, is_stopping=False)
+    assert fact == ev.ConfigureRequested("USR2")
+    assert keeper.asked == ["reopen"]
+
+
 @pytest.mark.parametrize(
     ("number", "meaning"),
     [
@@ -44,7 +52,6 @@ def read(profile: SignalProfile, number: int, *, is_stopping: bool = False) -> F
         (signal.SIGUSR1, ev.DeployRequested("USR1")),
         (signal.SIGHUP, ev.DeployRequested("HUP", immediate=True)),
         (signal.SIGINT, ev.DeployRequested("INT")),
-        (signal.SIGUSR2, ["reopen"]),
         (signal.SIGCONT, ["dump"]),
         (signal.SIGTTIN, []),
         (signal.SIGTTOU, []),

@@ -83,16 +83,12 @@ class SignalDesk:
 
     def _grant(self, wish: Wish, by: str, is_stopping: bool) -> Fact | None:
         match wish:
-            case Wish.STOP:
-                return ev.StopRequested(by)
-            case Wish.STOP_AT_ONCE:
-                return ev.StopRequested(by, immediate=True)
+            case Wish.STOP | Wish.STOP_AT_ONCE:
+                return ev.StopRequested(by, immediate=wish is Wish.STOP_AT_ONCE)
             case Wish.STOP_OR_AT_ONCE:
                 return ev.StopRequested(by, immediate=is_stopping)
-            case Wish.DEPLOY:
-                return ev.DeployRequested(by)
-            case Wish.DEPLOY_AT_ONCE:
-                return ev.DeployRequested(by, immediate=True)
+            case Wish.DEPLOY | Wish.DEPLOY_AT_ONCE:
+                return ev.DeployRequested(by, immediate=wish is Wish.DEPLOY_AT_ONCE)
             case Wish.UPGRADE:
                 return ev.UpgradeRequested(by)
             case Wish.ONE_MORE:
@@ -101,8 +97,11 @@ class SignalDesk:
                 return ev.ScaleAdjusted(-1, by)
             case Wish.REST:  # a terminal sends it when it is resized
                 return None if has_terminal() else ev.RestRequested(by)
-            case Wish.REOPEN_LOGS | Wish.CONFIGURE:
+            case Wish.REOPEN_LOGS:
                 self._keeper.reopen_logs()
+            case Wish.CONFIGURE:
+                self._keeper.reopen_logs()
+                return ev.ConfigureRequested(by)
             case Wish.DUMP:
                 self._keeper.dump()
             case _:
