@@ -31,9 +31,10 @@ PATIENCE_SECONDS = 20.0
 # A worker says `born` and does what its options say, until it is to stop.
 ENGINE = """
 import json, os, select, sys, threading, time
+from sengu.worker import engine
 from sengu.worker.engine import LoadError
 
-class Loaded:
+class Loaded(engine.Loaded):
     def __init__(self, options):
         self.options = options
         self.module = sys.modules[__name__]
@@ -49,7 +50,7 @@ class Loaded:
             runtime.calm()
         print("stopping", runtime.stopping.name, file=sys.stderr, flush=True)
 
-class Prepared:
+class Prepared(engine.Prepared):
     def __init__(self, application):
         self.options = json.loads(bytes(application.options))
 

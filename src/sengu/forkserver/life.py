@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sengu.dump.ear import Ear
 from sengu.forkserver.load import Everything, load
 from sengu.posix.descriptors import FIRST_PASSED_FD
 from sengu.wire import forkserver as wire
@@ -37,11 +38,14 @@ class Order(NamedTuple):
 
 
 class Heritage(NamedTuple):
-    """What all workers of a generation are born with; `memory` is the scoreboard."""
+    """What all workers of a generation are born with; `memory` is the scoreboard, `ear` the fork
+    server's own.
+    """
 
     load: wire.Load
     prepared: Prepared
     memory: memoryview
+    ear: Ear
 
     def identity(self, order: Order, pid: int = 0) -> Identity:
         return Identity(self.load.service, self.load.generation, order.fork.slot, pid)
@@ -94,6 +98,9 @@ def _run(
     application = heritage.load.application
     board = Board(heritage.memory, order.fork.line, application.lanes)
     runtime = Runtime(identity, application, _listeners(), board)
+    runtime.configuration = heritage.configuration
+    who = f"{identity.service} worker {identity.slot} gen {identity.generation}"
+    heritage.ear.succeed(who, runtime.on_dump).listen()
     runtime.handle_signals()
     loaded, hooks = everything or load(application, heritage.prepared)
     Ticker(runtime, hooks, int(os.environ["SENGU_LIFELINE_FD"]), order.cgroup_fd).start()

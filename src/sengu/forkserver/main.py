@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 
+from sengu.dump.ear import Ear
 from sengu.forkserver import privileges
 from sengu.forkserver.births import Ward
 from sengu.forkserver.life import Heritage, Order, flush_output
@@ -43,7 +44,8 @@ def run(sock: socket.socket, births: socket.socket) -> int:
     name = f"sengu: {order.service} fork server gen {order.generation}"
     title.set(f"{name}: loading {order.application.target}")
     memory = mmap.mmap(passed[0], scoreboard.SIZE_BYTES)
-    os.close(passed[0])
+    ear = Ear(name.removeprefix("sengu: "), passed[0])
+    ear.listen()
     try:
         # Ours first: nothing that lies about in the working directory is taken for a part of it.
         prepared = prepare(order.application)
@@ -55,7 +57,7 @@ def run(sock: socket.socket, births: socket.socket) -> int:
     except LoadError as error:
         return _fail(sock, error)
     title.set(f"{name}: {order.application.target}")
-    ward = Ward(Heritage(order, prepared, memoryview(memory)), sock, births)
+    ward = Ward(Heritage(order, prepared, memoryview(memory), ear), sock, births)
     packets.send(sock, wire.encode(wire.Loaded(thread_warnings(order.application.target))))
     is_first = True
     while orders := _wait_for_orders(sock):

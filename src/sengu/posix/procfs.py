@@ -140,3 +140,30 @@ def resident_bytes() -> int:
     """Our own resident memory, what is shared included (proc_pid_statm(5))."""
     with open("/proc/self/statm", encoding="ascii") as stream:
         return int(stream.read().split()[1]) * _PAGE_BYTES
+
+
+def memory_of(pid: int) -> tuple[int, int, int] | None:
+    """Bytes that are resident, that are the process's alone, and that are its share: each page
+    divided by those who have it (proc_pid_smaps(5)). None: gone, or not for us to see."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as stream:
+            fields = dict(line.split(":", 1) for line in stream if line.endswith("kB\n"))
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    sizes = {name: int(value.split()[0]) << 10 for name, value in fields.items()}
+    own = sizes["Private_Clean"] + sizes["Private_Dirty"]
+    return sizes["Rss"], own, sizes["Pss"]
+
+
+def memory_file_of(pid: int, name: str) -> bytes | None:
+    """What is in the memory file of that name which the process has open. None: there is none, or
+    it is not for us to see."""
+    directory, link = f"/proc/{pid}/fd", f"/memfd:{name} (deleted)"
+    try:
+        for fd in os.listdir(directory):
+            if _link(f"{directory}/{fd}") == link:
+                with open(f"{directory}/{fd}", "rb") as stream:
+                    return stream.read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    return None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from sengu.model.application import Application
 from sengu.posix import clock, descriptors
 from sengu.posix.notify import notify
+from sengu.posix.swap_file import SwapFile
 from sengu.worker.board import Board
 from sengu.worker.identity import Identity
 
@@ -24,7 +25,7 @@ _MAX_MARGIN_SECONDS = 1.0
 _CALM_BYTES = 512
 
 # What a worker hears of its server. Blocked from before its birth until it can.
-HEARD_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)
+HEARD_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGCONT, signal.SIGUSR2)
 
 
 class Stopping(enum.IntEnum):
@@ -68,6 +69,7 @@ class Runtime:
         self.stopping = Stopping.NO
         self.drain_until = math.inf
         self.is_ready = False
+        self.configuration: SwapFile | None = None
         # Set by the ticker when nothing was to be seen for a while: who begins a request while it
         # is set calls `rouse`. So an idle worker never wakes up, and a busy one pays one look.
         self.dozing = False
@@ -76,6 +78,7 @@ class Runtime:
         self.enter_cgroup: Callable[[], None] = lambda: None
         self.on_ready: list[Callable[[], None]] = []
         self.on_reopen: list[Callable[[], None]] = []
+        self.on_dump: list[Callable[[], None]] = []
         # From a signal handler, at any moment.
         self.on_stop: list[Callable[[], None]] = []
         # A pipe, because the interpreter writes a byte into it for each signal.
@@ -132,7 +135,8 @@ class Runtime:
                         self.stop(_ASKING[number])
 
     def handle_signals(self) -> None:
-        """TERM retires, QUIT stops, USR1 reopens logs. Only the main thread may call it.
+        """TERM retires, QUIT stops, USR1 reopens logs. USR2 is that `configuration` has another
+        content: whoever looks at that is woken by `wake_fd`. Only the main thread may call it.
 
         A handler of Python's runs between two instructions of the main thread. A signal that comes
         just before a poll would wait for its end, if it did not make `wake_fd` readable at once.
@@ -142,6 +146,7 @@ class Runtime:
         signal.signal(signal.SIGQUIT, lambda *_: self.stop(Stopping.STOP))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, lambda *_: self._reopen())
+        signal.signal(signal.SIGUSR2, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD_SIGNALS)
         os.register_at_fork(after_in_child=_default_signals)
 
