@@ -22,6 +22,6 @@ for number in range(count):
     line = b"L %d %d %d %s\n" % (pid, number, length, text[:length])
     assert os.write(1 + number % 2, line) == len(line)
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
-    link.connect(os.environ["NOTIFY_SOCKET"])
+    link.connect(os.environ["NOTIFY_SOCKET"].replace("@", "\0", 1))
     link.send(b"READY=1")
 signal.sigwait({signal.SIGTERM})
