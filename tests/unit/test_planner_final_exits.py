@@ -1,5 +1,7 @@
 """Exit codes after which nothing is tried again: who is replaced none the less, and what ends."""
 
+import pytest
+
 from sengu.model.observed import Outcome
 from sengu.model.service import RestartPolicy, Rolling, ServiceSpec
 from tests.unit.support_steps import (
@@ -49,8 +51,10 @@ def test_without_such_codes_no_exit_is_final() -> None:
     assert deeds(world, Wait(5)) == ["start 1/0"]
 
 
-def test_with_the_last_worker_the_service_ends_with_its_code() -> None:
-    world = serving(make(), Next(ENDS_IN_5), Next(Fate(dies_after=9.0, dies_with=FINAL)))
+@pytest.mark.parametrize("order", [(5.0, 9.0), (9.0, 5.0)])
+def test_with_the_last_worker_the_service_ends_with_its_code(order: tuple[float, float]) -> None:
+    fates = [Fate(dies_after=after, dies_with=FINAL if after > 5 else 7) for after in order]
+    world = serving(make(), *map(Next, fates))
     assert deeds(world, Wait(8.9)) == []
     assert deeds(world, Wait(0.1)) == [f"end with {FINAL}", "finish"]
     assert exit_code(world) == FINAL

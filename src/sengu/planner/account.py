@@ -47,8 +47,9 @@ def close_slot(observed: Observed, worker: Worker, code: int) -> Observed:
     key = (worker.generation, worker.slot)
     if key not in observed.slots:  # forgotten, with its generation
         return observed
-    account = replace(observed.slots[key], final_code=code)
-    return replace(observed, slots={**observed.slots, key: account})
+    slots = dict(observed.slots)
+    slots[key] = replace(slots.pop(key), final_code=code)  # behind those that were closed before
+    return replace(observed, slots=slots)
 
 
 def open_slots(observed: Observed) -> dict[tuple[int, int], Slot]:
@@ -57,8 +58,8 @@ def open_slots(observed: Observed) -> dict[tuple[int, int], Slot]:
 
 
 def final_code(observed: Observed, generation: int) -> int | None:
-    """With which code a slot of the generation was closed, if any was."""
-    for (number, _), slot in observed.slots.items():
+    """With which code a slot of the generation was closed last, if any was."""
+    for (number, _), slot in reversed(observed.slots.items()):
         if number == generation and slot.final_code is not None:
             return slot.final_code
     return None
