@@ -82,11 +82,12 @@ class Server:
     generation: int = 0
     config: Mapping[str, Any] = {}
     log: logging.Logger
+    _open_sockets: Callable[[], SocketManager] = SocketManager
 
     @property
     def sockets(self) -> SocketManager:
         """As that of `Worker`: what is asked for here is there before the first worker."""
-        return SocketManager()
+        return self._open_sockets()
 
     def before_run(self) -> None:
         """Before the first worker is forked: open sockets, fill caches. Start no threads."""
@@ -119,12 +120,13 @@ class Worker:
     stopping: StopEvent
     says_ready: bool = False
     reload_signal: int | None = None
+    _open_sockets: Callable[[], SocketManager] = SocketManager
     _beat: Callable[[], None] = staticmethod(lambda: None)
 
     @property
     def sockets(self) -> SocketManager:
         """Opens sockets at run time, one for all who ask. Raises UsageError where no sengu runs."""
-        return SocketManager()
+        return self._open_sockets()
 
     def setup(self) -> Any:
         """In the worker, before it is ready. What it raises ends the worker."""
