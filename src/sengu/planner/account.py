@@ -59,10 +59,12 @@ def open_slots(observed: Observed) -> dict[tuple[int, int], Slot]:
 
 def final_code(observed: Observed, generation: int) -> int | None:
     """With which code a slot of the generation was closed last, if any was."""
-    for (number, _), slot in reversed(observed.slots.items()):
-        if number == generation and slot.final_code is not None:
-            return slot.final_code
-    return None
+    codes = [
+        slot.final_code
+        for (number, _), slot in observed.slots.items()
+        if number == generation and slot.final_code is not None
+    ]
+    return codes[-1] if codes else None
 
 
 def charge_deploy(observed: Observed, generation: int, failure: Failure) -> Observed:
