@@ -38,7 +38,8 @@ class Files(msgspec.Struct, frozen=True):
 
 class Boot(msgspec.Struct, frozen=True):
     """One instance. A change of a file below one of `watched` is a deploy. `makes_cgroups`: one
-    for each worker, where that can be done.
+    for each worker, where that can be done. `given` are settings and their texts, where others may
+    come beside them later (`config.tuning`).
     """
 
     service: ServiceSpec
@@ -50,6 +51,7 @@ class Boot(msgspec.Struct, frozen=True):
     signals: SignalProfile = SignalProfile.DEFAULT
     watched: tuple[str, ...] = ()
     makes_cgroups: bool = True
+    given: dict[str, tuple[str, ...]] = {}
 
 
 class Report(msgspec.Struct, frozen=True):

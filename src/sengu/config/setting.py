@@ -87,10 +87,13 @@ class Setting(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Values:
-    """What was given for the settings, parsed; the defaults for all others."""
+    """What was given for the settings, parsed; the defaults for all others. `texts`: as given."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self, given: Mapping[str, Any], texts: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         self._given = given
+        self.texts = texts or {}
 
     def __getitem__(self, setting: Setting[T]) -> T:
         value: T = self._given.get(setting.name, setting.default)
@@ -124,4 +127,4 @@ def parse_values(settings: Iterable[Setting[Any]], texts: Mapping[str, Sequence[
         parsed = tuple(setting.kind.parse(setting.flag, t) for t in texts.get(setting.name, ()))
         if parsed:
             given[setting.name] = parsed if setting.repeatable else parsed[-1]
-    return Values(given)
+    return Values(given, {name: tuple(texts[name]) for name in given})

@@ -24,8 +24,9 @@ from sengu.config.setting import Values
 from sengu.config.settings import application as shared
 from sengu.config.settings import common
 from sengu.config.settings import work as known
+from sengu.config.tuning import NAMES, wear
 from sengu.errors import UsageError
-from sengu.model.application import Application, Wear
+from sengu.model.application import Application
 from sengu.model.service import ReadyByNotify, ServiceSpec
 from sengu.model.work import (
     CallableConfig,
@@ -42,10 +43,14 @@ _SUFFIXES = (".toml", ".json", ".yaml", ".yml")
 
 
 class Script(msgspec.Struct, frozen=True):
-    """What a script says by itself: a configuration that has no text, and where modules are."""
+    """What a script says by itself: a configuration that has no text, and where modules are.
+
+    `configured` are settings that were not given, but found in the configuration.
+    """
 
     config: ConfigSource | None = None
     paths: tuple[str, ...] = ()
+    configured: frozenset[str] = frozenset()
 
 
 def assemble_work(
@@ -59,9 +64,11 @@ def assemble_work(
     options = work_options(values, target, script or Script())
     around = look_around(values, environ)
     service = _service_spec(values, around, options)
-    return make_launch(
+    launch = make_launch(
         values, around, service, sockets_for(values, (), environ), _watched(values, around)
     )
+    given = {name: values.texts[name] for name in NAMES if name in values.texts}
+    return Launch(msgspec.structs.replace(launch.boot, given=given), launch.environment)
 
 
 def work_options(values: Values, target: str, script: Script) -> WorkOptions:
@@ -75,13 +82,18 @@ def work_options(values: Values, target: str, script: Script) -> WorkOptions:
         threads=values[known.WORKERS] if kind is WorkKind.THREAD else 1,
         server=_server(values),
         paths=script.paths,
-        config=script.config or _config(values),
+        config=script.config or config_source(values),
         log_level=values[known.LOG_LEVEL],
         log_form=LogForm(values[known.LOG_FORMAT]),
         command_pipe=values[known.COMMAND_PIPE],
         heartbeat_seconds=values[known.HEARTBEAT_TIMEOUT] or None,
         restart_seconds=values[common.INTERVAL],
-        overrides=tuple(setting.name for setting in known.SETTINGS if values.has(setting)),
+        overrides=tuple(
+            setting.name
+            for setting in known.SETTINGS
+            if values.has(setting) and setting.name not in script.configured
+        ),
+        settings=NAMES,
     )
 
 
@@ -129,7 +141,8 @@ def _application(values: Values, options: WorkOptions) -> Application:
         privileges=resolve_privileges(values),
         request_timeout_seconds=options.heartbeat_seconds,
         grace_seconds=values[common.GRACE],
-        wear=Wear(None, values[shared.MAX_RSS], values[shared.MAX_AGE], values[shared.JITTER]),
+        wear=wear(values),
+        is_configured=options.config != InlineConfig(),
     )
 
 
@@ -138,7 +151,8 @@ def _server(values: Values) -> str | None:
     return None if given is None else check_class("--server", given)
 
 
-def _config(values: Values) -> ConfigSource:
+def config_source(values: Values) -> ConfigSource:
+    """Raises UsageError."""
     given = values[known.CONFIG]
     if given is None:
         return InlineConfig()

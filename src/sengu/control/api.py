@@ -21,6 +21,8 @@ RELOAD_PATH = "/v1/reload"
 STOP_PATH = "/v1/stop"
 SCALE_PATH = "/v1/scale"
 UPGRADE_PATH = "/v1/upgrade"
+CONFIGURE_PATH = "/v1/configure"
+DUMP_PATH = "/v1/dump"
 EVENTS_PATH = "/v1/events"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_WORKERS)]
@@ -213,6 +215,53 @@ class UpgradeAccepted(msgspec.Struct, frozen=True):
     """202. `upgraded` or `upgrade_failed` comes after the event `last_event`."""
 
     last_event: int
+
+
+class ProcessDump(msgspec.Struct, frozen=True):
+    """Where a process is, in words: stacks of threads and tasks, memory."""
+
+    name: str
+    pid: int
+    text: str
+
+
+class Dump(msgspec.Struct, frozen=True):
+    """Answer of `POST /v1/dump`, of all processes of the instance. The log has it too."""
+
+    processes: tuple[ProcessDump, ...]
+
+
+class ConfigureRequest(msgspec.Struct, frozen=True):
+    """With `wait` the answer is a `ConfigureOutcome`, otherwise a `ConfigureAccepted` at once."""
+
+    wait: bool = False
+    token: Token = ""
+
+
+class ConfigureAccepted(msgspec.Struct, frozen=True):
+    """202. The configuration is read anew; `configured` or `configure_failed` of this `inquiry`
+    comes after the event `last_event`.
+    """
+
+    inquiry: int
+    last_event: int
+
+
+class ConfigureOutcome(msgspec.Struct, frozen=True):
+    """200, or 409 with an `error`: the configuration is wrong, and the one that there was goes on.
+
+    `is_new`: workers have another one now. Of its values that are settings, `taken` hold now,
+    `waiting` say what they need, `overridden` were given on the command line.
+    """
+
+    inquiry: int
+    generation: int
+    error: str = ""
+    details: str = ""
+    is_new: bool = False
+    taken: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    overridden: tuple[str, ...] = ()
 
 
 class Problem(msgspec.Struct, frozen=True):

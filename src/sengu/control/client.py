@@ -77,10 +77,20 @@ class ControlClient:
         request = api.UpgradeRequest(_new_token())
         return self._call(Question("POST", api.UPGRADE_PATH, request), api.UpgradeAccepted)
 
+    def configure(self, deadline: Deadline) -> api.ConfigureOutcome:
+        """Have the configuration read anew, and wait for it. Raises SenguError if it is wrong."""
+        request = api.ConfigureRequest(wait=True, token=_new_token())
+        question = Question("POST", api.CONFIGURE_PATH, request)
+        return self._call(question, api.ConfigureOutcome, deadline)
+
     def stop(self, immediate: bool = False) -> None:
         """Raises WentAwayError if it has stopped before it could answer."""
         request = api.StopRequest(immediate, _new_token())
         self._call(Question("POST", api.STOP_PATH, request), api.StopAccepted)
+
+    def dump(self) -> api.Dump:
+        """Where all its processes are. Asked twice, they write it twice: that harms nobody."""
+        return self._call(Question("POST", api.DUMP_PATH), api.Dump)
 
     def scale(self, workers: int) -> int:
         request = api.ScaleRequest(workers)
@@ -90,8 +100,8 @@ class ControlClient:
         """Open the event stream: all kept events after `since`, then, with `follow`, new ones."""
         return EventStream(self.path, since, follow, Deadline(self._answer_seconds))
 
-    def _call(self, question: "Question", answer: type[T]) -> T:
-        body = ask(self.path, question, Deadline(self._answer_seconds), take_body)
+    def _call(self, question: "Question", answer: type[T], deadline: Deadline | None = None) -> T:
+        body = ask(self.path, question, deadline or Deadline(self._answer_seconds), take_body)
         try:
             return msgspec.json.decode(body, type=answer)
         except msgspec.MsgspecError as problem:

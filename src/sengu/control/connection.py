@@ -13,6 +13,7 @@ from sengu.control.routes import (
     Later,
     Refused,
     Service,
+    Soon,
     Stream,
     handle,
     outcome_answer,
@@ -108,13 +109,18 @@ class Connection:
                 self._answer(answer)
             case Later():
                 self._service.await_outcome(answer.generation, self._answer_outcome)
+            case Soon():
+                answer.ask(self._answer_later)
             case Stream():
                 self._stream(answer)
 
     def _answer_outcome(self, outcome: api.ReloadOutcome) -> None:
+        self._answer_later(outcome_answer(outcome))
+
+    def _answer_later(self, answer: Answer) -> None:
         if self._is_open:
-            self._answer(outcome_answer(outcome))
-            # Not here and now: who tells of an outcome is in the midst of taking a fact in.
+            self._answer(answer)
+            # Not here and now: who tells is in the midst of something, such as taking a fact in.
             self._loop.call_at(self._loop.now(), self._serve)
 
     def _answer(self, answer: Answer) -> None:

@@ -22,7 +22,12 @@ class Service(Protocol):
     def await_outcome(self, generation: int, tell: Callable[[api.ReloadOutcome], None]) -> None: ...
     def scale(self, workers: int, by: str) -> None: ...
     def stop(self, immediate: bool, by: str, token: str) -> None: ...
+    def dump(self, tell: Callable[[api.Dump], None]) -> None: ...
     def upgrade(self, by: str, token: str) -> api.UpgradeAccepted: ...
+    def configure(self, by: str, token: str) -> api.ConfigureAccepted: ...
+    def await_configured(
+        self, inquiry: int, tell: Callable[[api.ConfigureOutcome], None]
+    ) -> None: ...
     def events_since(self, number: int) -> Iterable[api.Record]: ...
     def follow_events(self, reader: Callable[[api.Record], None]) -> Callable[[], None]: ...
 
@@ -41,6 +46,12 @@ class Later(msgspec.Struct, frozen=True):
     generation: int
 
 
+class Soon(msgspec.Struct, frozen=True):
+    """The answer comes when what `ask` begins is done; it gets who is then to be called."""
+
+    ask: Callable[[Callable[[Answer], None]], None]
+
+
 class Stream(msgspec.Struct, frozen=True):
     """Server-sent events: those kept since `since` (None: none of them), then new ones."""
 
@@ -56,7 +67,9 @@ class Refused(Exception):
         self.answer = Answer(status, msgspec.json.encode(api.Problem(error)), allow)
 
 
-def handle(service: Service, method: str, target: str, body: bytes) -> Answer | Later | Stream:
+def handle(
+    service: Service, method: str, target: str, body: bytes
+) -> Answer | Later | Soon | Stream:
     """Serve one request. Raises Refused."""
     try:
         url = urlsplit(target)
@@ -71,8 +84,11 @@ def handle(service: Service, method: str, target: str, body: bytes) -> Answer | 
     return serve(service, url.query, body)
 
 
-def outcome_answer(outcome: api.ReloadOutcome) -> Answer:
-    status = 200 if outcome.outcome is Outcome.SUCCEEDED else 409
+def outcome_answer(outcome: api.ReloadOutcome | api.ConfigureOutcome) -> Answer:
+    if isinstance(outcome, api.ConfigureOutcome):
+        status = 409 if outcome.error else 200
+    else:
+        status = 200 if outcome.outcome is Outcome.SUCCEEDED else 409
     return Answer(status, msgspec.json.encode(outcome))
 
 
@@ -106,6 +122,24 @@ def _upgrade(service: Service, _query: str, body: bytes) -> Answer:
     return Answer(202, msgspec.json.encode(accepted))
 
 
+def _dump(service: Service, _query: str, _body: bytes) -> Soon:
+    return Soon(
+        lambda answer: service.dump(lambda dump: answer(Answer(200, msgspec.json.encode(dump))))
+    )
+
+
+def _configure(service: Service, _query: str, body: bytes) -> Answer | Soon:
+    request = _decode(body or b"{}", api.ConfigureRequest)
+    accepted = service.configure("the control API", request.token)
+    if request.wait:
+        return Soon(
+            lambda answer: service.await_configured(
+                accepted.inquiry, lambda outcome: answer(outcome_answer(outcome))
+            )
+        )
+    return Answer(202, msgspec.json.encode(accepted))
+
+
 def _events(_service: Service, query: str, _body: bytes) -> Stream:
     values = {key: found[-1] for key, found in parse_qs(query).items()}
     since = values.get("since")
@@ -127,5 +161,7 @@ _ROUTES = {
     api.STOP_PATH: ("POST", _stop),
     api.SCALE_PATH: ("POST", _scale),
     api.UPGRADE_PATH: ("POST", _upgrade),
+    api.DUMP_PATH: ("POST", _dump),
+    api.CONFIGURE_PATH: ("POST", _configure),
     api.EVENTS_PATH: ("GET", _events),
 }

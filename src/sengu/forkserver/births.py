@@ -10,8 +10,11 @@ import socket
 import traceback
 from collections.abc import Sequence
 
+import msgspec
+
 from sengu.forkserver.life import Heritage, Order, flush_output, live
 from sengu.forkserver.load import Everything
+from sengu.model.application import Application
 from sengu.posix import packets
 from sengu.wire import forkserver as wire
 from sengu.wire.supervisor import encode_birth
@@ -50,6 +53,11 @@ class Ward:
         finally:
             for order in wanted:
                 _close(order)
+
+    def amend(self, application: Application) -> None:
+        """Workers are born for this one from now on."""
+        load = msgspec.structs.replace(self._heritage.load, application=application)
+        self._heritage = self._heritage._replace(load=load)
 
     def _is_new(self, order: Order) -> bool:
         is_new = order.fork.worker > self._last

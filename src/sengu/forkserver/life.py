@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sengu.dump.ear import Ear
 from sengu.forkserver.load import Everything, load
 from sengu.posix.descriptors import FIRST_PASSED_FD
+from sengu.posix.swap_file import SwapFile
 from sengu.wire import forkserver as wire
 from sengu.worker.board import Board
 from sengu.worker.engine import LoadError, Prepared
@@ -39,13 +40,14 @@ class Order(NamedTuple):
 
 class Heritage(NamedTuple):
     """What all workers of a generation are born with; `memory` is the scoreboard, `ear` the fork
-    server's own.
+    server's own, `configuration` where workers find that, if they have one.
     """
 
     load: wire.Load
     prepared: Prepared
     memory: memoryview
     ear: Ear
+    configuration: SwapFile | None = None
 
     def identity(self, order: Order, pid: int = 0) -> Identity:
         return Identity(self.load.service, self.load.generation, order.fork.slot, pid)

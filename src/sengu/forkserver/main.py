@@ -15,9 +15,12 @@ from collections.abc import Callable
 from sengu.dump.ear import Ear
 from sengu.forkserver import privileges
 from sengu.forkserver.births import Ward
-from sengu.forkserver.life import Heritage, Order, flush_output
+from sengu.forkserver.configure import Inquiries, read, report_with, shortened
+from sengu.forkserver.life import Heritage, flush_output
 from sengu.forkserver.load import Everything, load, prepare, thread_warnings
+from sengu.forkserver.orders import wait_for_orders
 from sengu.posix import descriptors, packets
+from sengu.posix.swap_file import SwapFile
 from sengu.posix.title import Title
 from sengu.wire import forkserver as wire
 from sengu.wire import scoreboard
@@ -44,6 +47,7 @@ def run(sock: socket.socket, births: socket.socket) -> int:
     name = f"sengu: {order.service} fork server gen {order.generation}"
     title.set(f"{name}: loading {order.application.target}")
     memory = mmap.mmap(passed[0], scoreboard.SIZE_BYTES)
+    configuration = SwapFile(passed[1]) if len(passed) > 1 else None
     ear = Ear(name.removeprefix("sengu: "), passed[0])
     ear.listen()
     try:
@@ -51,24 +55,43 @@ def run(sock: socket.socket, births: socket.socket) -> int:
         prepared = prepare(order.application)
         privileges.drop(order.application.privileges)
         sys.path.insert(0, os.getcwd())
+        found = read(prepared) if configuration is not None else None
         everything = _load(order, prepared)
         if everything is not None:
             _begin(order, everything)
     except LoadError as error:
         return _fail(sock, error)
     title.set(f"{name}: {order.application.target}")
-    ward = Ward(Heritage(order, prepared, memoryview(memory), ear), sock, births)
-    packets.send(sock, wire.encode(wire.Loaded(thread_warnings(order.application.target))))
-    is_first = True
-    while orders := _wait_for_orders(sock):
-        ward.deliver(orders, everything)
-        if everything is not None and is_first:
-            is_first = False
-            _tell(everything.loaded.forked)
+    heritage = Heritage(order, prepared, memoryview(memory), ear, configuration)
+    ward = Ward(heritage, sock, births)
+    warned = thread_warnings(order.application.target)
+    settings = {} if found is None else found.settings
+    report_with(sock, wire.Loaded(warned, settings), found)
+    _serve(sock, ward, everything, Inquiries(prepared, sock))
     if everything is not None:
         _tell(everything.loaded.end)
     flush_output()
     return 0
+
+
+def _serve(
+    sock: socket.socket, ward: Ward, everything: Everything | None, inquiries: Inquiries
+) -> None:
+    """Until the server has closed its end."""
+    is_first = True
+    while any(batch := wait_for_orders(sock)):
+        if batch.births:
+            ward.deliver(batch.births, everything)
+            if everything is not None and is_first:
+                is_first = False
+                _tell(everything.loaded.forked)
+        match batch.other:
+            case wire.Configure(inquiry):
+                inquiries.answer(inquiry)
+            case wire.Amend(application):
+                ward.amend(application)
+            case None:
+                pass
 
 
 def _begin(order: wire.Load, everything: Everything) -> None:
@@ -106,34 +129,11 @@ def _load(order: wire.Load, prepared: Prepared) -> Everything | None:
     return everything
 
 
-def _wait_for_orders(sock: socket.socket) -> list[Order]:
-    """All orders that have arrived, at least one; none when the server has closed its end."""
-    orders: list[Order] = []
-    flags = 0
-    while True:
-        try:
-            data, passed = packets.receive(sock, flags)
-        except BlockingIOError:  # that was all for now
-            return orders
-        except OSError:  # the server is gone
-            return []
-        if not data:
-            return []
-        fork = wire.decode_order(data)
-        assert isinstance(fork, wire.Fork), fork
-        orders.append(Order(fork, passed))
-        flags = socket.MSG_DONTWAIT
-
-
 def _fail(sock: socket.socket, error: LoadError) -> int:
     details = error.details
     if details:
         # Also where its other output goes, so that the log has it at its place.
         sys.stderr.write(details if details.endswith("\n") else f"{details}\n")
     flush_output()
-    report = wire.LoadFailed(
-        str(error).encode()[:_MAX_PROBLEM_BYTES].decode(errors="ignore"),
-        details.encode()[-_MAX_DETAILS_BYTES:].decode(errors="ignore"),
-    )
-    packets.send(sock, wire.encode(report))
+    packets.send(sock, wire.encode(wire.LoadFailed(*shortened(error))))
     return 1

@@ -51,7 +51,7 @@ class WorkOptions(msgspec.Struct, frozen=True):
     `paths` are where modules are found before anywhere else. `threads` is how many workers a
     process of kind `thread` runs. With `command_pipe` a program hears by lines on its stdin, and
     not by signals. `overrides` are settings that the command line has given: the configuration does
-    not change them.
+    not change them. `settings` are the names of all that it could change.
     """
 
     target: str
@@ -66,3 +66,4 @@ class WorkOptions(msgspec.Struct, frozen=True):
     heartbeat_seconds: float | None = None
     restart_seconds: float = 1.0
     overrides: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()

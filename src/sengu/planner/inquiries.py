@@ -6,6 +6,7 @@ import msgspec
 
 from sengu.model import events as ev
 from sengu.model.observed import Generation, Inquiry, Observed
+from sengu.model.service import ServiceSpec
 from sengu.planner.account import open_slots
 
 replace = msgspec.structs.replace
@@ -21,11 +22,14 @@ def change_generation(observed: Observed, number: int, **changes: object) -> Obs
     return replace(observed, generations={**observed.generations, number: changed})
 
 
-def configure_requested(observed: Observed) -> Observed:
+def configure_requested(spec: ServiceSpec, observed: Observed) -> Observed:
     """The generation that serves is asked, and one that is on its way and may have asked already.
 
     A later inquiry takes the place of one that is not answered yet; both are answered by it.
     """
+    application = spec.application
+    if application is None or not application.is_configured or observed.stop is not None:
+        return observed  # a program's is its own, and nobody reads it for it
     number = observed.inquiries + 1
     observed = replace(observed, inquiries=number)
     for generation in _asked(observed):

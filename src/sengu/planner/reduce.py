@@ -63,8 +63,8 @@ def reduce(  # noqa: PLR0912
             return _stop_requested(spec, observed, event, now)
         case ev.ServiceStopped():
             return _stopped(observed)
-        case ev.ConfigureRequested():  # a program's is its own, and nobody reads it for it
-            return observed if spec.application is None else configure_requested(observed)
+        case ev.ConfigureRequested():
+            return configure_requested(spec, observed)
         case ev.ServerAdopted():
             return _server_adopted(observed, now)
         case ev.UpgradeRequested() | ev.UpgradeFailed() | ev.Upgraded():

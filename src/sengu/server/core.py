@@ -5,8 +5,8 @@ so tests run it on a fake and replay any history.
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from sengu.model.actions import AnyAction
 from sengu.model.observed import Observed
@@ -31,6 +31,9 @@ class Turn(NamedTuple):
     is_news: bool
 
 
+# The service as settings from a configuration make it. Pure, as replaying facts is to come to the
+# same.
+Tune = Callable[[ServiceSpec, Mapping[str, Any]], ServiceSpec]
 Listener = Callable[[Turn], None]
 
 
@@ -56,7 +59,15 @@ class Record(Protocol):
 class Core:
     """The state of the service and its machinery. `wake_at` is when to settle next (monotonic)."""
 
-    def __init__(self, spec: ServiceSpec, now: Callable[[], float], record: Record) -> None:
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        now: Callable[[], float],
+        record: Record,
+        tune: Tune = lambda spec, _settings: spec,
+    ) -> None:
+        self._base = spec
+        self._tune = tune
         self.spec = spec
         self.observed = initial(spec)
         self.wake_at: float | None = None
@@ -82,6 +93,11 @@ class Core:
     def replay(self, fact: Fact, at: float, wall: float) -> None:
         """Take in what was written down before our time."""
         self._reduce(fact, at, wall, is_news=False)
+
+    def restore(self, observed: Observed) -> None:
+        """Go on with what all facts before our time have come to."""
+        self.observed = observed
+        self.spec = self._tune(self._base, observed.settings)
 
     def settle(self, hands: Hands) -> None:
         """Let all facts have their consequences, and the consequences theirs.
@@ -111,6 +127,8 @@ class Core:
     def _reduce(self, fact: Fact, at: float, wall: float, *, is_news: bool) -> None:
         before = self.observed
         self.observed = reduce(self.spec, before, fact, at)
+        if self.observed.settings != before.settings:
+            self.spec = self._tune(self._base, self.observed.settings)
         turn = Turn(fact, before, self.observed, wall, is_news)
         for listener in self._listeners:
             listener(turn)

@@ -124,6 +124,8 @@ class Crew:
         if is_news:
             if member.stop_signal:  # before its birth is on record: who follows asks once more
                 process.signal(member.stop_signal)
+            if member.is_to_look:
+                process.signal(signal.SIGUSR2)
             action = member.action
             self.post(
                 ev.WorkerStarted(worker, action.generation, action.slot, process.pid, action.reason)
@@ -163,6 +165,15 @@ class Crew:
         for member in self._members.values():
             if member.process is not None and member.exited is None:
                 member.process.signal(number)
+
+    def tell_configured(self, generation: int) -> None:
+        """Its workers are to look at their configuration; who is about to be born, when it is."""
+        for member in self._members.values():
+            if member.action.generation == generation and member.exited is None:
+                if member.process is None:
+                    member.is_to_look = True
+                else:
+                    member.process.signal(signal.SIGUSR2)
 
     def last_words(self, worker: int) -> str:
         """The end of what it has written to stderr so far."""

@@ -11,9 +11,11 @@ from sengu.model.actions import AnyAction
 from sengu.model.service import ServiceSpec
 from sengu.planner.reduce import Fact
 from sengu.server.cgroups import generation_key
+from sengu.server.configurations import Configurations
 from sengu.server.crew import Crew
 from sengu.server.environment import Environments
-from sengu.server.forkservers import ForkServers, Plan
+from sengu.server.fork_plan import Plan
+from sengu.server.forkservers import ForkServers
 from sengu.server.pre_deploy import Steps
 from sengu.server.stage import Stage
 
@@ -24,6 +26,7 @@ class Groundwork(msgspec.Struct, frozen=True):
     steps: Steps
     environments: Environments
     fork_servers: ForkServers
+    configurations: Configurations
 
 
 class Executor:
@@ -36,6 +39,7 @@ class Executor:
         self._steps = groundwork.steps
         self._environments = groundwork.environments
         self._fork_servers = groundwork.fork_servers
+        self._configurations = groundwork.configurations
 
     def execute(self, action: AnyAction) -> Fact:  # noqa: PLR0912
         match action:
@@ -54,9 +58,17 @@ class Executor:
             case do.AbandonPreparation():
                 words = self._fork_servers.end(action.generation)
                 return ev.GenerationFailed(action.generation, action.reason, words)
+            case do.AskConfiguration():
+                self._fork_servers.inquire(action.generation, action.inquiry)
+                return ev.ConfigureSent(action.generation, action.inquiry)
+            case do.AbandonInquiry():
+                self._fork_servers.end(action.generation)
+                self._crew.post(ev.GenerationLost(action.generation, "it hangs"))
+                return ev.ConfigureFailed(action.generation, action.inquiry, action.reason)
             case do.RetireGeneration():
                 self._environments.forget(action.generation)
                 self._fork_servers.end(action.generation)
+                self._configurations.forget(action.generation)
                 self._stage.cgroups.clear(generation_key(action.generation))
                 return ev.GenerationRetired(action.generation)
             case do.StartWorker():
@@ -97,7 +109,8 @@ class Executor:
         if application is None:
             return ev.GenerationPrepared(generation, pacing)
         try:
-            plan = Plan(self._spec.name, generation, application, environment)
+            tuned = self._configurations.application or application
+            plan = Plan(self._spec.name, generation, tuned, environment)
             self._fork_servers.start(plan, pacing)
         except (OSError, ValueError) as error:
             problem = f"cannot start a fork server: {describe_error(error)}"

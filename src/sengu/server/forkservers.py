@@ -5,28 +5,25 @@ What they report becomes facts. That a worker was born the supervisor tells.
 
 import os
 import select
-import signal
 import socket
-import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from sengu.errors import UsageError
 from sengu.model import events as ev
-from sengu.model.application import Application
 from sengu.model.observed import Generation
 from sengu.model.service import Pacing
 from sengu.posix import packets
 from sengu.posix.descriptors import close_all, copies
 from sengu.posix.loop import Loop
 from sengu.posix.process import Process
-from sengu.posix.title import ROOM
-from sengu.server.cgroups import generation_key
-from sengu.server.children import Children, Exec
+from sengu.server.children import Children
+from sengu.server.configurations import Configurations, Found
 from sengu.server.core import Reporter
-from sengu.server.environment import generation_environment
+from sengu.server.fork_plan import Plan, fork_server
 from sengu.server.link import Link
 from sengu.server.member import capture, worker_key
 from sengu.server.stage import Stage
@@ -53,21 +50,13 @@ class Context(msgspec.Struct, frozen=True):
     stage: Stage
     ears: Ears
     births_fd: int
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What a generation's fork server is made from."""
-
-    service: str
-    generation: int
-    application: Application
-    environment: dict[str, str]
+    configurations: Configurations
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """An order to be sent, with descriptors of its own."""
+    """What is to be sent, with descriptors of its own."""
 
-    fork: wire.Fork
+    message: wire.ToForkServer
     descriptors: Sequence[int]
 
 
@@ -111,10 +100,13 @@ class ForkServer:
         with theirs:
             try:
                 load = wire.Load(plan.application, plan.service, plan.generation)
-                packets.send(self._socket, wire.encode(load), (scoreboard.fd,))
+                memory = [scoreboard.fd]
+                if plan.application.is_configured:
+                    memory.append(context.configurations.file(plan.generation).fd)
+                packets.send(self._socket, wire.encode(load), memory)
                 context.link.hold(_socket_name(self.key), self._socket.fileno())
                 outputs = {fd: relay.write_end for fd, relay in self._relays.items()}
-                order = _exec(stage, plan, outputs, (theirs.fileno(), context.births_fd))
+                order = fork_server(stage, plan, outputs, (theirs.fileno(), context.births_fd))
                 context.children.spawn(self.key, order, self)
             except (OSError, ValueError):
                 for relay in self._relays.values():
@@ -129,6 +121,9 @@ class ForkServer:
         self.pacing = generation.pacing
         self._context.children.adopt(self.key, self)
         self.attend()
+        inquiry = generation.inquiry
+        if inquiry is not None and inquiry.sent_at is not None:
+            self.inquire(inquiry.number)  # it may never have left; who has heard it takes no notice
 
     def attend(self) -> None:
         """Hear what it says from now on."""
@@ -146,6 +141,10 @@ class ForkServer:
         # Sent by the loop, when what the worker needs is in safe hands; so that many orders of one
         # plan are one batch at the other end.
         self._context.link.then(lambda: self._post(letter))
+
+    def inquire(self, inquiry: int) -> None:
+        """Have it read the configuration anew."""
+        self._post(Letter(wire.Configure(inquiry), ()))
 
     def end(self) -> None:
         """It is not needed any more; its workers live on. Who was asked for is not waited for.
@@ -199,10 +198,11 @@ class ForkServer:
             if not self.is_heard:
                 return
             try:
-                data, _ = packets.receive(self._socket, socket.MSG_PEEK)
+                data, passed = packets.receive(self._socket, socket.MSG_PEEK)
                 if data:
-                    self._take(wire.decode_report(data))
-                    packets.receive(self._socket)
+                    self._take(wire.decode_report(data), passed)
+                    if self.is_heard:  # it may have been given up for what it said
+                        close_all(packets.receive(self._socket)[1])
             except BlockingIOError:
                 return
             except OSError:  # the socket is broken: as good as closed
@@ -211,19 +211,51 @@ class ForkServer:
                 self._close_socket()
                 return
 
-    def _take(self, report: wire.FromForkServer) -> None:
+    def _take(self, report: wire.FromForkServer, passed: Sequence[int]) -> None:
         number, ears = self._generation, self._context.ears
         match report:
             case wire.Loaded():
-                self._is_loaded = True
                 for line in report.warnings:
                     ears.warn(line)
-                ears.post(ev.GenerationPrepared(number, self.pacing))
+                self._loaded(Found(report.settings, passed[0]) if passed else None)
             case wire.LoadFailed():
                 self._has_failed = True
                 ears.post(ev.GenerationFailed(number, report.problem, report.details))
             case wire.ForkFailed():
                 self._give_up(report.worker, report.problem)
+            case wire.Configured():
+                self._configured(report.inquiry, Found(report.settings, passed[0]))
+            case wire.ConfigureFailed(inquiry, problem, details):
+                ears.post(ev.ConfigureFailed(number, inquiry, problem, details))
+
+    def _loaded(self, found: Found | None) -> None:
+        number, ears = self._generation, self._context.ears
+        if found is not None:
+            try:
+                self.pacing = self._context.configurations.take(number, found, 0)
+            except UsageError as error:
+                self._has_failed = True
+                ears.post(ev.GenerationFailed(number, str(error)))
+                self._close_socket()  # then it ends
+                return
+            self._amend()
+        self._is_loaded = True
+        ears.post(ev.GenerationPrepared(number, self.pacing))
+
+    def _configured(self, inquiry: int, found: Found) -> None:
+        number = self._generation
+        try:
+            self.pacing = self._context.configurations.take(number, found, inquiry)
+        except UsageError as error:
+            self._context.ears.post(ev.ConfigureFailed(number, inquiry, str(error)))
+        else:
+            self._amend()
+
+    def _amend(self) -> None:
+        """Workers are born by what the configuration says from now on."""
+        application = self._context.configurations.application
+        if application is not None:
+            self._post(Letter(wire.Amend(application), ()))
 
     def _give_up(self, worker: int, problem: str) -> None:
         self._context.children.give_up(worker_key(worker), problem)
@@ -232,11 +264,12 @@ class ForkServer:
         while self._letters and self.is_heard:
             letter = self._letters[0]
             try:
-                packets.send(self._socket, wire.encode(letter.fork), letter.descriptors)
+                packets.send(self._socket, wire.encode(letter.message), letter.descriptors)
             except BlockingIOError:  # it is busy with those before
                 break
             except OSError as error:
-                self._give_up(letter.fork.worker, f"the fork server: {error.strerror}")
+                if isinstance(letter.message, wire.Fork):
+                    self._give_up(letter.message.worker, f"the fork server: {error.strerror}")
             self._letters.popleft()
             close_all(letter.descriptors)
         self._watch()
@@ -310,6 +343,12 @@ class ForkServers:
             raise OSError(None, "the fork server is gone")
         server.order(fork, passed)
 
+    def inquire(self, generation: int, inquiry: int) -> None:
+        """Have the configuration read anew; who is gone does not, and that is told."""
+        server = self._all.get(generation)
+        if server is not None and server.is_heard:
+            server.inquire(inquiry)
+
     def end(self, generation: int) -> str:
         """End the one of this generation, if there is one; returns its last words."""
         server = self._all.pop(generation, None)
@@ -326,29 +365,3 @@ class ForkServers:
 
 def _socket_name(key: str) -> str:
     return f"socket/{key}"
-
-
-def _exec(stage: Stage, plan: Plan, outputs: Mapping[int, int], sockets: Sequence[int]) -> Exec:
-    """`sockets` are to us, and to whom it tells of births."""
-    layout = stage.layout()
-    numbers = [layout.next_fd + position for position in range(1, len(sockets) + 1)]
-    arguments = [str(number) for number in numbers]
-    environment = generation_environment(plan.environment, plan.service, plan.generation, layout)
-    return Exec(
-        argv=(sys.executable, "-P", "-m", "sengu.forkserver", *arguments, ROOM),
-        environment=environment,
-        descriptors={
-            0: stage.null_fd,
-            1: 1,
-            **outputs,
-            **layout.descriptors,
-            **dict.fromkeys(layout.own, stage.null_fd),  # each worker gets these with its order
-            layout.next_fd: stage.lifeline_fd,
-            **dict(zip(numbers, sockets, strict=True)),
-        },
-        directory=stage.directory,
-        # It holds nothing that could be lost, and may be in the middle of the application's code.
-        death_signal=signal.SIGKILL,
-        names_listen_pid="LISTEN_FDS" in layout.environment,
-        cgroup=stage.cgroups.assign(generation_key(plan.generation)),
-    )

@@ -5,6 +5,7 @@ and one that takes over are put together in the same way. Imported by `server.ma
 """
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -28,10 +29,12 @@ from sengu.server.beat import Beat
 from sengu.server.cgroups import WorkerCgroups
 from sengu.server.children import Children
 from sengu.server.chronicle import Chronicle
+from sengu.server.configurations import Configurations, Surroundings, find_tuner, tuned_spec
 from sengu.server.containers import Containers
 from sengu.server.core import Core, Turn
 from sengu.server.crew import Crew
 from sengu.server.desk import SignalDesk
+from sengu.server.dumps import Dumps
 from sengu.server.environment import Environments
 from sengu.server.execute import Executor, Groundwork
 from sengu.server.files import PidFile, StatusFile, make_for_workers
@@ -78,7 +81,9 @@ class Instance:
         self._children = Children(loop, link)
         self._children.inherit(found.kin)
         self._chronicle = Chronicle()
-        self._core = Core(boot.service, clock.monotonic, self._memory)
+        self._tuner = find_tuner(boot)
+        tune = functools.partial(tuned_spec, self._tuner)
+        self._core = Core(boot.service, clock.monotonic, self._memory, tune)
         self._beat = Beat(loop, link)
         self._desk = SignalDesk(boot.signals, self)
         self._upgrade = Upgrade(link, self._beat, self._memory, self)
@@ -148,20 +153,37 @@ class Instance:
         self._containers = Containers(spec, self._loop, self._children, self._stage, self)
         births = self._link.take("births")
         assert births is not None  # the supervisor has made it
+        environments = Environments(self._link, boot.env_dir)
+        around = Surroundings(
+            self._link,
+            environments,
+            lambda: self._core.observed,
+            self.post,
+            self._crew.tell_configured,
+        )
+        configurations = Configurations(self._tuner, around)
         context = Context(
-            self._loop, self._link, self._children, self._stage, self._crew, births.fd
+            self._loop,
+            self._link,
+            self._children,
+            self._stage,
+            self._crew,
+            births.fd,
+            configurations,
         )
         fork_servers = ForkServers(context)
         let_go.callback(self._children.await_leavers, _LEAVE_SECONDS)
         let_go.callback(fork_servers.close)
-        environments = Environments(self._link, boot.env_dir)
         steps = Steps(Tools(spec, self._loop, self._children, self._stage, environments, self))
-        self._groundwork = Groundwork(steps, environments, fork_servers)
+        self._groundwork = Groundwork(steps, environments, fork_servers, configurations)
         self._hands = Executor(spec, self._crew, self._stage, self._groundwork)
         self._stage.passage = self._find_passage()
         identity = Identity(self._found.main_pid, os.getpid(), boot.files.log or "")
         self._service = RunningService(
             self._core, self._crew, self._stage, self._chronicle, identity
+        )
+        self._service.dumps = Dumps(
+            self._loop, self._children, self._stage, identity.main_pid, lambda: self._core.observed
         )
 
     def _find_passage(self) -> SlotPassage | SelfPassage | None:
@@ -217,8 +239,7 @@ class Instance:
         return _FAILED if self._link.is_lost else code
 
     def _begin(self) -> None:
-        stop = self._boot.service.stop
-        self._link.send(wire.Policy(stop.signal, int(stop.grace_seconds * 1000)))
+        self._send_policy()
         self._say_ready()
         where = f"pid {self._found.main_pid}, control {self._boot.control}"
         self._log.write(f"sengu {sengu.__version__}, {where}")
@@ -242,9 +263,17 @@ class Instance:
         adoption = Adoption(parts, self._boot.service, observed)
         self._say_ready()
         adoption.finish()
+        if self._tuner is not None:
+            self._send_policy()
+            for generation in observed.generations:
+                self._crew.tell_configured(generation)  # one before us may not have come to it
         self._ended = observed.stop is not None and observed.stop.is_over
         if self._service.past.upgrading:
             self._upgrade.take_up(self._found)
+
+    def _send_policy(self) -> None:
+        stop = self._core.spec.stop
+        self._link.send(wire.Policy(stop.signal, int(stop.grace_seconds * 1000)))
 
     def _say_ready(self) -> None:
         self._link.send(wire.Ready())
@@ -297,6 +326,8 @@ class Instance:
             self._log.write(text)
         if isinstance(fact, ev.DeployRequested):
             self._heal_control()
+        if isinstance(fact, ev.Configured):
+            self._send_policy()
         if isinstance(fact, ev.UpgradeRequested) and not self._service.past.upgrading:
             self._upgrade.request()
         self._ended = self._ended or isinstance(fact, ev.ServiceStopped)
@@ -322,6 +353,7 @@ class Instance:
 
     def dump(self) -> None:
         """Have all that is Python write down where it is."""
+        self._service.dump(lambda _: None)
 
     def reopen_logs(self) -> None:
         """Let all who write to files open them anew."""

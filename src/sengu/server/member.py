@@ -21,12 +21,14 @@ class Member:
     `process` is None until the supervisor has told of it. `stop_signal` is what it was asked to
     stop with, 0 when it was not. With `exited` set, what is left of it is its process group, which
     has been asked too. `line` is its first one on the scoreboard. `was_told`: that it lives was
-    told before our time. `said_ready`: it has sent READY=1 in our time.
+    told before our time. `said_ready`: it has sent READY=1 in our time. `is_to_look`: its
+    configuration has changed since it was asked for.
     """
 
     __slots__ = (
         "action",
         "exited",
+        "is_to_look",
         "line",
         "notify",
         "prober",
@@ -50,6 +52,7 @@ class Member:
         self.line: int | None = None
         self.was_told = False
         self.said_ready = False
+        self.is_to_look = False
 
     @property
     def born(self) -> Process:

@@ -62,7 +62,7 @@ class Memory:
         for line in self._journal.read():
             match line:
                 case Snapshot(observed, records, last_id, known):
-                    core.observed = observed
+                    core.restore(observed)
                     chronicle.restore(records, last_id)
                     past.restore(known)
                 case Entry(fact, at, wall):

@@ -40,6 +40,7 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
                 or _step(fact, before)
                 or _generation(fact)
                 or _asked(fact, before, after)
+                or _configured(fact, before, after)
                 or _server(fact)
             )
 
@@ -119,6 +120,27 @@ def _asked(fact: Fact, before: Observed, after: Observed) -> str | None:
             return f"stop asked for by {fact.by}{_how_it_stops(fact, before, after)}"
         case ev.ServiceStopped():
             return "all workers are gone"
+        case _:
+            return None
+
+
+def _configured(fact: Fact, before: Observed, after: Observed) -> str | None:
+    match fact:
+        case ev.ConfigureRequested() if after.inquiries == before.inquiries:
+            return f"{fact.by} asked for the configuration to be read, but there is none to be read"
+        case ev.ConfigureRequested():
+            return f"the configuration is read anew, asked for by {fact.by}"
+        case ev.ConfigureFailed():
+            return f"the configuration stays as it was: {fact.problem}"
+        case ev.Configured():
+            found = [*fact.taken, *fact.waiting, *fact.overridden]
+            if fact.inquiry and fact.is_new:
+                found.insert(0, "workers have another one now")
+            elif fact.inquiry and not found:
+                found.append("nothing has changed")
+            if not found:
+                return None
+            return f"configuration of generation {fact.generation}: {'; '.join(found)}"
         case _:
             return None
 

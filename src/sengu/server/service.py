@@ -16,9 +16,15 @@ from sengu.posix import clock
 from sengu.server.chronicle import Chronicle
 from sengu.server.core import Core, Turn
 from sengu.server.crew import Crew
-from sengu.server.past import Past
+from sengu.server.dumps import Dumps
+from sengu.server.past import Past, outcome_of
 from sengu.server.stage import Stage
 from sengu.wire.scoreboard import Line
+
+_UNCONFIGURED = (
+    "this service has no configuration that could be read anew; it was started without --config, "
+    "which `sengu work` has"
+)
 
 Tell = Callable[[api.ReloadOutcome], None]
 
@@ -45,7 +51,9 @@ class RunningService:
         self._chronicle = chronicle
         self._instance = instance
         self._waiting: dict[int, list[Tell]] = {}
+        self._inquirers: dict[int, list[Callable[[api.ConfigureOutcome], None]]] = {}
         self.past = Past()
+        self.dumps: Dumps | None = None
 
     def reload(self, immediate: bool, by: str, token: str) -> api.ReloadAccepted:
         """Ask for a deploy. Its number is known at once: the next one. Raises Refused."""
@@ -70,6 +78,34 @@ class RunningService:
         last_event = self._chronicle.last_id
         self._core.take(ev.UpgradeRequested(by, token))
         return api.UpgradeAccepted(last_event)
+
+    def dump(self, tell: Callable[[api.Dump], None]) -> None:
+        """Have all processes write down where they are."""
+        assert self.dumps is not None  # it is there before anybody can ask
+        self.dumps.ask(tell)
+
+    def configure(self, by: str, token: str) -> api.ConfigureAccepted:
+        """Ask for the configuration to be read anew. Raises Refused."""
+        known = self.past.inquiries.get(token)
+        if known is not None:
+            return known
+        application = self._core.spec.application
+        if application is None or not application.is_configured:
+            raise Refused(409, _UNCONFIGURED)
+        if self._core.observed.stop is not None:
+            raise Refused(409, "the service is being stopped; nothing is configured any more")
+        last_event = self._chronicle.last_id
+        self._core.take(ev.ConfigureRequested(by, token))
+        return api.ConfigureAccepted(self._core.observed.inquiries, last_event)
+
+    def await_configured(self, inquiry: int, tell: Callable[[api.ConfigureOutcome], None]) -> None:
+        """Tell what the configuration was. An inquiry that is over was made twice, its answer lost;
+        a later one has answered those before it."""
+        past = self.past.last_configured
+        if past is not None and past.inquiry >= inquiry:
+            tell(past)
+        else:
+            self._inquirers.setdefault(inquiry, []).append(tell)
 
     def await_outcome(self, generation: int, tell: Tell) -> None:
         """Tell how the deploy ends. One that has ended was asked for twice, its answer lost."""
@@ -148,6 +184,11 @@ class RunningService:
             told = api.ReloadOutcome(fact.generation, fact.outcome, fact.reason, fact.last_words)
             for tell in self._waiting.pop(fact.generation, ()):
                 tell(told)
+        found = outcome_of(turn) if self._inquirers else None
+        if found is not None:
+            for inquiry in [one for one in self._inquirers if one <= found.inquiry]:
+                for tell_found in self._inquirers.pop(inquiry):
+                    tell_found(found)
 
 
 def service_state(observed: Observed) -> api.ServiceState:

@@ -5,6 +5,7 @@ Named in `Application.engine`; nobody imports it.
 
 import sys
 import types
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -14,27 +15,45 @@ from sengu.model.application import Application
 from sengu.model.work import WorkKind, WorkOptions
 from sengu.work import kinds
 from sengu.work.api import Server, StopEvent, Worker
+from sengu.work.configuration import Configuration, log_level, settings_of
+from sengu.work.life import Tending
 from sengu.work.logs import make_logger
 from sengu.work.source import evaluate
 from sengu.work.target import find_class
+from sengu.worker import engine as port
 from sengu.worker.engine import Loaded
 from sengu.worker.identity import Identity
 from sengu.worker.runtime import Runtime
 
 
 class Prepared:
-    """The options."""
+    """The options, and the configuration once it was read."""
 
     def __init__(self, application: Application) -> None:
         self._options = msgspec.json.decode(application.options, type=WorkOptions)
+        self._config: dict[str, Any] | None = None
+
+    def configure(self) -> port.Configuration:
+        """Raises LoadError."""
+        self._extend_path()
+        options = self._options
+        found = evaluate(options.config)
+        if self._config is None:
+            self._config = found
+        settings = settings_of(found, options.settings)
+        return port.Configuration(msgspec.json.encode(found), settings)
 
     def load(self) -> "WorkerClass":
-        """Import the class, read its configuration, open what is shared. Raises LoadError."""
+        """Import the class; read its configuration, if that was not done. Raises LoadError."""
         options = self._options
-        sys.path[:0] = [path for path in options.paths if path not in sys.path]
+        self._extend_path()
+        config = evaluate(options.config) if self._config is None else self._config
         module, found = find_class(options.target, Worker)
         server = Server if options.server is None else find_class(options.server, Server)[1]
-        return WorkerClass(options, module, found, server)
+        return WorkerClass(options, module, (found, server), config)
+
+    def _extend_path(self) -> None:
+        sys.path[:0] = [path for path in self._options.paths if path not in sys.path]
 
 
 def prepare(application: Application) -> Prepared:
@@ -46,13 +65,16 @@ class WorkerClass(Loaded):
     """A worker class, loaded, and the server that its workers share."""
 
     def __init__(
-        self, options: WorkOptions, module: ModuleType, found: type[Worker], server: type[Server]
+        self,
+        options: WorkOptions,
+        module: ModuleType,
+        found: tuple[type[Worker], type[Server]],
+        config: Mapping[str, Any],
     ) -> None:
-        """Raises LoadError."""
         self.module = module
         self._options = options
-        self._class = found
-        self._config = types.MappingProxyType(evaluate(options.config))
+        self._class, server = found
+        self._config = types.MappingProxyType(config)
         self._server = server()
 
     def begin(self, identity: Identity) -> None:
@@ -60,7 +82,8 @@ class WorkerClass(Loaded):
         server = self._server
         server.service, server.generation = identity.service, identity.generation
         server.config = self._config
-        server.log = make_logger(identity, self._options.log_level, self._options.log_form)
+        level = log_level(self._options, self._config)
+        server.log = make_logger(identity, level, self._options.log_form)
         server.before_run()
 
     def forked(self) -> None:
@@ -72,22 +95,28 @@ class WorkerClass(Loaded):
         self._server.after_run()
 
     def run(self, runtime: Runtime) -> None:
-        options = self._options
+        # The server may have amended them since the class was loaded.
+        options = msgspec.json.decode(runtime.application.options, type=WorkOptions)
+        configuration = Configuration(runtime.configuration, self._config)
         count = options.threads if options.kind is WorkKind.THREAD else 1
         runtime.role = self._class.__name__ if count == 1 else f"{count} {self._class.__name__}"
-        cast = kinds.Cast(runtime, lambda number: self._make(runtime, number), count)
-        kinds.run(cast, options)
 
-    def _make(self, runtime: Runtime, number: int) -> Any:
-        identity = runtime.identity
-        if self._options.kind is WorkKind.THREAD:
+        def make(number: int) -> Any:
+            return self._make(runtime.identity, number, options, configuration.current)
+
+        kinds.run(kinds.Cast(runtime, make, count, Tending(configuration, options)), options)
+
+    def _make(
+        self, identity: Identity, number: int, options: WorkOptions, config: Mapping[str, Any]
+    ) -> Any:
+        if options.kind is WorkKind.THREAD:
             identity = msgspec.structs.replace(identity, slot=number)
         worker = self._class()
         worker.service = identity.service
         worker.generation = identity.generation
         worker.slot = identity.slot
-        worker.config = self._config
+        worker.config = config
         worker.server = self._server
         worker.stopping = StopEvent()
-        worker.log = make_logger(identity, self._options.log_level, self._options.log_form)
+        worker.log = make_logger(identity, log_level(options, config), options.log_form)
         return worker

@@ -10,15 +10,18 @@ from typing import Any
 from sengu.model.work import WorkKind, WorkOptions
 from sengu.work import spawn
 from sengu.work.api import Worker
-from sengu.work.life import Attendant, Beat, Call
+from sengu.work.life import Attendant, Beat, Call, Tending
 from sengu.worker.runtime import Runtime
 
 
 class Cast:
     """The workers of one process, made and told who they are; `make(number)` makes one."""
 
-    def __init__(self, runtime: Runtime, make: Callable[[int], Worker], count: int) -> None:
+    def __init__(
+        self, runtime: Runtime, make: Callable[[int], Worker], count: int, tending: Tending
+    ) -> None:
         self.runtime = runtime
+        self._tending = tending
         self.beats = [Beat(lane) for lane in runtime.board.lanes[:count]]
         self.workers = [make(number) for number in range(count)]
         for worker, beat in zip(self.workers, self.beats, strict=True):
@@ -26,7 +29,7 @@ class Cast:
             runtime.on_stop.append(worker.stopping.set)
 
     def attend(self, call: Call) -> Attendant:
-        attendant = Attendant(self.runtime, self.workers, self.beats, call)
+        attendant = Attendant(self.runtime, self.workers, self.beats, call, self._tending)
         attendant.start()
         return attendant
 

@@ -5,17 +5,28 @@ thread beside its `run`, and its beats are told. Imported by `kinds` and `sengu.
 import select
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from sengu.model.work import WorkOptions
 from sengu.posix import clock
 from sengu.posix.notify import notify
 from sengu.wire.scoreboard import HEARTBEAT
 from sengu.work.api import Worker
+from sengu.work.configuration import Configuration, log_level
+from sengu.work.logs import set_level
 from sengu.worker.board import Lane
 from sengu.worker.runtime import Runtime, Stopping
 
 _BEATS_IN_TIMEOUT = 4
 
 Call = Callable[[Callable[[], object]], None]
+
+
+class Tending(NamedTuple):
+    """The configuration of the workers of a process, and what the command line has told them."""
+
+    configuration: Configuration
+    options: WorkOptions
 
 
 class Beat:
@@ -45,12 +56,18 @@ class Attendant:
     """
 
     def __init__(
-        self, runtime: Runtime, workers: Sequence[Worker], beats: Sequence[Beat], call: Call
+        self,
+        runtime: Runtime,
+        workers: Sequence[Worker],
+        beats: Sequence[Beat],
+        call: Call,
+        tending: Tending,
     ) -> None:
         self._runtime = runtime
         self._workers = workers
         self._beats = beats
         self._call = call
+        self._tending = tending
         self._has_stopped = False
         self._has_told = threading.Event()
 
@@ -68,6 +85,7 @@ class Attendant:
         limit = self._runtime.application.request_timeout_seconds
         pause = None if limit is None else limit * 1000 / _BEATS_IN_TIMEOUT
         while True:
+            self._configure()
             if poll.poll(None if self._has_stopped else pause):
                 self._runtime.listen()
             if self._runtime.stopping is Stopping.NO:
@@ -78,6 +96,16 @@ class Attendant:
                     beat.end()
                 self._tell("stop")
                 self._has_told.set()
+
+    def _configure(self) -> None:
+        """Look whether it has changed, as it may have before we could hear of it."""
+        configuration, options = self._tending
+        if self._has_stopped or not configuration.renew():
+            return
+        for worker in self._workers:
+            worker.config = configuration.current
+            set_level(worker.log, log_level(options, configuration.current))
+        self._tell("reload")
 
     def _tell(self, method: str) -> None:
         for worker in self._workers:

@@ -30,6 +30,12 @@ class WorkerLogger(logging.Logger):
         if self.isEnabledFor(TRACE):
             self._log(TRACE, message, arguments, **options)
 
+    def setLevel(self, level: int | str) -> None:
+        """Also when it has been used: the manager, which forgets what loggers have found out about
+        their levels, does not know of it."""
+        super().setLevel(level)
+        self._cache.clear()
+
 
 def make_logger(identity: Identity, level: str, form: LogForm) -> WorkerLogger:
     """The logger of a worker; no other handler of the process sees its lines."""
