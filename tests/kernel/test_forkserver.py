@@ -218,9 +218,10 @@ def test_a_worker_has_what_its_contract_names_and_nothing_else(free_path: Path) 
             for fd in os.listdir(f"/proc/{baby.pid}/fd")
         }
         kinds = sorted(target.partition(":")[0] for fd, target in found.items() if fd > 2)
-        # Two listeners, the lifeline, the scoreboard; an eventfd and a pipe of its own, for itself.
-        own = ["anon_inode", "pipe", "pipe"]
-        assert kinds == sorted(["/memfd", "pipe", "socket", "socket", *own])
+        # Two listeners, the lifeline; the scoreboard, mapped and for what is written behind it; an
+        # eventfd, a pipe and the memory for its stacks, for itself.
+        own = ["anon_inode", "pipe", "pipe", "/memfd"]
+        assert kinds == sorted(["/memfd", "/memfd", "pipe", "socket", "socket", *own])
 
 
 def test_a_worker_knows_who_it_is(free_path: Path) -> None:

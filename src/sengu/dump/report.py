@@ -5,6 +5,7 @@ Everything is looked at from beside: no code of the application runs, and nothin
 
 import collections
 import gc
+import itertools
 import os
 import sys
 import threading
@@ -19,6 +20,7 @@ _MOST_TYPES = 8
 _MOST_TASKS = 1000
 _DEEPEST = 100  # coroutines that await each other
 _MIB = 1 << 20
+_COMMON = ("<frozen ", threading.__file__, os.path.dirname(os.path.dirname(__file__)))
 
 
 def describe_process(who: str, frame: FrameType | None) -> str:
@@ -54,7 +56,17 @@ def _threads(own: FrameType | None) -> Iterator[str]:
     for ident, frame in sys._current_frames().items():
         yield f"  thread {names.get(ident, 'unknown to Python')} ({ident}):"
         place = own if own is not None and ident == threading.get_ident() else frame
-        yield from _indented(traceback.format_stack(place))
+        yield from _indented(traceback.StackSummary.from_list(_beginning(place)).format())
+
+
+def _beginning(frame: FrameType) -> list[traceback.FrameSummary]:
+    """Outermost first, without what every thread of ours begins with; its end, if that is all."""
+    stack = traceback.extract_stack(frame)
+    return list(itertools.dropwhile(_is_common, stack)) or stack[-2:]
+
+
+def _is_common(entry: traceback.FrameSummary) -> bool:
+    return entry.filename.startswith(_COMMON)
 
 
 def _tasks(found: list[Any]) -> Iterator[str]:

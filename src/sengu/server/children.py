@@ -105,6 +105,11 @@ class Children:
         """Pids of those that were born and are not gone, with their keys."""
         return {process.pid: key for key, process in self._processes.items()}
 
+    def tell(self, key: str, number: int) -> None:
+        """Signal the process alone, if it lives."""
+        if key in self._processes:
+            self._processes[key].signal(number)
+
     def names(self, prefix: str) -> list[str]:
         """Keys of those that were not adopted yet and begin like that."""
         return [key for key in self._kin if key.startswith(prefix)]
