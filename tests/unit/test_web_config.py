@@ -25,7 +25,9 @@ from sengu.model.service import (
     ReadyByNotify,
     Rolling,
     SignalProfile,
+    StartPolicy,
     StopPolicy,
+    Urge,
 )
 from sengu.model.web import AccessLog, Interface, Limits, Timeouts, Tls, WebOptions
 from tests.support import requires
@@ -191,12 +193,18 @@ def test_what_any_service_has_is_the_same_here(place: Path) -> None:
             "name": "n",
             "backlog": "7",
             "path-mode": "660",
+            "stop-escalation": "INT:5",
+            "start-delay": "1",
+            "unrecoverable-exit-codes": "3",
         }
     )
     service = boot.service
     assert service.strategy == Rolling(1, 1)
-    assert (service.retire, service.stop) == (StopPolicy(15, 9), StopPolicy(3, 9))
+    steps = (Urge(2, 5),)
+    assert (service.retire, service.stop) == (StopPolicy(15, 9, steps), StopPolicy(3, 9, steps))
+    assert service.start == StartPolicy(1, 0.2)
     assert service.restart.backoff_seconds == 2
+    assert service.restart.final_codes == (3,)
     assert service.boot == BootPolicy(ReadyByNotify(), 5, 1)
     assert boot.signals is SignalProfile.UNICORN
     assert boot.directory == f"{place}/folder"
