@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "forkserver": frozenset({"dump", "errors", "model", "posix", "wire", "worker"}),
     "worker": frozenset({"errors", "model", "posix", "wire"}),
     "http": frozenset({"errors", "model", "posix", "wire", "worker"}),
-    "work": frozenset({"errors", "model", "posix", "wire", "worker"}),
+    "work": frozenset({"dump", "errors", "model", "posix", "wire", "worker"}),
     "testing": frozenset({"errors", "model", "posix", "wire", "work"}),
     "consumers": frozenset({"errors", "worker"}),
     "logwriter": frozenset({"errors", "posix"}),

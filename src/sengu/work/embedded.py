@@ -8,6 +8,7 @@ import signal
 
 import msgspec
 
+from sengu.dump.ear import Ear
 from sengu.model.application import Application
 from sengu.model.work import WorkOptions
 from sengu.wire import scoreboard
@@ -32,6 +33,7 @@ def run(options: WorkOptions, name: str) -> None:
     memory = memoryview(bytearray(2 * scoreboard.LINE_BYTES))  # a lane, and what a server says
     runtime = Runtime(identity, application, (), Board(memory, 0, 1))
     loaded.begin(identity)
+    Ear(f"{name} worker 0", None, runtime.on_dump).listen()
     runtime.handle_signals()
     signal.signal(signal.SIGINT, lambda *_: _interrupt(runtime))
     loaded.forked()

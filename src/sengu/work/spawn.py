@@ -54,6 +54,13 @@ class Program:
         elif self._worker.reload_signal is not None:
             self._process.signal(self._worker.reload_signal)
 
+    def dump(self) -> None:
+        """Tell it to write down where it is, as we have."""
+        if self._pipe is not None:
+            self.say(DUMP)
+        else:
+            self._process.signal(signal.SIGCONT)
+
     def say(self, line: str) -> None:
         """A line on its stdin. Never waits: who does not read hears no more."""
         assert self._pipe is not None
@@ -142,6 +149,7 @@ def run(worker: Worker, runtime: Runtime, has_pipe: bool) -> int:
     runtime.enter_cgroup()  # first: what is started before would be left where we came from
     program = Program(worker, has_pipe)
     runtime.on_stop.append(lambda: program.stop(runtime.stopping))
+    runtime.on_dump.append(program.dump)
     if runtime.stopping is not Stopping.NO:  # asked while nobody could pass it on
         program.stop(runtime.stopping)
     runtime.ready(tell=not worker.says_ready)
