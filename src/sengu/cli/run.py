@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 import msgspec
 
 from sengu.cli.become import launch_server
+from sengu.cli.configured import parse_configured
 from sengu.cli.exits import Exit
-from sengu.config.setting import Setting, parse_values
+from sengu.config.setting import Setting
 from sengu.config.settings import common
 from sengu.config.settings import work as known
 from sengu.config.work import Script, assemble_work
@@ -68,8 +69,8 @@ def _run(
         texts[known.SERVER.name] = [_name(server, "server")]
     if isinstance(config, str | os.PathLike):
         texts[known.CONFIG.name] = [os.fsdecode(config)]
-    values = parse_values(known.SETTINGS, texts)
     script = Script(None if isinstance(config, str | os.PathLike) else _config(config), _paths())
+    values, script = parse_configured(texts, script)
     if values[known.KIND] == WorkKind.EMBEDDED:
         from sengu.cli.embedded import run_embedded  # nobody else needs it
 

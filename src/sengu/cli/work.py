@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from sengu.cli.become import launch_server
+from sengu.cli.configured import parse_configured
 from sengu.cli.exits import Exit
 from sengu.cli.options import Verb, given_texts, setting_option
-from sengu.config.setting import parse_values
 from sengu.config.settings import common
 from sengu.config.settings import work as known
 from sengu.config.work import Script, assemble_work
@@ -43,12 +43,12 @@ def work(target: str | None, **given: Any) -> int:
 
     A duration is in seconds, or as in 500ms, 2m, 1h; a size is in bytes, or as in 64k, 10m, 1g.
     """
-    values = parse_values(known.SETTINGS, given_texts(known.SETTINGS, given))
+    values, script = parse_configured(given_texts(known.SETTINGS, given), Script())
     if values[known.KIND] == WorkKind.EMBEDDED:
         from sengu.cli.embedded import run_embedded  # nobody else needs it
 
-        return run_embedded(values, target, os.environ, Script())
-    launch = assemble_work(values, target, os.environ)
+        return run_embedded(values, target, os.environ, script)
+    launch = assemble_work(values, target, os.environ, script)
     return launch_server(launch, in_background=values[common.DAEMONIZE])
 
 

@@ -101,13 +101,9 @@ class Tuner:
         self._options = msgspec.json.decode(spec.application.options, type=WorkOptions)
         self._given = parse_given(given)
         self._where = where(self._options.config)
-        live = [one for one in LIVE if one is not known.WORKERS or not self._is_threaded]
-        self._live = frozenset(one.name for one in live)
-        self._tunable = self._live | {one.name for one in BY_DEPLOY}
-
-    @property
-    def _is_threaded(self) -> bool:
-        return self._options.kind is WorkKind.THREAD
+        self._is_threaded = self._options.kind is WorkKind.THREAD
+        self._live = _live(is_threaded=self._is_threaded)
+        self._tunable = _tunable(is_threaded=self._is_threaded)
 
     def tune(self, settings: Mapping[str, Any]) -> Tuned:
         """The service with these settings. Raises UsageError that names the wrong one's place."""
@@ -194,6 +190,30 @@ def where(source: ConfigSource) -> str:
             return f"{target}()"
         case _:
             return "config"
+
+
+def at_start(place: str, found: Mapping[str, Any], values: Values) -> dict[str, tuple[str, ...]]:
+    """Settings in a configuration, as texts, that hold from the start on only, and were not given.
+
+    Raises UsageError, whatever setting is wrong.
+    """
+    texts = setting_texts(place, found)
+    parsed = {name: _parse(f"{place}: {name}:", name, text) for name, text in texts.items()}
+    kind = values[known.KIND] if values.has(known.KIND) else parsed.get(known.KIND.name)
+    later = _tunable(is_threaded=kind == WorkKind.THREAD)
+    return {
+        name: text
+        for name, text in texts.items()
+        if name not in later and not values.has(_SETTINGS[name])
+    }
+
+
+def _live(*, is_threaded: bool) -> frozenset[str]:
+    return frozenset(one.name for one in LIVE if not (is_threaded and one is known.WORKERS))
+
+
+def _tunable(*, is_threaded: bool) -> frozenset[str]:
+    return _live(is_threaded=is_threaded) | {one.name for one in BY_DEPLOY}
 
 
 def setting_texts(place: str, found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -66,7 +66,7 @@ def run(sock: socket.socket, births: socket.socket) -> int:
     ward = Ward(heritage, sock, births)
     warned = thread_warnings(order.application.target)
     settings = {} if found is None else found.settings
-    report_with(sock, wire.Loaded(warned, settings), found)
+    report_with(sock, wire.Loaded(warned, settings, order.inquiry), found)
     _serve(sock, ward, everything, Inquiries(prepared, sock))
     if everything is not None:
         _tell(everything.loaded.end)

@@ -43,8 +43,11 @@ class KillStep(Action, frozen=True):
 
 
 class PrepareGeneration(Action, frozen=True):
+    """What is read with it is the answer to `inquiry` too, unless that is 0."""
+
     generation: int
     reason: str
+    inquiry: int = 0
 
 
 class AbandonPreparation(Action, frozen=True):

@@ -23,7 +23,8 @@ def prepare(
         begin_next(observed, generation, agenda, reason)
     elif since is None:
         if agenda.is_due(generation.retry_at):
-            agenda.do(PrepareGeneration(generation.number, reason))
+            inquiry = 0 if generation.inquiry is None else generation.inquiry.number
+            agenda.do(PrepareGeneration(generation.number, reason, inquiry))
     elif agenda.is_due(since + spec.boot.timeout_seconds):
         problem = f"the application was not loaded within {spec.boot.timeout_seconds:g} s"
         agenda.do(AbandonPreparation(generation.number, problem))

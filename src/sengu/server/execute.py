@@ -54,7 +54,7 @@ class Executor:
             case do.KillStep():
                 return self._steps.kill(action)
             case do.PrepareGeneration():
-                return self._prepare(action.generation)
+                return self._prepare(action.generation, action.inquiry)
             case do.AbandonPreparation():
                 words = self._fork_servers.end(action.generation)
                 return ev.GenerationFailed(action.generation, action.reason, words)
@@ -94,7 +94,7 @@ class Executor:
             case _:
                 assert_never(action)
 
-    def _prepare(self, generation: int) -> Fact:
+    def _prepare(self, generation: int, inquiry: int) -> Fact:
         """Read the environment anew, and bind anew what has lost its socket file.
 
         An application is then loaded by the generation's fork server, which takes its time.
@@ -110,7 +110,7 @@ class Executor:
             return ev.GenerationPrepared(generation, pacing)
         try:
             tuned = self._configurations.application or application
-            plan = Plan(self._spec.name, generation, tuned, environment)
+            plan = Plan(self._spec.name, generation, tuned, environment, inquiry)
             self._fork_servers.start(plan, pacing)
         except (OSError, ValueError) as error:
             problem = f"cannot start a fork server: {describe_error(error)}"

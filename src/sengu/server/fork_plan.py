@@ -15,12 +15,13 @@ from sengu.server.stage import Stage
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a generation's fork server is made from."""
+    """What a generation's fork server is made from. `inquiry`: as in `PrepareGeneration`."""
 
     service: str
     generation: int
     application: Application
     environment: dict[str, str]
+    inquiry: int = 0
 
 
 def fork_server(

@@ -99,7 +99,9 @@ class ForkServer:
         self._socket, theirs = packets.pair()
         with theirs:
             try:
-                load = wire.Load(plan.application, plan.service, plan.generation)
+                load = wire.Load(
+                    plan.application, plan.service, plan.generation, inquiry=plan.inquiry
+                )
                 memory = [scoreboard.fd]
                 if plan.application.is_configured:
                     memory.append(context.configurations.file(plan.generation).fd)
@@ -217,7 +219,7 @@ class ForkServer:
             case wire.Loaded():
                 for line in report.warnings:
                     ears.warn(line)
-                self._loaded(Found(report.settings, passed[0]) if passed else None)
+                self._loaded(report, passed)
             case wire.LoadFailed():
                 self._has_failed = True
                 ears.post(ev.GenerationFailed(number, report.problem, report.details))
@@ -228,11 +230,12 @@ class ForkServer:
             case wire.ConfigureFailed(inquiry, problem, details):
                 ears.post(ev.ConfigureFailed(number, inquiry, problem, details))
 
-    def _loaded(self, found: Found | None) -> None:
+    def _loaded(self, report: wire.Loaded, passed: Sequence[int]) -> None:
         number, ears = self._generation, self._context.ears
-        if found is not None:
+        if passed:
+            found = Found(report.settings, passed[0])
             try:
-                self.pacing = self._context.configurations.take(number, found, 0)
+                self.pacing = self._context.configurations.take(number, found, report.inquiry)
             except UsageError as error:
                 self._has_failed = True
                 ears.post(ev.GenerationFailed(number, str(error)))

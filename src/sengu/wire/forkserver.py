@@ -15,13 +15,15 @@ VERSION = 1
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """To the fork server, first of all. Descriptors: the scoreboard's memory, and the memory file
-    that workers find their configuration in, if the application has one.
+    that workers find their configuration in, if the application has one, which is to be read; that
+    is the answer to `inquiry` too, unless that is 0.
     """
 
     application: Application
     service: str
     generation: int
     version: int = VERSION
+    inquiry: int = 0
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork", omit_defaults=True):
@@ -59,11 +61,12 @@ class Amend(msgspec.Struct, frozen=True, tag="amend"):
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """From the fork server: workers can be forked. `warnings` are for people, a line each.
 
-    `settings` and the descriptor, if there is one: as in `Configured`.
+    `settings`, `inquiry` and the descriptor, if there is one: as in `Configured`.
     """
 
     warnings: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
+    inquiry: int = 0
 
 
 class Configured(msgspec.Struct, frozen=True, tag="configured"):

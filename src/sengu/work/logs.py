@@ -30,11 +30,10 @@ class WorkerLogger(logging.Logger):
         if self.isEnabledFor(TRACE):
             self._log(TRACE, message, arguments, **options)
 
-    def setLevel(self, level: int | str) -> None:
-        """Also when it has been used: the manager, which forgets what loggers have found out about
-        their levels, does not know of it."""
-        super().setLevel(level)
-        self._cache.clear()
+    def isEnabledFor(self, level: int) -> bool:
+        """Without what others remember of it: no manager knows this one, and would forget that when
+        its level changes."""
+        return level >= self.level and not self.disabled and level > self.manager.disable
 
 
 def make_logger(identity: Identity, level: str, form: LogForm) -> WorkerLogger:
