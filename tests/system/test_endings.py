@@ -2,12 +2,14 @@
 
 import itertools
 import signal
+from pathlib import Path
 
 import pytest
 
 from tests.support import Instance, Sengu
 from tests.system.puppets import (
     Clients,
+    Gate,
     Pending,
     Script,
     ask,
@@ -179,6 +181,59 @@ def test_it_hurries_one_that_an_earlier_deploy_has_let_finish(
     assert {worker["generation"] for worker in workers(instance)} == {3}
     with pytest.raises(ValueError, match="answer ''"):
         task.answer()
+
+
+# --- worker classes ---
+
+JOBS = """
+import sys
+import sengu
+
+class Quits(sengu.Worker):
+    def run(self):
+        sys.exit(3)
+
+class Task(sengu.Worker):
+    def run(self):
+        if self.generation == 1:
+            with open("gate") as gate:
+                gate.read()
+            self.log.info("the task is done")
+        self.stopping.wait()
+"""
+
+
+def work(sengu: Sengu, directory: Path, name: str, *options: str) -> Instance:
+    directory.joinpath("jobs.py").write_text(JOBS)
+    return sengu.work(f"jobs:{name}", *options, cwd=directory)
+
+
+def test_a_worker_class_may_end_for_good_too(sengu: Sengu, free_path: Path) -> None:
+    instance = work(sengu, free_path, "Quits", "-w", "2", *FINAL)
+    assert instance.wait() == 3
+
+
+def test_new_workers_of_a_class_work_while_an_old_one_finishes_its_task(
+    sengu: Sengu, free_path: Path
+) -> None:
+    gate = Gate(free_path)
+    instance = work(sengu, free_path, "Task", "-w", "1").wait_ready()
+    gate.wait_for_somebody()
+    assert instance.cli("reload").returncode == 0
+    states = [(worker["generation"], worker["state"]) for worker in workers(instance)]
+    assert states == [(1, "stopping"), (2, "ready")]
+    gate.open()
+    instance.wait_for_line("the task is done")
+    instance.wait_for_line("worker 0 of generation 1 .* exited with exit status 0")
+
+
+def test_unless_it_is_not_to(sengu: Sengu, free_path: Path) -> None:
+    gate = Gate(free_path)
+    instance = work(sengu, free_path, "Task", "-w", "1", "--grace", "600").wait_ready()
+    gate.wait_for_somebody()
+    assert instance.cli("reload", "--now", "--drained").returncode == 0
+    instance.wait_for_line("worker 0 of generation 1 .* exited with signal KILL")
+    gate.open()
 
 
 # --- as ServerEngine's users have it ---
