@@ -19,7 +19,7 @@ _HEAD = """\
 
 This page is written by `make docs` from `src/sengu/config/settings`; change it there.
 
-A duration is in seconds: `5`, `0.5`; or has a unit: `500ms`, `2m`, `1h`. A size is in bytes:
+A duration is in seconds: `5`, `0.5`; or has a unit: `500ms`, `2m`, `1h`, `1d`. A size is in bytes:
 `8190`; or has a unit: `64k`, `10m`, `1g`. A signal is a name, `TERM` or `SIGTERM`, or a number. An
 option beats its environment variable, and a file of that name in `--envdir` beats both.
 """
