@@ -1,0 +1,247 @@
+"""`sengu dump`, and CONT: where all Python processes are, in the terminal and in the log."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import Instance, Sengu
+from tests.system.jobs import ENVIRONMENT, Jobs, work
+from tests.system.puppets import is_alive, kill, of_type, pids, wait_until
+
+THREADED = """
+import threading
+
+class Threaded(sengu.Worker):
+    def setup(self):
+        threading.Thread(target=self.look_around, name="look-out", daemon=True).start()
+
+    def look_around(self):
+        self.stopping.wait()
+
+    def run(self):
+        self.wait_for_work()
+
+    def wait_for_work(self):
+        self.stopping.wait()
+"""
+
+
+@pytest.fixture
+def jobs(free_path: Path) -> Jobs:
+    return Jobs(free_path)
+
+
+def reports(text: str) -> dict[int, str]:
+    """By pid, what each process has said, the lines of others left out."""
+    found: dict[int, list[str]] = {}
+    pid = 0
+    for line in text.splitlines():
+        if line.startswith("sengu: where "):
+            pid = int(line.removesuffix(":").rpartition(" ")[2])
+            found[pid] = []
+        if pid:
+            found[pid].append(line)
+        if line.startswith("sengu: that was"):
+            pid = 0
+    return {pid: "\n".join(lines) for pid, lines in found.items()}
+
+
+def fork_server(instance: Instance) -> int:
+    """Its pid: that of the child of the main process which is neither server nor worker."""
+    others = pids(instance) | {instance.server_pid}
+    children = Path(f"/proc/{instance.pid}/task/{instance.pid}/children").read_text().split()
+    (found,) = set(map(int, children)) - others
+    return found
+
+
+def test_all_processes_tell_their_stacks_and_their_memory(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(THREADED)
+    instance = work(sengu, jobs, "Threaded", "-w", "2")
+    result = instance.cli("dump")
+    assert result.returncode == 0
+    told = reports(result.stdout)
+    assert told.keys() == pids(instance) | {instance.server_pid, fork_server(instance)}
+    for text in told.values():
+        assert "MiB resident" in text
+        assert "objects: " in text
+        assert "thread MainThread" in text
+    for worker in pids(instance):
+        assert "in wait_for_work" in told[worker]
+        assert "thread look-out" in told[worker]
+        assert "in look_around" in told[worker]
+    first = result.stdout.splitlines()[0]
+    assert first.startswith(f"sengu: main process, pid {instance.pid}: memory: ")
+    assert f"worker 1 gen 1 ({max(pids(instance))})" in result.stdout
+
+
+def test_the_log_has_it_too(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(THREADED)
+    log = jobs.directory / "jobs.log"
+    instance = work(sengu, jobs, "Threaded", "-w", "2", "--log-file", str(log))
+    shown = reports(instance.cli("dump").stdout)
+    wait_until(lambda: reports(log.read_text()).keys() == shown.keys(), "all of them in the log")
+    for pid in pids(instance):
+        assert reports(log.read_text())[pid] == shown[pid]
+
+
+def test_tasks_are_told_down_to_what_they_await(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(
+        """
+        import asyncio
+
+        class Tasks(sengu.Worker):
+            async def run(self):
+                task = asyncio.create_task(self.fetch(), name="fetcher")
+                await self.stopping.async_wait()
+                task.cancel()
+
+            async def fetch(self):
+                await self.fetch_page()
+
+            async def fetch_page(self):
+                await asyncio.Event().wait()
+        """
+    )
+    instance = work(sengu, jobs, "Tasks", "--kind", "async")
+    (pid,) = pids(instance)
+    told = reports(instance.cli("dump").stdout)[pid]
+    fetcher = told.partition("  task fetcher:\n")[2]
+    assert (
+        fetcher.index("in fetch\n") < fetcher.index("in fetch_page\n") < fetcher.index("in wait\n")
+    )
+
+
+def test_cont_to_the_main_process_dumps_to_the_log(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(THREADED)
+    instance = work(sengu, jobs, "Threaded")
+    instance.signal(signal.SIGCONT)
+    for pid in (*pids(instance), instance.server_pid, fork_server(instance)):
+        instance.wait_for_line(f"^sengu: that was pid {pid}$")
+
+
+def test_cont_to_a_worker_is_about_that_one(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(THREADED)
+    instance = work(sengu, jobs, "Threaded", "-w", "2")
+    one, other = pids(instance)
+    kill(one, signal.SIGCONT)
+    instance.wait_for_line(f"^sengu: that was pid {one}$")
+    assert instance.cli("status").returncode == 0
+    assert f"sengu: that was pid {other}" not in instance.lines
+
+
+def test_a_worker_that_was_stopped_and_continued_dumps_once(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(THREADED)
+    instance = work(sengu, jobs, "Threaded")
+    (pid,) = pids(instance)
+    kill(pid, signal.SIGSTOP)
+    wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().split()[2] == "T", "it stands")
+    kill(pid, signal.SIGCONT)
+    instance.wait_for_line(f"^sengu: that was pid {pid}$")
+    assert instance.lines.count(f"sengu: that was pid {pid}") == 1
+
+
+def test_of_one_that_never_comes_back_to_python_there_are_the_stacks(
+    sengu: Sengu, jobs: Jobs
+) -> None:
+    jobs.write(
+        """
+        import itertools
+
+        class Stuck(sengu.Worker):
+            def run(self):
+                self.spin()
+
+            def spin(self):
+                sum(itertools.repeat(1))  # a loop in C, which never lets go of the interpreter
+        """
+    )
+    instance = work(sengu, jobs, "Stuck", "--heartbeat-timeout", "0", "--grace", "0.2")
+    (pid,) = pids(instance)
+    result = instance.cli("dump")
+    text = result.stdout.partition(f"sengu: worker 0 gen 1, pid {pid}: memory: ")[2]
+    assert "it is busy outside of Python" in text
+    assert "in spin" in text
+    instance.wait_for_line(
+        r'^  File "jobs.py", line \d+ in spin$|^    File ".*jobs.py", .* in spin$'
+    )
+    assert is_alive(pid)
+
+
+def test_children_of_a_worker_have_the_default_back(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(
+        """
+        import os
+
+        class Parent(sengu.Worker):
+            def run(self):
+                child = os.fork()
+                if child == 0:
+                    print("child", os.getpid(), flush=True)
+                    self.stopping.wait()
+                    os._exit(0)
+                self.stopping.wait()
+                os.kill(child, 9)
+                os.waitpid(child, 0)
+        """
+    )
+    instance = work(sengu, jobs, "Parent")
+    child = int(instance.wait_for_line(r"^child (\d+)$")[1])
+    status = Path(f"/proc/{child}/status").read_text()
+    (caught,) = (line for line in status.splitlines() if line.startswith("SigCgt:"))
+    assert not int(caught.split()[1], 16) >> (signal.SIGCONT - 1) & 1
+    kill(child, signal.SIGCONT)
+    instance.cli("dump")
+    assert f"sengu: that was pid {child}" not in instance.lines
+
+
+def test_a_dump_goes_on_when_the_server_that_was_asked_is_killed(sengu: Sengu, jobs: Jobs) -> None:
+    """Its successor has the same workers, which write to where it looks."""
+    jobs.write(THREADED)
+    instance = work(sengu, jobs, "Threaded", "-w", "2")
+    kill(instance.server_pid)
+    instance.wait_event(of_type("server_adopted"))
+    told = reports(instance.cli("dump").stdout)
+    assert pids(instance) < told.keys()
+
+
+def test_a_program_that_is_not_ours_is_named_and_hears_nothing(
+    sengu: Sengu, free_path: Path
+) -> None:
+    program = "import signal, sys\nfor n in iter(lambda: signal.sigwait({18, 15}), 15): print(n)"
+    instance = sengu.start("--", sys.executable, "-c", program).wait_ready()
+    (pid,) = pids(instance)
+    result = instance.cli("dump")
+    assert f"sengu: worker 0 gen 1, pid {pid}: memory: " in result.stdout
+    assert "18" not in instance.lines
+
+
+def test_a_program_of_kind_spawn_is_told_by_its_pipe(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(
+        """
+        import sys
+
+        class Program(sengu.Worker):
+            def command(self):
+                code = "for line in open(0):\\n    print('heard', line.strip(), flush=True)\\n" \\
+                    "    if 'STOP' in line: break"
+                return [sys.executable, "-c", code]
+        """
+    )
+    instance = work(sengu, jobs, "Program", "--kind", "spawn", "--command-pipe")
+    assert "in wait" in instance.cli("dump").stdout
+    instance.wait_for_line("^heard DUMP$")
+
+
+def test_web_workers_hear_it_too(sengu: Sengu, free_path: Path) -> None:
+    source = (
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n"
+    )
+    (free_path / "web.py").write_text(source)
+    instance = sengu.serve(
+        "web:app", "--listen", "127.0.0.1:0", "-w", "2", cwd=free_path, env=ENVIRONMENT
+    ).wait_ready()
+    told = reports(instance.cli("dump").stdout)
+    assert pids(instance) < told.keys()
+    assert all("thread MainThread" in text for text in told.values())
