@@ -26,7 +26,7 @@ class Cast:
         self.workers = [make(number) for number in range(count)]
         for worker, beat in zip(self.workers, self.beats, strict=True):
             worker._beat = beat
-            runtime.on_stop.append(worker.stopping.set)
+            runtime.on_stop(worker.stopping.set)
 
     def attend(self, call: Call) -> Attendant:
         attendant = Attendant(self.runtime, self.workers, self.beats, call, self._tending)

@@ -45,6 +45,7 @@ class Beat:
 
     def end(self) -> None:
         """It is stopping: from now on its grace period counts."""
+        self._has_begun = True
         self._lane.end()
 
 
@@ -106,6 +107,8 @@ class Attendant:
             worker.config = configuration.current
             set_level(worker.log, log_level(options, configuration.current))
         self._tell("reload")
+        for call in self._runtime.on_reload:
+            call()
 
     def _tell(self, method: str) -> None:
         for worker in self._workers:

@@ -33,6 +33,7 @@ class Program:
     def __init__(self, worker: Worker, has_pipe: bool) -> None:
         """Starts it. Raises LoadError."""
         self._worker = worker
+        self._told = Stopping.NO
         self._child = _start(worker, has_pipe)
         self._process = Process(self._child.pid, open_pid(self._child.pid))
         self._pipe = self._child.stdin
@@ -40,7 +41,10 @@ class Program:
             os.set_blocking(self._pipe.fileno(), False)
 
     def stop(self, how: Stopping) -> None:
-        """Tell it. From any thread and at any moment, as signals come."""
+        """Tell it, once of each. From any thread and at any moment, as signals come."""
+        if how <= self._told:
+            return
+        self._told = how
         is_immediate = how is Stopping.STOP
         if self._pipe is not None:
             self.say(IMMEDIATE_STOP if is_immediate else GRACEFUL_STOP)
@@ -148,9 +152,8 @@ def run(worker: Worker, runtime: Runtime, has_pipe: bool) -> int:
     """Run the program to its end; how it ended, as `Program.wait` says. Raises LoadError."""
     runtime.enter_cgroup()  # first: what is started before would be left where we came from
     program = Program(worker, has_pipe)
-    runtime.on_stop.append(lambda: program.stop(runtime.stopping))
+    runtime.on_stop(lambda: program.stop(runtime.stopping))
+    runtime.on_reload.append(program.reload)
     runtime.on_dump.append(program.dump)
-    if runtime.stopping is not Stopping.NO:  # asked while nobody could pass it on
-        program.stop(runtime.stopping)
     runtime.ready(tell=not worker.says_ready)
     return program.wait()

@@ -79,8 +79,8 @@ class Runtime:
         self.on_ready: list[Callable[[], None]] = []
         self.on_reopen: list[Callable[[], None]] = []
         self.on_dump: list[Callable[[], None]] = []
-        # From a signal handler, at any moment.
-        self.on_stop: list[Callable[[], None]] = []
+        self.on_reload: list[Callable[[], None]] = []
+        self._on_stop: list[Callable[[], None]] = []
         # A pipe, because the interpreter writes a byte into it for each signal.
         self.wake_fd, self._wake_end = descriptors.pipe()
         os.set_blocking(self._wake_end, False)
@@ -106,10 +106,17 @@ class Runtime:
                 margin = min(_MAX_MARGIN_SECONDS, grace * _MARGIN_PART)
                 self.drain_until = clock.monotonic() + grace - margin
             self.stopping = how
-            for call in self.on_stop:
+            for call in self._on_stop:
                 call()
         self.wake()
         self.rouse()
+
+    def on_stop(self, call: Callable[[], None]) -> None:
+        """Have `call` called when `stopping` changes, from a signal handler and at any moment; at
+        once if it has changed already."""
+        self._on_stop.append(call)
+        if self.stopping is not Stopping.NO:
+            call()
 
     def wake(self) -> None:
         """Make `wake_fd` readable."""
