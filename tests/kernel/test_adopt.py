@@ -24,10 +24,13 @@ from sengu.posix import packets
 from sengu.posix.store import Held
 from sengu.server.adopt import Adoption, Parts, lines_taken
 from sengu.server.cgroups import WorkerCgroups
+from sengu.server.configurations import Configurations, Surroundings
 from sengu.server.crew import Crew
 from sengu.server.environment import Environments
-from sengu.server.execute import Executor, Groundwork
-from sengu.server.forkservers import Context, ForkServers
+from sengu.server.execute import Executor
+from sengu.server.fork_plan import Context
+from sengu.server.forkservers import ForkServers
+from sengu.server.groundwork import Groundwork
 from sengu.server.link import Kin
 from sengu.server.output import Sink
 from sengu.server.pre_deploy import Steps, Tools
@@ -83,10 +86,13 @@ def make_parts(
     stage.scoreboard = Scoreboard(1, link)
     stage.scoreboard.claim(lines_taken(link))
     crew = Crew(spec, loop, children, stage, ears)
-    fork_servers = ForkServers(Context(loop, link, children, stage, crew, births_fd=0))
     environments = Environments(link, env_dir)
+    around = Surroundings(link, environments, lambda: Observed(1), ears.post, crew.tell_configured)
+    configurations = Configurations(None, around)
+    context = Context(loop, link, children, stage, crew, 0, configurations)
+    fork_servers = ForkServers(context)
     steps = Steps(Tools(spec, loop, children, stage, environments, ears))
-    groundwork = Groundwork(steps, environments, fork_servers)
+    groundwork = Groundwork(steps, environments, fork_servers, configurations)
     hands = Executor(spec, crew, stage, groundwork)
     return Parts(loop, link, children, stage, crew, groundwork, hands)
 

@@ -275,10 +275,7 @@ class ServiceStopped(Event, frozen=True):
 
 
 class ConfigureRequested(Event, frozen=True):
-    """Somebody asked for the configuration to be read anew. `token`: see DeployRequested.
-
-    It is the inquiry with the number of the last one plus one.
-    """
+    """The configuration is to be read anew: the next inquiry. `token`: see DeployRequested."""
 
     by: str
     token: str = ""
@@ -292,12 +289,11 @@ class ConfigureSent(Event, frozen=True):
 
 
 class Configured(Event, frozen=True):
-    """The configuration was read, because of an `inquiry` or, with 0, of a fork server's start.
+    """It was read, because of an `inquiry` or, with 0, of a fork server's start.
 
-    `is_new`: it is another one than the generation's workers had. `settings` are those of its
-    values that are settings of the service; what comes of them is told to people by `taken` (they
-    hold now), `waiting` (they need more than that) and `overridden` (they do not count). Of
-    `workers` there are to be so many, unless that has not changed.
+    `is_new`: it is another one. `settings` are its values that are settings of the service; people
+    are told by `taken` what holds now, by `waiting` what needs more than that, and by `overridden`
+    what does not count. There are to be so many `workers`, unless that has not changed.
     """
 
     generation: int
@@ -312,10 +308,7 @@ class Configured(Event, frozen=True):
 
 
 class ConfigureFailed(Event, frozen=True):
-    """The configuration could not be read, or is wrong: the one that there was goes on.
-
-    `details` is a traceback, if there is one.
-    """
+    """It is wrong, and the one that there was goes on. `details`: a traceback, if there is one."""
 
     generation: int
     inquiry: int

@@ -18,7 +18,8 @@ from sengu.posix.loop import Loop
 from sengu.server.cgroups import generation_key
 from sengu.server.children import Children
 from sengu.server.crew import Crew
-from sengu.server.execute import Executor, Groundwork
+from sengu.server.execute import Executor
+from sengu.server.groundwork import Groundwork
 from sengu.server.link import Link
 from sengu.server.member import worker_key
 from sengu.server.notify import remark_of
@@ -77,6 +78,8 @@ class Adoption:
                 parts.hands.repeat(action)
             else:
                 post(ev.WorkerExited(worker.id, _NOT_NEEDED))
+        for number in self._generations:  # one before us may not have come to it
+            parts.groundwork.configurations.tell(number)
         self._tidy()  # last: who is asked for again may have been forked, with what was there
         parts.stage.cgroups.clear_others(
             [*parts.children.keys(), *map(generation_key, self._generations)]

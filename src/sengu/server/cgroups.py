@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 
+from sengu.config.boot import Boot
 from sengu.posix.cgroups import Cgroups
 from sengu.posix.loop import Loop
 
@@ -74,3 +75,13 @@ class WorkerCgroups:
 def generation_key(generation: int) -> str:
     """The cgroup of the generation's fork servers, and of workers before they are ready."""
     return f"generation/{generation}"
+
+
+def find_cgroups(loop: Loop, boot: Boot, main_pid: int, is_new: bool) -> WorkerCgroups:
+    """Those of an instance, where there can be any. `is_new`: what is found is left over."""
+    found = Cgroups.find(boot.service.name, main_pid) if boot.makes_cgroups else ""
+    if isinstance(found, str):  # why there can be none: so it is on most machines
+        return WorkerCgroups(loop, None)
+    if is_new:
+        found.remove_leftovers()
+    return WorkerCgroups(loop, found)

@@ -67,6 +67,11 @@ class Configurations:
             self._files[generation] = found
         return found
 
+    def tell(self, generation: int) -> None:
+        """Let its workers look, if they have any."""
+        if self._tuner is not None:
+            self._around.tell(generation)
+
     def forget(self, generation: int) -> None:
         name = f"{_PREFIX}{generation}"
         held = self._around.store.take(name)

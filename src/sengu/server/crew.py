@@ -10,19 +10,18 @@ from collections.abc import Iterator, Mapping
 from sengu.model import events as ev
 from sengu.model.actions import StartWorker
 from sengu.model.observed import Phase, Worker
-from sengu.model.service import OnServerLoss, ReadyByNotify, ReadyByProbe, ServiceSpec
+from sengu.model.service import ReadyByNotify, ReadyByProbe, ServiceSpec
 from sengu.posix.descriptors import close_all
 from sengu.posix.loop import Loop
 from sengu.posix.process import Process
-from sengu.server.children import Children, Exec
-from sengu.server.containers import worker_command
+from sengu.server.children import Children
 from sengu.server.core import Reporter
-from sengu.server.environment import Identity, worker_environment
 from sengu.server.forkservers import ForkServers
 from sengu.server.member import Member, equip, worker_key
 from sengu.server.probe import Prober, http_request
 from sengu.server.remnants import Remnants
 from sengu.server.stage import Stage
+from sengu.server.worker_plan import worker_process
 from sengu.wire.forkserver import Fork
 from sengu.wire.scoreboard import Line
 
@@ -71,7 +70,7 @@ class Crew:
             member = equip(self._loop, self._stage, action)
             undo.callback(member.abandon)
             undo.callback(self._stage.cgroups.clear, member.key)
-            order = self._order(member, base)
+            order = worker_process(self._spec, self._stage, member, base)
             self._children.spawn(member.key, order, _Guard(self, action.worker))
             undo.pop_all()
         self._members[action.worker] = member
@@ -124,12 +123,12 @@ class Crew:
         if is_news:
             if member.stop_signal:  # before its birth is on record: who follows asks once more
                 process.signal(member.stop_signal)
-            if member.is_to_look:
-                process.signal(signal.SIGUSR2)
             action = member.action
             self.post(
                 ev.WorkerStarted(worker, action.generation, action.slot, process.pid, action.reason)
             )
+        if member.is_to_look:
+            process.signal(signal.SIGUSR2)
         if isinstance(self._spec.boot.readiness, ReadyByProbe) and not member.stop_signal:
             self._probe(self._spec.boot.readiness, member)
 
@@ -298,31 +297,6 @@ class Crew:
             close_all(own)
         member.start_relays()
         self._children.expect(member.key, _Guard(self, action.worker))
-
-    def _order(self, member: Member, base: dict[str, str]) -> Exec:
-        layout = self._stage.layout(member.action.slot)
-        descriptors = {
-            0: self._stage.null_fd,
-            1: 1,
-            2: 2,
-            **member.open_outputs(),
-            layout.next_fd: self._stage.lifeline_fd,
-            **layout.descriptors,
-        }
-        keeps = self._spec.on_server_loss is OnServerLoss.KEEP
-        identity = Identity(self._spec.name, member.action.generation, member.action.slot)
-        return Exec(
-            argv=worker_command(self._spec),
-            environment=worker_environment(
-                base, identity, layout, member.notify.name, self._spec.watchdog_seconds
-            ),
-            descriptors=descriptors,
-            directory=self._stage.directory,
-            death_signal=0 if keeps else self._spec.stop.signal,
-            names_listen_pid="LISTEN_FDS" in layout.environment,
-            has_old_limit=True,
-            cgroup=self._stage.cgroups.assign(member.key),
-        )
 
     def _probe(self, readiness: ReadyByProbe, member: Member) -> None:
         target = self._stage.probe_target(member.action.slot)

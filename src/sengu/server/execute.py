@@ -2,8 +2,6 @@
 
 from typing import assert_never
 
-import msgspec
-
 from sengu.errors import UsageError, describe_error
 from sengu.model import actions as do
 from sengu.model import events as ev
@@ -11,22 +9,10 @@ from sengu.model.actions import AnyAction
 from sengu.model.service import ServiceSpec
 from sengu.planner.reduce import Fact
 from sengu.server.cgroups import generation_key
-from sengu.server.configurations import Configurations
 from sengu.server.crew import Crew
-from sengu.server.environment import Environments
 from sengu.server.fork_plan import Plan
-from sengu.server.forkservers import ForkServers
-from sengu.server.pre_deploy import Steps
+from sengu.server.groundwork import Groundwork
 from sengu.server.stage import Stage
-
-
-class Groundwork(msgspec.Struct, frozen=True):
-    """What is made for a generation before its first worker."""
-
-    steps: Steps
-    environments: Environments
-    fork_servers: ForkServers
-    configurations: Configurations
 
 
 class Executor:

@@ -1,17 +1,41 @@
-"""What a fork server is started with. Imported by `server.forkservers` and `server.execute`."""
+"""What fork servers are made with. Imported by `server.forkservers` and those who use that."""
 
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from sengu.model.application import Application
+from sengu.posix.loop import Loop
 from sengu.posix.title import ROOM
 from sengu.server.cgroups import generation_key
-from sengu.server.children import Exec
+from sengu.server.children import Children, Exec
+from sengu.server.configurations import Configurations
+from sengu.server.core import Reporter
 from sengu.server.environment import generation_environment
+from sengu.server.link import Link
 from sengu.server.stage import Stage
+
+
+class Ears(Reporter, Protocol):
+    """Who is told what a fork server has to say: the crew."""
+
+    def unborn(self, generation: int) -> list[int]:
+        """Workers that were asked for, and of whose birth nothing was heard."""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What all fork servers are made with. To `births_fd` they tell whom they have forked."""
+
+    loop: Loop
+    link: Link
+    children: Children
+    stage: Stage
+    ears: Ears
+    births_fd: int
+    configurations: Configurations
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -8,7 +8,6 @@ import select
 import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -18,39 +17,15 @@ from sengu.model.observed import Generation
 from sengu.model.service import Pacing
 from sengu.posix import packets
 from sengu.posix.descriptors import close_all, copies
-from sengu.posix.loop import Loop
 from sengu.posix.process import Process
-from sengu.server.children import Children
-from sengu.server.configurations import Configurations, Found
-from sengu.server.core import Reporter
-from sengu.server.fork_plan import Plan, fork_server
-from sengu.server.link import Link
+from sengu.server.configurations import Found
+from sengu.server.fork_plan import Context, Plan, fork_server
 from sengu.server.member import capture, worker_key
-from sengu.server.stage import Stage
 from sengu.wire import forkserver as wire
 
 _MESSAGES_AT_ONCE = 1024  # more than wait at a time: a socket's buffer holds fewer
 _END_SECONDS = 2.0
 _PREFIX = "forkserver/"  # keys are forkserver/GENERATION/TOKEN
-
-
-class Ears(Reporter, Protocol):
-    """Who is told what a fork server has to say: the crew."""
-
-    def unborn(self, generation: int) -> list[int]:
-        """Workers that were asked for, and of whose birth nothing was heard."""
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What all fork servers are made with. To `births_fd` they tell whom they have forked."""
-
-    loop: Loop
-    link: Link
-    children: Children
-    stage: Stage
-    ears: Ears
-    births_fd: int
-    configurations: Configurations
 
 
 class Letter(msgspec.Struct, frozen=True):

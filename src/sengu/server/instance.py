@@ -21,24 +21,22 @@ from sengu.passage.ladder import turn_migration_on
 from sengu.passage.passage import SelfPassage, Tell
 from sengu.planner.reduce import Fact
 from sengu.posix import clock
-from sengu.posix.cgroups import Cgroups
 from sengu.posix.loop import Loop
 from sengu.server.adopt import Adoption, Parts, lines_taken
 from sengu.server.askers import Askers
 from sengu.server.beat import Beat
-from sengu.server.cgroups import WorkerCgroups
+from sengu.server.cgroups import find_cgroups
 from sengu.server.children import Children
 from sengu.server.chronicle import Chronicle
-from sengu.server.configurations import Configurations, Surroundings, find_tuner, tuned_spec
+from sengu.server.configurations import find_tuner, tuned_spec
 from sengu.server.containers import Containers
 from sengu.server.core import Core, Turn
 from sengu.server.crew import Crew
 from sengu.server.desk import SignalDesk
 from sengu.server.dumps import Dumps
-from sengu.server.environment import Environments
-from sengu.server.execute import Executor, Groundwork
+from sengu.server.execute import Executor
 from sengu.server.files import PidFile, StatusFile, make_for_workers
-from sengu.server.forkservers import Context, ForkServers
+from sengu.server.groundwork import Site, lay_groundwork
 from sengu.server.link import Inheritance, Link
 from sengu.server.log import Log
 from sengu.server.memory import Memory
@@ -46,7 +44,6 @@ from sengu.server.narrate import LOSS, narrate
 from sengu.server.notify import Manager
 from sengu.server.output import Sink
 from sengu.server.outside import Outside, conclude
-from sengu.server.pre_deploy import Steps, Tools
 from sengu.server.requests import RequestWatch
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import Identity, RunningService
@@ -113,7 +110,7 @@ class Instance:
         sink = Sink(self._loop, waits=boot.files.log_waits)
         let_go.callback(sink.finish)
         self._sink = sink
-        cgroups = self._find_cgroups()
+        cgroups = find_cgroups(self._loop, boot, self._found.main_pid, self._memory.is_new)
         let_go.callback(cgroups.close)
         self._stage = Stage(link, listeners, sink, boot.directory, cgroups)
         self._log = Log(boot.service.name, boot.files, sink, link)
@@ -130,15 +127,6 @@ class Instance:
             self._stage.scoreboard = Scoreboard(boot.service.application.lanes, link)
             self._stage.scoreboard.claim(lines_taken(link))
 
-    def _find_cgroups(self) -> WorkerCgroups:
-        boot, main_pid = self._boot, self._found.main_pid
-        found = Cgroups.find(boot.service.name, main_pid) if boot.makes_cgroups else ""
-        if isinstance(found, str):  # why there can be none: so it is on most machines
-            return WorkerCgroups(self._loop, None)
-        if self._memory.is_new:
-            found.remove_leftovers()
-        return WorkerCgroups(self._loop, found)
-
     def _wire(self, let_go: contextlib.ExitStack) -> None:
         boot, spec = self._boot, self._boot.service
         status_file = None
@@ -151,31 +139,17 @@ class Instance:
         self._crew = Crew(spec, self._loop, self._children, self._stage, self)
         let_go.callback(self._crew.close)
         self._containers = Containers(spec, self._loop, self._children, self._stage, self)
-        births = self._link.take("births")
-        assert births is not None  # the supervisor has made it
-        environments = Environments(self._link, boot.env_dir)
-        around = Surroundings(
-            self._link,
-            environments,
-            lambda: self._core.observed,
-            self.post,
-            self._crew.tell_configured,
-        )
-        configurations = Configurations(self._tuner, around)
-        context = Context(
+        site = Site(
             self._loop,
             self._link,
             self._children,
             self._stage,
             self._crew,
-            births.fd,
-            configurations,
+            lambda: self._core.observed,
         )
-        fork_servers = ForkServers(context)
+        self._groundwork = lay_groundwork(boot, site, self._tuner)
         let_go.callback(self._children.await_leavers, _LEAVE_SECONDS)
-        let_go.callback(fork_servers.close)
-        steps = Steps(Tools(spec, self._loop, self._children, self._stage, environments, self))
-        self._groundwork = Groundwork(steps, environments, fork_servers, configurations)
+        let_go.callback(self._groundwork.fork_servers.close)
         self._hands = Executor(spec, self._crew, self._stage, self._groundwork)
         self._stage.passage = self._find_passage()
         identity = Identity(self._found.main_pid, os.getpid(), boot.files.log or "")
@@ -263,10 +237,7 @@ class Instance:
         adoption = Adoption(parts, self._boot.service, observed)
         self._say_ready()
         adoption.finish()
-        if self._tuner is not None:
-            self._send_policy()
-            for generation in observed.generations:
-                self._crew.tell_configured(generation)  # one before us may not have come to it
+        self._send_policy()
         self._ended = observed.stop is not None and observed.stop.is_over
         if self._service.past.upgrading:
             self._upgrade.take_up(self._found)
