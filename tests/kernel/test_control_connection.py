@@ -29,6 +29,7 @@ class FakeService:
         self.told: list[Callable[[api.ReloadOutcome], None]] = []
         self.readers: list[Callable[[api.Record], None]] = []
         self.tokens: list[str] = []
+        self.dumped: list[Callable[[api.Dump], None]] = []
 
     def status(self) -> api.Status:
         return api.Status(
@@ -42,6 +43,9 @@ class FakeService:
     def upgrade(self, by: str, token: str) -> api.UpgradeAccepted:
         self.tokens.append(token)
         return api.UpgradeAccepted(7)
+
+    def dump(self, tell: Callable[[api.Dump], None]) -> None:
+        self.dumped.append(tell)
 
     def await_outcome(self, generation: int, tell: Callable[[api.ReloadOutcome], None]) -> None:
         self.told.append(tell)
@@ -202,3 +206,15 @@ def test_a_request_has_the_name_that_its_client_gave_it(
     assert client.exchange(f"{request}{len(body)}\r\n\r\n{body}".encode()).startswith(
         b"HTTP/1.1 400 "
     )
+
+
+def test_a_dump_is_answered_when_all_have_written(client: Client) -> None:
+    assert (
+        client.exchange(b"POST /v1/dump HTTP/1.1\r\nHost: sengu\r\nContent-Length: 0\r\n\r\n")
+        == b""
+    )
+    (tell,) = client.service.dumped
+    tell(api.Dump((api.ProcessDump("main", 1, "waits\n"),)))
+    answer = client.exchange()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b'{"processes":[{"name":"main","pid":1,"text":"waits\\n"}]}')

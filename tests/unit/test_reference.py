@@ -32,6 +32,11 @@ STRUCTS = (
     api.ScaleAccepted,
     api.UpgradeRequest,
     api.UpgradeAccepted,
+    api.ConfigureRequest,
+    api.ConfigureAccepted,
+    api.ConfigureOutcome,
+    api.Dump,
+    api.ProcessDump,
 )
 
 
