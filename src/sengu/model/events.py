@@ -291,9 +291,8 @@ class ConfigureSent(Event, frozen=True):
 class Configured(Event, frozen=True):
     """It was read, because of an `inquiry` or, with 0, of a fork server's start.
 
-    `is_new`: it is another one. `settings` are its values that are settings of the service; people
-    are told by `taken` what holds now, by `waiting` what needs more than that, and by `overridden`
-    what does not count. There are to be so many `workers`, unless that has not changed.
+    `settings` are those of its values that are; people are told by `taken` what holds now, by
+    `waiting` what needs more, by `overridden` what does not count. `workers`: None is as before.
     """
 
     generation: int
