@@ -8,7 +8,7 @@ import select
 import signal
 import termios
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -131,6 +131,49 @@ def test_what_a_reader_that_does_not_read_loses_is_counted() -> None:
         assert told is not None
         assert lines == [LINE.rstrip() % number for number in range(len(lines))]
         assert len(lines) + int(told[1]) == 20_000
+
+    in_child(body)
+
+
+def test_a_sink_that_waits_loses_nothing_and_holds_up_who_writes() -> None:
+    def body() -> None:
+        read_end, write_end = pipe_of_a_page()
+        os.dup2(write_end, 2)
+        loop = Loop()
+        sink = Sink(loop, waits=True)
+        with Shelf() as shelf:
+            relay = Relay(loop, sink, shelf, "output/worker/1/2")
+            worker = os.dup(relay.write_end)
+            relay.start()
+            os.set_blocking(worker, False)
+            sent = 0
+            with suppress(BlockingIOError):  # it would wait
+                while sent < 20_000:
+                    assert os.write(worker, LINE % sent) == len(LINE % sent)
+                    sent += 1
+                    loop.run_once(loop.now())
+            assert 500 < sent < 2000, "its pipe, a piece of it here, and a page"
+            os.close(worker)
+            data = bytearray()
+
+            def read() -> bool:
+                data.extend(os.read(read_end, 1 << 16))
+                return len(data) >= sent * 100
+
+            run_until(loop, read)
+            assert data == b"".join(LINE % number for number in range(sent))
+
+    in_child(body)
+
+
+def test_what_a_kill_between_two_pieces_leaves_is_whole_lines() -> None:
+    def body() -> None:
+        read_end, write_end = pipe_of_a_page()
+        _, sink = with_stderr(write_end)
+        sink.write(b"".join(LINE % number for number in range(1000)))
+        assert os.read(read_end, 1 << 16).endswith(b"\n")
+        sink.flush()
+        assert os.read(read_end, 1 << 16).endswith(b"\n")
 
     in_child(body)
 
