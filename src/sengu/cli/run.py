@@ -105,8 +105,11 @@ def _words(setting: Setting[Any], given: str, value: object) -> list[str]:
 
 
 def _word(setting: Setting[Any], given: str, value: object) -> str:
-    if setting.is_switch and isinstance(value, bool):
-        return "1" if value else ""
+    """Raises UsageError."""
+    if setting.is_switch:
+        if isinstance(value, bool):
+            return "1" if value else ""
+        raise UsageError(f"{given}={value!r} is no value for it; give True or False")
     match value:
         case str():
             return value
@@ -117,8 +120,7 @@ def _word(setting: Setting[Any], given: str, value: object) -> str:
         case int() if not isinstance(value, bool):
             return str(int(value))
         case _:
-            kind = "True or False" if setting.is_switch else f"a {setting.kind.name}"
-            raise UsageError(f"{given}={value!r} is no value for it; give {kind}")
+            raise UsageError(f"{given}={value!r} is no value for it; give a {setting.kind.name}")
 
 
 def _config(config: Mapping[str, Any] | Callable[[], Any] | None) -> ConfigSource | None:
