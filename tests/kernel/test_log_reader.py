@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sengu.cli.log_reader import LogReader
-from sengu.logwriter.archives import compress_all, find_archives, remove_old
+from sengu.logwriter.archives import find_archives, remove_old
+from sengu.logwriter.compress import compress_all
 from sengu.logwriter.writer import Rules, Writer
 
 NOON = 1_800_014_400.0

@@ -9,10 +9,13 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sengu.errors import describe_error
-from sengu.logwriter.archives import Compressor, next_archive, remove_old
+from sengu.logwriter.archives import next_archive, remove_old
+
+if TYPE_CHECKING:
+    from sengu.logwriter.compress import Compressor
 
 _PIECE_BYTES = 1 << 20
 _RETRY_SECONDS = 10.0
@@ -39,7 +42,7 @@ class Writer:
         self._rules = rules
         self._wall = wall
         self._complain = complain
-        self._compressor = Compressor(path) if rules.compress else None
+        self._compressor = _compressor(path) if rules.compress else None
         self._retry_at = 0.0
         self._fd = _open(path)
         found = os.fstat(self._fd)
@@ -134,6 +137,12 @@ class Writer:
             self._complain(f"cannot remove old files of {self._path}: {describe_error(error)}")
         if self._compressor is not None:
             self._compressor.start()
+
+
+def _compressor(path: str) -> "Compressor":
+    from sengu.logwriter.compress import Compressor  # memory, for those who want it only
+
+    return Compressor(path)
 
 
 def _open(path: str) -> int:
