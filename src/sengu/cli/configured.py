@@ -31,4 +31,4 @@ def parse_configured(texts: Mapping[str, Sequence[str]], script: Script) -> tupl
         raise UsageError(str(problem)) from problem
     more = at_start(where(source), found, values)
     script = msgspec.structs.replace(script, configured=frozenset(more))
-    return parse_values(known.SETTINGS, {**more, **texts}), script
+    return parse_values(known.SETTINGS, {**texts, **more}), script

@@ -68,17 +68,24 @@ _SETTINGS = {setting.name: setting for setting in known.SETTINGS if setting is n
 NAMES = tuple(_SETTINGS)
 
 
+class Stated(msgspec.Struct, frozen=True):
+    """A setting that a configuration has: as the command line would have it, and its value."""
+
+    texts: tuple[str, ...]
+    value: Any
+
+
 class Tuned(msgspec.Struct, frozen=True):
-    """What a configuration comes to. `values` are those that hold, `texts` those it has given."""
+    """What a configuration comes to. `values` are those that hold; `stated` it has all of."""
 
     spec: ServiceSpec
     values: Values
-    texts: Mapping[str, tuple[str, ...]]
+    stated: Mapping[str, Stated]
+    variables: Mapping[str, str]
 
     def pacing(self, environment: Mapping[str, str]) -> Pacing:
         """Of a generation; what its environment says counts more. Raises UsageError."""
-        own = {one.env: self.texts[one.name][-1] for one in _PACING if one.name in self.texts}
-        return pacing_from({**{name: text for name, text in own.items() if name}, **environment})
+        return pacing_from({**self.variables, **environment})
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -99,7 +106,7 @@ class Tuner:
         self._spec = spec
         self._application: Application = spec.application
         self._options = msgspec.json.decode(spec.application.options, type=WorkOptions)
-        self._given = parse_given(given)
+        self._given = {name: _parse(f"--{name}", name, texts) for name, texts in given.items()}
         self._where = where(self._options.config)
         self._is_threaded = self._options.kind is WorkKind.THREAD
         self._live = _live(is_threaded=self._is_threaded)
@@ -107,49 +114,55 @@ class Tuner:
 
     def tune(self, settings: Mapping[str, Any]) -> Tuned:
         """The service with these settings. Raises UsageError that names the wrong one's place."""
-        texts = setting_texts(self._where, settings)
-        parsed = {
-            name: _parse(f"{self._where}: {name}:", name, text) for name, text in texts.items()
-        }
+        stated = read_settings(self._where, settings)
         holding = {
-            name: value
-            for name, value in parsed.items()
+            name: one
+            for name, one in stated.items()
             if name in self._tunable and name not in self._options.overrides
         }
-        values = Values({**self._given, **holding})
+        values = Values({**self._given, **{name: one.value for name, one in holding.items()}})
         try:
             spec = self._tuned(values)
         except UsageError as error:
             raise UsageError(f"{self._where}: {error}") from None
-        tuned = Tuned(spec, values, {name: texts[name] for name in holding})
-        tuned.pacing({})
-        return tuned
+        variables = {
+            one.env: holding[one.name].texts[-1]
+            for one in _PACING
+            if one.env is not None and one.name in holding
+        }
+        return Tuned(spec, values, stated, variables)
 
-    def compare(self, before: Mapping[str, Any], settings: Mapping[str, Any]) -> Change:
-        """Both have been read, and found good."""
-        old, new = self.tune(before).values, self.tune(settings).values
-        texts, old_texts = (setting_texts(self._where, one) for one in (settings, before))
+    def recall(self, settings: Mapping[str, Any]) -> Tuned:
+        """The service with settings that hold already. Another version may have found them good."""
+        try:
+            return self.tune(settings)
+        except UsageError:
+            return self.tune({})
+
+    def compare(self, before: Tuned, after: Tuned) -> Change:
+        """What people are told of it."""
         taken, waiting, overridden = [], [], []
         for name, setting in _SETTINGS.items():
-            text = _shown(setting, texts)
-            if name in self._tunable and old[setting] != new[setting]:
+            stated = after.stated.get(name)
+            text = _shown(setting, stated)
+            if name in self._options.overrides:
+                if stated is not None and stated.value != self._given.get(name):
+                    overridden.append(f"{name} {text} does not count: {setting.flag} was given")
+            elif name not in self._tunable:
+                if self._differs(setting, stated):
+                    waiting.append(f"{name} {text} needs a restart")
+            elif before.values[setting] != after.values[setting]:
                 if name in self._live:
-                    taken.append(f"{name} {_shown(setting, old_texts)} -> {text}")
+                    taken.append(f"{name} {_shown(setting, before.stated.get(name))} -> {text}")
                 else:
                     waiting.append(f"{name} {text} needs a deploy")
-            elif name in self._options.overrides:
-                if name in texts and _parse("", name, texts[name]) != self._given.get(name):
-                    overridden.append(f"{name} {text} does not count: {setting.flag} was given")
-            elif name not in self._tunable and self._differs(setting, texts):
-                waiting.append(f"{name} {text} needs a restart")
         return Change(tuple(taken), tuple(waiting), tuple(overridden))
 
-    def _differs(self, setting: Setting[Any], texts: Mapping[str, tuple[str, ...]]) -> bool:
+    def _differs(self, setting: Setting[Any], stated: Stated | None) -> bool:
         """Whether the service was started with another value."""
-        if setting.name not in texts:
+        if stated is None:  # it was in the configuration then
             return setting.name in self._given
-        value = _parse("", setting.name, texts[setting.name])
-        return bool(value != self._given.get(setting.name, setting.default))
+        return bool(stated.value != self._given.get(setting.name, setting.default))
 
     def _tuned(self, values: Values) -> ServiceSpec:
         spec = self._spec
@@ -197,13 +210,14 @@ def at_start(place: str, found: Mapping[str, Any], values: Values) -> dict[str, 
 
     Raises UsageError, whatever setting is wrong.
     """
-    texts = setting_texts(place, found)
-    parsed = {name: _parse(f"{place}: {name}:", name, text) for name, text in texts.items()}
-    kind = values[known.KIND] if values.has(known.KIND) else parsed.get(known.KIND.name)
+    stated = read_settings(place, found)
+    kind = values[known.KIND]
+    if known.KIND.name in stated and not values.has(known.KIND):
+        kind = stated[known.KIND.name].value
     later = _tunable(is_threaded=kind == WorkKind.THREAD)
     return {
-        name: text
-        for name, text in texts.items()
+        name: one.texts
+        for name, one in stated.items()
         if name not in later and not values.has(_SETTINGS[name])
     }
 
@@ -216,26 +230,19 @@ def _tunable(*, is_threaded: bool) -> frozenset[str]:
     return _live(is_threaded=is_threaded) | {one.name for one in BY_DEPLOY}
 
 
-def setting_texts(place: str, found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Those of a configuration's values that are settings, as the command line would have them.
-
-    Raises UsageError.
-    """
-    texts: dict[str, tuple[str, ...]] = {}
+def read_settings(place: str, found: Mapping[str, Any]) -> dict[str, Stated]:
+    """Those of a configuration's values that are settings. Raises UsageError."""
+    stated: dict[str, Stated] = {}
     for key, value in found.items():
         name = key.replace("_", "-")
         setting = _SETTINGS.get(name)
         if setting is None or value is None:
             continue
-        if name in texts:
+        if name in stated:
             raise UsageError(f"{place}: {key} is there twice, with - and with _; leave one")
-        texts[name] = _texts(f"{place}: {key}", setting, value)
-    return texts
-
-
-def parse_given(given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What was given on the command line: name of the setting, value."""
-    return {name: _parse(f"--{name}", name, texts) for name, texts in given.items()}
+        texts = _texts(f"{place}: {key}", setting, value)
+        stated[name] = Stated(texts, _parse(f"{place}: {key}:", name, texts))
+    return stated
 
 
 def _texts(label: str, setting: Setting[Any], value: object) -> tuple[str, ...]:
@@ -271,8 +278,9 @@ def _parse(label: str, name: str, texts: Sequence[str]) -> Any:
     return parsed if setting.repeatable else parsed[-1]
 
 
-def _shown(setting: Setting[Any], texts: Mapping[str, tuple[str, ...]]) -> str:
-    if setting.name in texts:
-        found = ",".join(texts[setting.name])
-        return ("on" if found == "1" else "off") if setting.is_switch else found
-    return "off" if setting.is_switch else setting.describe_default() or "none"
+def _shown(setting: Setting[Any], stated: Stated | None) -> str:
+    if setting.is_switch:
+        return "on" if stated is not None and stated.value else "off"
+    if stated is not None:
+        return ",".join(stated.texts)
+    return setting.describe_default() or "none"

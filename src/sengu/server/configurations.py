@@ -89,18 +89,20 @@ class Configurations:
         if self._tuner is None:
             return None
         if self._application is None:
-            self._application = self._tuner.tune(self._around.observed().settings).spec.application
+            self._application = self._tuner.recall(
+                self._around.observed().settings
+            ).spec.application
         return self._application
 
     def take(self, generation: int, found: Found, inquiry: int) -> Pacing:
         """Let it hold from now on, which is told. Raises UsageError: nothing has changed then."""
         assert self._tuner is not None
         around = self._around
-        before = around.observed().settings
         try:
+            before = self._tuner.recall(around.observed().settings)
             tuned = self._tuner.tune(found.settings)
             pacing = tuned.pacing(self._environment(generation))
-            change = self._tuner.compare(before, found.settings)
+            change = self._tuner.compare(before, tuned)
             content = os.pread(found.fd, os.fstat(found.fd).st_size, 0)
             is_new = self.file(generation).write(content)
         except OSError as error:
@@ -108,7 +110,7 @@ class Configurations:
         finally:
             os.close(found.fd)
         self._application, workers = tuned.spec.application, tuned.spec.workers
-        has_changed = workers != self._tuner.tune(before).spec.workers
+        has_changed = workers != before.spec.workers
         around.post(
             ev.Configured(
                 generation,
@@ -135,7 +137,7 @@ class Configurations:
 
 def tuned_spec(tuner: Tuner | None, spec: ServiceSpec, settings: Mapping[str, Any]) -> ServiceSpec:
     """The service as it is by what the configuration has said last."""
-    return spec if tuner is None or not settings else tuner.tune(settings).spec
+    return spec if tuner is None or not settings else tuner.recall(settings).spec
 
 
 def find_tuner(boot: Boot) -> Tuner | None:
