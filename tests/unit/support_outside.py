@@ -68,6 +68,7 @@ class Outside:
         self.births: deque[float | None] = deque()
         self.crowds: deque[float | None] = deque()
         self.refusals = 0
+        self.is_reading = True
         self.made: dict[int, Fate] = {}  # all that ever were
         self._empty_at: dict[int, float] = {}  # queues of workers that are steered past
         self._spec = spec
@@ -137,6 +138,11 @@ class Outside:
             if not (isinstance(fact, said) and fact.generation == generation)
         )
         return self.fork_servers.pop(generation, None) is not None
+
+    def ask_configuration(self, generation: int, inquiry: int) -> None:
+        """Answered at once, if there is anybody who could and `is_reading`."""
+        if generation in self.fork_servers and self.is_reading:
+            self.unheard.append(ev.Configured(generation, True, inquiry=inquiry))
 
     def has_drained(self, worker: int) -> bool:
         """Steer connections past it, if they are not yet; whether its queues are empty."""

@@ -36,7 +36,9 @@ def make_spec(**changes: object) -> ServiceSpec:
 
 def make_application_spec(wear: Wear | None = None, **changes: object) -> ServiceSpec:
     """The same for an application, which a fork server loads."""
-    application = Application(engine="fake", target="fake:app", wear=wear or Wear())
+    application = Application(
+        engine="fake", target="fake:app", wear=wear or Wear(), is_configured=True
+    )
     return make_spec(application=application, **changes)
 
 

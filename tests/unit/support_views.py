@@ -42,6 +42,10 @@ def _deed(action: AnyAction, before: Observed) -> str:  # noqa: PLR0912
             return f"declare {_place(action.worker, before)}"
         case do.ConcludeDeploy():
             return f"{action.generation} {action.outcome}"
+        case do.AskConfiguration():
+            return f"configure {action.generation}"
+        case do.AbandonInquiry():
+            return f"give up configuring {action.generation}"
         case do.StartStep():
             return f"run {action.generation}/{action.step}"
         case do.StopStep():

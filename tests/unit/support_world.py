@@ -514,6 +514,14 @@ class World:
             case do.AbandonPreparation():
                 self._end_fork_server(action.generation)
                 return ev.GenerationFailed(action.generation, action.reason)
+            case do.AskConfiguration():
+                number, inquiry = action.generation, action.inquiry
+                self._outbox.append(lambda: self._outside.ask_configuration(number, inquiry))
+                return ev.ConfigureSent(number, inquiry)
+            case do.AbandonInquiry():
+                self._end_fork_server(action.generation)
+                self._outside.unheard.append(ev.GenerationLost(action.generation, "it hangs"))
+                return ev.ConfigureFailed(action.generation, action.inquiry, action.reason)
             case do.RetireGeneration():
                 self._outside.environments.discard(action.generation)
                 self._end_fork_server(action.generation)
