@@ -29,6 +29,7 @@ class FakeService:
         self.told: list[Callable[[api.ReloadOutcome], None]] = []
         self.readers: list[Callable[[api.Record], None]] = []
         self.tokens: list[str] = []
+        self.inquirers: list[Callable[[api.ConfigureOutcome], None]] = []
         self.dumped: list[Callable[[api.Dump], None]] = []
 
     def status(self) -> api.Status:
@@ -43,6 +44,14 @@ class FakeService:
     def upgrade(self, by: str, token: str) -> api.UpgradeAccepted:
         self.tokens.append(token)
         return api.UpgradeAccepted(7)
+
+    def configure(self, by: str, token: str) -> api.ConfigureAccepted:
+        self.tokens.append(token)
+        return api.ConfigureAccepted(3, 7)
+
+    def await_configured(self, inquiry: int, tell: Callable[[api.ConfigureOutcome], None]) -> None:
+        assert inquiry == 3
+        self.inquirers.append(tell)
 
     def dump(self, tell: Callable[[api.Dump], None]) -> None:
         self.dumped.append(tell)
@@ -189,6 +198,7 @@ def test_a_reader_of_new_events_is_told_first_where_it_begins(client: Client) ->
     [
         ("reload", {"generation": 2, "last_event": 0}),
         ("upgrade", {"last_event": 7}),
+        ("configure", {"inquiry": 3, "last_event": 7}),
     ],
 )
 def test_a_request_has_the_name_that_its_client_gave_it(
@@ -206,6 +216,20 @@ def test_a_request_has_the_name_that_its_client_gave_it(
     assert client.exchange(f"{request}{len(body)}\r\n\r\n{body}".encode()).startswith(
         b"HTTP/1.1 400 "
     )
+
+
+@pytest.mark.parametrize(("error", "status"), [("", b"200"), ("workers: -3 is wrong", b"409")])
+def test_who_waits_for_the_configuration_is_told_what_it_came_to(
+    client: Client, error: str, status: bytes
+) -> None:
+    body = b'{"wait": true}'
+    request = b"POST /v1/configure HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert client.exchange(request + body) == b""
+    (tell,) = client.service.inquirers
+    tell(api.ConfigureOutcome(3, 1, error))
+    head, _, told = client.exchange().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %s " % status)
+    assert json.loads(told)["error"] == error
 
 
 def test_a_dump_is_answered_when_all_have_written(client: Client) -> None:

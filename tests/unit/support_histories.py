@@ -58,6 +58,7 @@ from tests.unit.support_steps import (
     Wake,
     WearOut,
     adjust,
+    configure,
     hup,
     scale,
     stop,
@@ -151,6 +152,7 @@ _wish: st.SearchStrategy[Step] = st.one_of(
     st.builds(Stick, st.integers(0, 11)),
     st.just(LoseForkServers()),
     st.just(winch()),
+    st.just(configure()),
     st.just(Heal()),
 )
 _time: st.SearchStrategy[Step] = st.one_of(

@@ -212,6 +212,10 @@ def hup(times: int = 1, *, immediate: bool = False) -> Ask:
     return Ask((ev.DeployRequested("HUP", immediate=immediate),) * times)
 
 
+def configure(times: int = 1) -> Ask:
+    return Ask((ev.ConfigureRequested("test"),) * times)
+
+
 def scale(workers: int) -> Ask:
     return Ask((ev.ScaleRequested(workers, "test"),))
 

@@ -1,5 +1,9 @@
 """The core by itself: what is on record when, and what it does with many actions at a time."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 import pytest
 
 from sengu.model import events as ev
@@ -111,3 +115,21 @@ def test_replayed_facts_make_the_same_of_another_core_and_are_no_news() -> None:
     assert follower.observed == core.observed
     assert second_record.facts == []
     assert {(turn.wall, turn.is_news) for turn in turns} == {(1234.5, False)}
+
+
+def test_the_service_is_what_the_settings_make_it_also_for_who_is_told_of_them_later() -> None:
+    def tune(spec: ServiceSpec, settings: Mapping[str, Any]) -> ServiceSpec:
+        return msgspec.structs.replace(spec, name=settings.get("name", spec.name))
+
+    facts: list[Fact] = [
+        ev.DeployRequested("start"),
+        ev.Configured(1, True, {"name": "other"}),
+    ]
+    core, follower, heir = (Core(SPEC, now, Record(), tune) for _ in range(3))
+    for fact in facts:
+        core.take(fact)
+        follower.replay(fact, 7.0, 1234.5)
+    heir.restore(core.observed)
+    assert [one.spec.name for one in (core, follower, heir)] == ["other"] * 3
+    core.take(ev.Configured(1, True, {}))
+    assert core.spec == SPEC

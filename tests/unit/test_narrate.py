@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from sengu.model import events as ev
+from sengu.model.application import Application
 from sengu.model.observed import Observed
 from sengu.model.service import BootPolicy, ReadyByNotify, RestartPolicy, ServiceSpec, StopPolicy
 from sengu.planner import initial, reduce
@@ -181,3 +182,36 @@ def test_a_worker_that_is_asked_once_more_and_a_deploy_that_hurries_are_told() -
     )
     hurried = ev.DeployRequested("HUP", immediate=True)
     assert told(*UP, hurried)[-1] == "immediate deploy of generation 2 asked for by HUP"
+
+
+CONFIGURED = msgspec.structs.replace(
+    SPEC, application=Application(engine="fake", target="fake:app", is_configured=True)
+)
+
+
+def test_what_has_come_of_a_configuration_is_told_and_of_one_at_a_start_what_counts() -> None:
+    assert told(
+        *UP,
+        ev.Configured(1, True),
+        ev.Configured(1, True, taken=("workers 1 -> 8",)),
+        ev.ConfigureRequested("USR2"),
+        ev.Configured(1, True, waiting=("dir / needs a restart",), inquiry=1),
+        ev.ConfigureRequested("USR2"),
+        ev.ConfigureSent(1, 2),
+        ev.Configured(1, False, inquiry=2),
+        ev.ConfigureFailed(1, 3, "jobs.toml: workers: '-3' is no number"),
+        spec=CONFIGURED,
+    )[3:] == [
+        "configuration of generation 1: workers 1 -> 8",
+        "the configuration is read anew, asked for by USR2",
+        "configuration of generation 1: workers have another one now; dir / needs a restart",
+        "the configuration is read anew, asked for by USR2",
+        "configuration of generation 1: nothing has changed",
+        "the configuration stays as it was: jobs.toml: workers: '-3' is no number",
+    ]
+
+
+def test_a_configuration_that_is_asked_for_where_there_is_none_is_told_to_be_none() -> None:
+    assert told(ev.ConfigureRequested("USR2")) == [
+        "USR2 asked for the configuration to be read, but there is none to be read"
+    ]

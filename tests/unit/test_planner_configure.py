@@ -15,6 +15,7 @@ from tests.unit.support_steps import (
     LoseForkServers,
     LoseServer,
     Wait,
+    configure,
     hup,
     make_application_spec,
     make_spec,
@@ -23,10 +24,6 @@ from tests.unit.support_steps import (
 )
 from tests.unit.support_views import crew, deeds, serving
 from tests.unit.support_world import Change, World
-
-
-def configure(times: int = 1) -> Ask:
-    return Ask((ev.ConfigureRequested("test"),) * times)
 
 
 def read(generation: int = 1, **fields: Any) -> Ask:

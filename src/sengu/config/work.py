@@ -57,11 +57,24 @@ def assemble_work(
     values: Values, target: str | None, environ: Mapping[str, str], script: Script | None = None
 ) -> Launch:
     """Check everything and put it together. Raises UsageError."""
+    script = script or Script()
+    try:
+        return _assemble(values, target, environ, script)
+    except UsageError as problem:
+        if not script.configured:
+            raise
+        found = ", ".join(sorted(script.configured))
+        raise UsageError(f"{problem} (the configuration has the settings {found})") from None
+
+
+def _assemble(
+    values: Values, target: str | None, environ: Mapping[str, str], script: Script
+) -> Launch:
     if not target:
         raise UsageError(
             "no worker class was given; add it: sengu work MODULE:CLASS, as in myapp.jobs:Consumer"
         )
-    options = work_options(values, target, script or Script())
+    options = work_options(values, target, script)
     around = look_around(values, environ)
     service = _service_spec(values, around, options)
     launch = make_launch(
