@@ -11,6 +11,7 @@ from typing import Any
 from sengu.cli.exits import Exit
 from sengu.config.setting import Effect, Setting
 from sengu.config.settings import application, common, serve, start, work
+from sengu.config.tuning import BY_DEPLOY, LIVE
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 
@@ -87,6 +88,10 @@ def _chapters() -> Iterator[str]:
 def _entry(setting: Setting[Any]) -> str:
     spelling = f"{', '.join(setting.spellings)} {setting.placeholder}".rstrip()
     facts = [f"takes effect {_EFFECTS[setting.effect]}"]
+    if setting in LIVE and setting.effect is not Effect.LIVE:
+        facts.append("at once in the configuration of `sengu work`")
+    if setting in BY_DEPLOY:
+        facts.append("by a deploy in the configuration of `sengu work`")
     if setting.describe_default():
         facts.insert(0, f"default: {_escape(setting.describe_default())}")
     if setting.env:

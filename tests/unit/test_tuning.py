@@ -1,6 +1,7 @@
 """Settings in a configuration: which count, what they come to, and what is said of them."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,3 +221,10 @@ def test_options_that_were_not_given_do_not_hide_the_file(place: Path) -> None:
     values, script = parse_configured(texts, Script())
     assert values[common.DIR] == "/"
     assert script.configured == {"dir"}
+
+
+def test_the_page_names_the_settings_by_when_they_hold() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    for head, settings in (("**At once**", LIVE), ("**By a deploy**", BY_DEPLOY)):
+        named = page.partition(head)[2].partition(". ")[0]
+        assert set(re.findall(r"`([a-z-]+)`", named)) == {setting.name for setting in settings}
