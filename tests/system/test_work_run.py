@@ -123,6 +123,26 @@ def test_a_script_becomes_the_main_process_and_its_classes_are_found(scripts: Sc
     assert output.lines.count("main") == 1
 
 
+@pytest.mark.parametrize("kind", ["process", "embedded"])
+def test_a_script_may_be_run_as_a_module(scripts: Scripts, kind: str) -> None:
+    command = f"sengu.run(Consumer, server=Shared, {scripts.settings(kind=kind)})"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs", command],
+        cwd=scripts.jobs.directory,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    output = Output(process.stdout)
+    module = "jobs" if kind == "process" else "__main__"
+    line_after(output, rf"awesome work n=None server=<{module}.Shared object")
+    process.terminate()
+    assert process.wait(WAIT_SECONDS) == 0
+    output.join(WAIT_SECONDS)
+
+
 def test_a_class_of_a_module_beside_the_script_is_found_from_anywhere(scripts: Scripts) -> None:
     scripts.jobs.write(
         """

@@ -9,6 +9,7 @@ import pytest
 from tests.support import Instance, Sengu
 from tests.system.jobs import Jobs, work
 from tests.system.puppets import children, kill, of_type, wait_until, workers
+from tests.system.web import environment_of
 
 # Says what it hears, a line each; ends by itself at `GRACEFUL_STOP` and by no signal.
 LISTENER = """
@@ -28,7 +29,7 @@ while True:
     signal.pause()
 """
 WORKER = """
-import sys
+import os, sys
 
 class Program(sengu.Worker):
     def command(self):
@@ -39,6 +40,13 @@ class Program(sengu.Worker):
 
 class Hearing(Program):
     reload_signal = 1
+
+class Coloured(sengu.Worker):
+    def setup(self):
+        os.environ["COLOUR"] = "red"
+
+    def command(self):
+        return ["sh", "-c", "echo colour $COLOUR; exec sleep 100"]
 """
 
 
@@ -83,9 +91,17 @@ def test_a_program_runs_below_its_worker_and_has_its_output(sengu: Sengu, jobs: 
     assert children(worker_of(instance)) == {program}
     assert os.readlink(f"/proc/{program}/fd/0") == "/dev/null"
     assert os.getpgid(program) == os.getpgid(worker_of(instance))
+    lifeline = environment_of(program)["SENGU_LIFELINE_FD"]
+    assert set(os.listdir(f"/proc/{program}/fd")) == {"0", "1", "2", lifeline}
+    groups = [Path(f"/proc/{pid}/cgroup").read_text() for pid in (program, worker_of(instance))]
+    assert groups[0] == groups[1]
     blocked = Path(f"/proc/{program}/status").read_text()
     assert "SigBlk:\t0000000000000000" in blocked
     assert "SigIgn:\t0000000001001000" in blocked  # PIPE and XFSZ, as Python has them
+
+
+def test_a_program_has_what_setup_has_put_into_its_environment(sengu: Sengu, jobs: Jobs) -> None:
+    spawn(sengu, jobs, name="Coloured").wait_for_line("colour red")
 
 
 def test_a_program_hears_signals_and_gets_kill_with_its_worker(sengu: Sengu, jobs: Jobs) -> None:

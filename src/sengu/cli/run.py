@@ -74,11 +74,18 @@ def _run(
     if values[known.KIND] == WorkKind.EMBEDDED:
         from sengu.cli.embedded import run_embedded  # nobody else needs it
 
-        # So that breakpoints are in this module, and not in a second one of the same text.
-        sys.modules[SCRIPT] = sys.modules["__main__"]
+        _share_main()
         return run_embedded(values, target, os.environ, script)
     launch = assemble_work(values, target, os.environ, script)
     return launch_server(launch, in_background=values[common.DAEMONIZE])
+
+
+def _share_main() -> None:
+    """So that breakpoints are in this module, and not in a second one of the same text."""
+    main = sys.modules["__main__"]
+    sys.modules[SCRIPT] = main
+    if main.__spec__ is not None:  # python -m
+        sys.modules.setdefault(main.__spec__.name, main)
 
 
 def _texts(settings: Mapping[str, Any]) -> dict[str, list[str]]:
