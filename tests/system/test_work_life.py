@@ -97,6 +97,13 @@ class Holding(sengu.Worker):
     def hold_the_lock(self):
         ctypes.PyDLL(None).sleep(100)
 
+class Blocking(sengu.Worker):
+    async def run(self):
+        self.block_the_loop()
+
+    def block_the_loop(self):
+        time.sleep(100)
+
 class Waiting(sengu.Worker):
     def run(self):
         self.stopping.wait()
@@ -104,17 +111,18 @@ class Waiting(sengu.Worker):
 
 
 @pytest.mark.parametrize(
-    ("name", "function", "reason"),
+    ("kind", "name", "function", "reason"),
     [
-        ("Beating", "stick", r"it has not called heartbeat\(\) for more than 0\.5 s"),
-        ("Holding", "hold_the_lock", r"no WATCHDOG=1 for 0\.5 s"),
+        ("process", "Beating", "stick", r"it has not called heartbeat\(\) for more than 0\.5 s"),
+        ("process", "Holding", "hold_the_lock", r"no WATCHDOG=1 for 0\.5 s"),
+        ("async", "Blocking", "block_the_loop", r"no WATCHDOG=1 for 0\.5 s"),
     ],
 )
 def test_a_worker_that_hangs_tells_its_stacks_and_is_replaced(
-    sengu: Sengu, jobs: Jobs, name: str, function: str, reason: str
+    sengu: Sengu, jobs: Jobs, kind: str, name: str, function: str, reason: str
 ) -> None:
     jobs.write(STUCK)
-    instance = work(sengu, jobs, name, "--heartbeat-timeout", "0.5", "--grace", "1")
+    instance = work(sengu, jobs, name, "--kind", kind, "--heartbeat-timeout", "0.5", "--grace", "1")
     pid = int(instance.wait_for_line(rf"\(pid (\d+)\) is asked to stop by ABRT: {reason}").group(1))
     instance.wait_for_line(rf'File "{jobs.script}", line \d+ in {function}')
     instance.wait_for_line(rf"\(pid {pid}\) exited with signal ABRT")

@@ -90,7 +90,9 @@ async def _run_async(cast: Cast) -> None:
             except Exception:  # the user's
                 worker.log.exception("%s() failed", method.__name__)
 
-        calls.append(asyncio.run_coroutine_threadsafe(finish(), loop))
+        calls[:] = [begun for begun in calls if not begun.done()]
+        if not loop.is_closed():
+            calls.append(asyncio.run_coroutine_threadsafe(finish(), loop))
 
     attendant = cast.attend(call)
     cast.runtime.ready()
@@ -98,7 +100,7 @@ async def _run_async(cast: Cast) -> None:
         await _maybe(worker.run())
     finally:
         await asyncio.to_thread(attendant.await_told)
-        for begun in calls:
+        for begun in tuple(calls):
             await asyncio.wrap_future(begun)
         await _maybe(worker.teardown())
 

@@ -52,8 +52,8 @@ class Beat:
 class Attendant:
     """A thread beside the workers of a process: hears what the runtime hears, and tells them.
 
-    `call` is how a method is called: as it is, or by an event loop. Beats tell the server that the
-    process runs (WATCHDOG=1), until it is to stop.
+    `call` is how anything is called: as it is, or by an event loop. Until it is to stop the server
+    is told that the process runs (WATCHDOG=1), and so does the loop, if there is one.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Attendant:
             if poll.poll(None if self._has_stopped else pause):
                 self._runtime.listen()
             if self._runtime.stopping is Stopping.NO:
-                notify("WATCHDOG=1")
+                self._call(_say_alive)
             elif not self._has_stopped:
                 self._has_stopped = True
                 for beat in self._beats:
@@ -116,3 +116,7 @@ class Attendant:
                 self._call(getattr(worker, method))
             except Exception:  # the user's; the others are to hear as well
                 worker.log.exception("%s() failed", method)
+
+
+def _say_alive() -> None:
+    notify("WATCHDOG=1")
