@@ -2,11 +2,12 @@
 
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.support import Instance, Sengu
+from tests.support import Instance, Sengu, needs_root
 from tests.system.jobs import ENVIRONMENT, Jobs, work
 from tests.system.puppets import is_alive, kill, of_type, pids, wait_until
 
@@ -161,7 +162,7 @@ def test_of_one_that_never_comes_back_to_python_there_are_the_stacks(
     (pid,) = pids(instance)
     result = instance.cli("dump")
     text = result.stdout.partition(f"sengu: worker 0 gen 1, pid {pid}: memory: ")[2]
-    assert "it is busy outside of Python" in text
+    assert "  it has not answered within 2 s; what it was at" in text
     assert "in spin" in text
     instance.wait_for_line(
         r'^  File "jobs.py", line \d+ in spin$|^    File ".*jobs.py", .* in spin$'
@@ -234,14 +235,81 @@ def test_a_program_of_kind_spawn_is_told_by_its_pipe(sengu: Sengu, jobs: Jobs) -
     instance.wait_for_line("^heard DUMP$")
 
 
-def test_web_workers_hear_it_too(sengu: Sengu, free_path: Path) -> None:
-    source = (
-        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n"
-    )
+WSGI = """
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+"""
+ASGI = """
+import asyncio
+
+async def wait_for_mail():
+    await asyncio.Event().wait()
+
+async def app(scope, receive, send):
+    if scope["type"] != "lifespan":
+        return
+    await receive()
+    task = asyncio.create_task(wait_for_mail())
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    task.cancel()
+    await send({"type": "lifespan.shutdown.complete"})
+"""
+
+
+@pytest.mark.parametrize(("source", "sign"), [(WSGI, "thread MainThread"), (ASGI, "wait_for_mail")])
+def test_web_workers_hear_it_too(sengu: Sengu, free_path: Path, source: str, sign: str) -> None:
     (free_path / "web.py").write_text(source)
     instance = sengu.serve(
         "web:app", "--listen", "127.0.0.1:0", "-w", "2", cwd=free_path, env=ENVIRONMENT
     ).wait_ready()
     told = reports(instance.cli("dump").stdout)
-    assert pids(instance) < told.keys()
-    assert all("thread MainThread" in text for text in told.values())
+    for pid in pids(instance):
+        assert sign in told[pid]
+
+
+def test_workers_of_another_user_answer_all_the_same(sengu: Sengu, jobs: Jobs) -> None:
+    needs_root()
+    jobs.directory.chmod(0o755)
+    jobs.write(THREADED)
+    jobs.script.chmod(0o644)
+    instance = work(sengu, jobs, "Threaded", "--user", "nobody")
+    (pid,) = pids(instance)
+    told = reports(instance.cli("dump").stdout)[pid]
+    assert "MiB resident" in told
+    assert "in wait_for_work" in told
+
+
+def test_those_who_ask_at_once_are_told_the_same(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(THREADED)
+    instance = work(sengu, jobs, "Threaded", "-w", "8")
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: instance.cli("dump"), range(4)))
+    for result in results:
+        assert result.returncode == 0
+        assert pids(instance) < reports(result.stdout).keys()
+
+
+def test_a_worker_that_waits_in_c_is_told_of_with_its_tasks(sengu: Sengu, jobs: Jobs) -> None:
+    """Its main thread does not come back to Python, but lets others run."""
+    jobs.write(
+        """
+        import ctypes
+
+        class Waiting(sengu.Worker):
+            def run(self):
+                self.wait_in_c()
+
+            def wait_in_c(self):
+                mask = (ctypes.c_byte * 128)(*[-1] * 128)
+                libc = ctypes.CDLL(None)
+                libc.pthread_sigmask(0, mask, None)  # so that nothing wakes it
+                libc.sleep(3600)
+        """
+    )
+    instance = work(sengu, jobs, "Waiting", "--grace", "0.2")
+    (pid,) = pids(instance)
+    told = reports(instance.cli("dump").stdout)[pid]
+    assert "objects: " in told
+    assert "in wait_in_c" in told

@@ -7,6 +7,7 @@ notes all the rest, and these stacks count no more. Imported by fork servers and
 import faulthandler
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable
 from types import FrameType
 
@@ -29,10 +30,11 @@ class Ear:
         self._pages_fd = pages_fd
         self._then = then
         self._stacks_fd = os.memfd_create(pages.STACKS, os.MFD_CLOEXEC)
+        self._lock = threading.Lock()
 
     def listen(self) -> None:
         """From now on. Only the main thread may call it."""
-        signal.signal(signal.SIGCONT, lambda _number, frame: self._answer(frame))
+        signal.signal(signal.SIGCONT, lambda _number, frame: self.answer(frame))
         faulthandler.register(signal.SIGCONT, self._stacks_fd, all_threads=True, chain=True)
 
     def succeed(self, who: str, then: Iterable[Callable[[], None]]) -> "Ear":
@@ -41,12 +43,28 @@ class Ear:
         os.close(self._stacks_fd)
         return Ear(who, self._pages_fd, then)
 
-    def _answer(self, frame: FrameType | None) -> None:
-        os.ftruncate(self._stacks_fd, 0)
-        os.lseek(self._stacks_fd, 0, os.SEEK_SET)
-        text = describe_process(self._who, frame).encode(errors="replace")
+    def answer(self, frame: FrameType | None = None) -> None:
+        """Write it down, unless somebody has: a thread beside the main one may come to it first.
+
+        The kernel may give CONT to any thread, and does not wake the main one then.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if os.fstat(self._stacks_fd).st_size > 0:
+                self._write(frame)
+        finally:
+            self._lock.release()
+
+    def _write(self, frame: FrameType | None) -> None:
+        try:
+            text = describe_process(self._who, frame).encode(errors="replace")
+        except Exception as error:  # it would be raised in the midst of the application's code
+            text = f"sengu: cannot tell where {self._who} is: {error!r}\n".encode(errors="replace")
         if self._pages_fd is not None:
             pages.write(self._pages_fd, text)
+        os.ftruncate(self._stacks_fd, 0)
+        os.lseek(self._stacks_fd, 0, os.SEEK_SET)
         _say(text)
         for call in self._then:
             call()

@@ -88,6 +88,8 @@ def _awaiting(task: Any) -> Iterator[FrameType]:
     """The frames of a task's coroutine, of what it awaits, and so on."""
     waiting = task.get_coro()
     for _ in range(_DEEPEST):
+        if type(waiting).__name__ in _WRAPPERS:
+            waiting = next(filter(_has_frame, gc.get_referents(waiting)), None)
         for frame_name, next_name in _LINKS:
             frame = getattr(waiting, frame_name, None)
             if frame is not None:
@@ -98,6 +100,12 @@ def _awaiting(task: Any) -> Iterator[FrameType]:
             return
 
 
+def _has_frame(one: object) -> bool:
+    return any(hasattr(type(one), frame_name) for frame_name, _ in _LINKS)
+
+
+# Between one and the next, without a name for what they hold.
+_WRAPPERS = {"async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
 _LINKS = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 
 

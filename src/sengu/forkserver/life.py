@@ -102,7 +102,9 @@ def _run(
     runtime = Runtime(identity, application, _listeners(), board)
     runtime.configuration = heritage.configuration
     who = f"{identity.service} worker {identity.slot} gen {identity.generation}"
-    heritage.ear.succeed(who, runtime.on_dump).listen()
+    ear = heritage.ear.succeed(who, runtime.on_dump)
+    ear.listen()
+    runtime.dump = ear.answer
     runtime.handle_signals()
     loaded, hooks = everything or load(application, heritage.prepared)
     Ticker(runtime, hooks, int(os.environ["SENGU_LIFELINE_FD"]), order.cgroup_fd).start()

@@ -146,13 +146,13 @@ def memory_of(pid: int) -> tuple[int, int, int] | None:
     """Bytes that are resident, that are the process's alone, and that are its share: each page
     divided by those who have it (proc_pid_smaps(5)). None: gone, or not for us to see."""
     try:
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as stream:
-            fields = dict(line.split(":", 1) for line in stream if line.endswith("kB\n"))
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as stream:  # no codec that is still to load
+            fields = dict(line.split(b":", 1) for line in stream if line.endswith(b"kB\n"))
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     sizes = {name: int(value.split()[0]) << 10 for name, value in fields.items()}
-    own = sizes["Private_Clean"] + sizes["Private_Dirty"]
-    return sizes["Rss"], own, sizes["Pss"]
+    own = sizes[b"Private_Clean"] + sizes[b"Private_Dirty"]
+    return sizes[b"Rss"], own, sizes[b"Pss"]
 
 
 def memory_file_of(pid: int, name: str) -> bytes | None:

@@ -107,11 +107,12 @@ class Dumps:
         head = f"sengu: {self._name(key)}, pid {pid}: {describe_memory(pid)}\n"
         if pid not in self._awaited:
             return head
+        head += f"  it has not answered within {_PATIENCE_SECONDS:g} s"
         stacks = memory_file_of(pid, pages.STACKS)
         if not stacks:
-            return f"{head}  it has not answered within {_PATIENCE_SECONDS:g} s\n"
+            return f"{head}\n"
         lines = "".join(f"  {line}\n" for line in stacks.decode(errors="replace").splitlines())
-        return f"{head}  it is busy outside of Python; its stacks, innermost call first:\n{lines}"
+        return f"{head}; what it was at, the innermost call first:\n{lines}"
 
     def _log(self, text: str) -> None:
         self._stage.sink.write(text.encode(errors="replace"))

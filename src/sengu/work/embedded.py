@@ -42,7 +42,9 @@ def run(options: WorkOptions, name: str) -> None:
     runtime = Runtime(identity, application, (), Board(memory, 0, 1))
     runtime.configuration = configuration
     loaded.begin(identity)
-    Ear(f"{name} worker 0", None, runtime.on_dump).listen()
+    ear = Ear(f"{name} worker 0", None, runtime.on_dump)
+    ear.listen()
+    runtime.dump = ear.answer
     runtime.handle_signals()
     signal.signal(signal.SIGINT, lambda *_: _interrupt(runtime))
     for number in (signal.SIGHUP, signal.SIGUSR2):

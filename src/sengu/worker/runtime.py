@@ -79,6 +79,8 @@ class Runtime:
         self.on_ready: list[Callable[[], None]] = []
         self.on_reopen: list[Callable[[], None]] = []
         self.on_dump: list[Callable[[], None]] = []
+        # Write down where we are, if that was asked for (`sengu.dump.ear`).
+        self.dump: Callable[[], None] = lambda: None
         self.on_reload: list[Callable[[], None]] = []
         self._on_stop: list[Callable[[], None]] = []
         # A pipe, because the interpreter writes a byte into it for each signal.
@@ -140,6 +142,8 @@ class Runtime:
                 for number in os.read(self.wake_fd, _CALM_BYTES):
                     if number in _ASKING:
                         self.stop(_ASKING[number])
+                    elif number == signal.SIGCONT:
+                        self.dump()
 
     def handle_signals(self) -> None:
         """TERM retires, QUIT stops, USR1 reopens logs. USR2 is that `configuration` has another
