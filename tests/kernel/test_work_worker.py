@@ -1,6 +1,7 @@
 """A worker class in a forked worker: the real fork server and engine, the test in their place."""
 
 import os
+import select
 import signal
 import socket
 import time
@@ -207,3 +208,14 @@ class Late(Program):
         os.kill(baby.pid, signal.SIGTERM)
         with (free_path / "gate").open("wb"):
             assert sorted(rest_of(baby)) == ["program GRACEFUL_STOP", "stop"]
+
+
+def test_a_program_ends_with_its_worker_though_nobody_is_there_to_end_it(free_path: Path) -> None:
+    source = "PROGRAM = 'echo $$ >&2; trap : HUP INT TERM; read x < gate'\n"
+    os.mkfifo(free_path / "gate")
+    with work(free_path, "Program", source, kind="spawn") as nursery:
+        baby = nursery.fork()
+        pidfd = os.pidfd_open(int(read_line(baby.stderr)))
+        os.kill(baby.pid, signal.SIGKILL)
+        assert select.select([pidfd], [], [], WAIT_SECONDS)[0]
+        os.close(pidfd)
