@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from sengu.posix import packets
 from sengu.posix.swap_file import make_swap_file
 from sengu.wire import forkserver as wire
-from tests.kernel.nursery import Nursery, read_line
+from tests.kernel.nursery import Nursery, exited, read_line, status_of
 
 # An engine whose configuration is the file `config.json`; workers say what they find.
 ENGINE = """
@@ -149,3 +150,23 @@ def test_workers_are_born_between_questions_with_what_the_server_has_put_there(
         read_line(second.stderr)
         assert read_line(second.stderr) == "(2, b'two') other:app"
         assert configured.hear(nursery)[0] == wire.Configured(1, {})
+
+
+def test_a_worker_that_does_not_look_takes_no_harm_and_its_children_have_the_default(
+    configured: Configured,
+) -> None:
+    run = (
+        "import signal, subprocess\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        "child.send_signal(signal.SIGUSR2)\n"
+        "print('child', child.wait(), file=sys.stderr)"
+    )
+    with Nursery(configured.directory, options={"run": run}) as nursery:
+        nursery.load()
+        baby = nursery.fork()
+        read_line(baby.stderr)
+        assert read_line(baby.stderr) == f"child {-signal.SIGUSR2}"
+        os.kill(baby.pid, signal.SIGUSR2)
+        assert not exited(baby, 0.2)
+        os.kill(baby.pid, signal.SIGTERM)
+        assert status_of(baby) == 0

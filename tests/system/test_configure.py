@@ -1,11 +1,13 @@
 """`sengu configure`: another configuration while workers run, and what is wrong with one."""
 
+import importlib.util
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.support import Instance, Sengu
+from tests.support import Instance, Sengu, give_up, needs_root
 from tests.system.jobs import Jobs, work
 from tests.system.puppets import children, kill, last_event, of_type, pids, wait_until, workers
 
@@ -85,8 +87,8 @@ def fork_server_of(instance: Instance) -> int:
 def test_workers_go_on_with_what_is_in_the_file_now(
     sengu: Sengu, jobs: Jobs, name: str, one: str, two: str
 ) -> None:
-    if name.endswith("yaml"):
-        pytest.importorskip("yaml")
+    if name.endswith("yaml") and importlib.util.find_spec("yaml") is None:
+        give_up("PyYAML is not installed")
     put(jobs, name, one)
     instance = work(sengu, jobs, "Telling", "-w", "2", "--config", name)
     wait_for(instance, "begins with 1", 2)
@@ -155,6 +157,7 @@ def test_what_is_wrong_is_refused_with_its_path_and_all_goes_on_as_it_was(
         ("n = 2\nlog_level = 'loud'\n", rf"{path}: log_level: 'loud' is no level; write trace"),
         ("n = 2\ngrace = [1]\n", rf"{path}: grace is a list, and has to be a duration"),
         ("n = 2\nd = 2026-11-27\n", rf"{path}: d is a date, which cannot be handed to workers"),
+        ("n = 2\nd = [1, nan]\n", rf"{path}: d\[1\] is nan, which is no number that JSON has"),
         ("n = \n", rf"the configuration {path} is wrong: "),
         ("n = 2\nstop_escalation = 'TERM:60'", rf"{path}: --stop-escalation has a signal after 60"),
     ]:
@@ -307,3 +310,32 @@ def test_what_is_wrong_is_told_by_the_api_too(sengu: Sengu, jobs: Jobs) -> None:
     answer = instance.control("POST", "/v1/configure", {"wait": True})
     assert answer.status == 409
     assert "workers: '0' is not a whole number" in answer.body["error"]
+
+
+def test_a_signal_asks_for_it_too_in_serverengines_profile(sengu: Sengu, jobs: Jobs) -> None:
+    put(jobs, "jobs.toml", "n = 1\n")
+    options = ("--config", "jobs.toml", "--signals", "serverengine")
+    instance = work(sengu, jobs, "Telling", *options)
+    put(jobs, "jobs.toml", "n = 2\nworkers = 2\n")
+    instance.signal(signal.SIGUSR2)
+    wait_for(instance, "goes on with 2")
+    wait_for(instance, "begins with 2")
+
+
+def test_workers_that_load_the_class_themselves_get_it_as_well(sengu: Sengu, jobs: Jobs) -> None:
+    put(jobs, "jobs.toml", "n = 1\n")
+    instance = work(sengu, jobs, "Telling", "--no-preload", "--config", "jobs.toml")
+    put(jobs, "jobs.toml", "n = 2\nworkers = 2\n")
+    configure(instance)
+    wait_for(instance, "goes on with 2")
+    wait_for(instance, "begins with 2")
+
+
+def test_who_becomes_another_user_reads_it_as_that_user(sengu: Sengu, jobs: Jobs) -> None:
+    needs_root()
+    jobs.directory.chmod(0o755)
+    put(jobs, "jobs.toml", "n = 1\n")
+    (jobs.directory / "jobs.toml").chmod(0o644)
+    instance = work(sengu, jobs, "Telling", "--user", "nobody", "--config", "jobs.toml")
+    (jobs.directory / "jobs.toml").chmod(0o600)
+    assert "Permission denied" in configure(instance, code=1)

@@ -13,12 +13,11 @@ import msgspec
 
 from sengu.model.application import Application
 from sengu.model.work import WorkKind, WorkOptions
-from sengu.work import kinds
+from sengu.work import kinds, source
 from sengu.work.api import Server, StopEvent, Worker
 from sengu.work.configuration import Configuration, log_level, settings_of
 from sengu.work.life import Tending
 from sengu.work.logs import make_logger
-from sengu.work.source import evaluate
 from sengu.work.target import find_class
 from sengu.worker import engine as port
 from sengu.worker.engine import Loaded
@@ -30,14 +29,16 @@ class Prepared:
     """The options, and the configuration once it was read."""
 
     def __init__(self, application: Application) -> None:
+        """Raises LoadError."""
         self._options = msgspec.json.decode(application.options, type=WorkOptions)
         self._config: dict[str, Any] | None = None
+        source.prepare(self._options.config)
 
     def configure(self) -> port.Configuration:
         """Raises LoadError."""
         self._extend_path()
         options = self._options
-        found = evaluate(options.config)
+        found = source.evaluate(options.config)
         if self._config is None:
             self._config = found
         settings = settings_of(found, options.settings)
@@ -47,7 +48,7 @@ class Prepared:
         """Import the class; read its configuration, if that was not done. Raises LoadError."""
         options = self._options
         self._extend_path()
-        config = evaluate(options.config) if self._config is None else self._config
+        config = source.evaluate(options.config) if self._config is None else self._config
         module, found = find_class(options.target, Worker)
         server = Server if options.server is None else find_class(options.server, Server)[1]
         return WorkerClass(options, module, (found, server), config)
@@ -57,7 +58,7 @@ class Prepared:
 
 
 def prepare(application: Application) -> Prepared:
-    """The engine's entry."""
+    """The engine's entry. Raises LoadError."""
     return Prepared(application)
 
 

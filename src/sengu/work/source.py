@@ -4,6 +4,8 @@ Evaluated afresh each time, in the fork server or in the foreground, and never i
 run any code. Imported by `engine`, `sengu.testing` and `sengu.run`.
 """
 
+import importlib
+import math
 import os
 import traceback
 from collections.abc import Mapping
@@ -52,17 +54,41 @@ def _read(path: str) -> object:
 
 
 def _decode(path: str, data: bytes) -> object:
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix == ".toml":
-        return msgspec.toml.decode(data)
-    if suffix in {".yaml", ".yml"}:
-        try:
+    _import_for(path)
+    match _suffix(path):
+        case ".toml":
+            return msgspec.toml.decode(data)
+        case ".yaml" | ".yml":
             return msgspec.yaml.decode(data)
-        except ImportError as error:
-            raise LoadError(f"{path} is YAML, which needs PyYAML: pip install pyyaml") from error
-    if suffix == ".json":
-        return msgspec.json.decode(data)
-    raise LoadError(f"the configuration {path} has to end in .toml, .json or .yaml")
+        case ".json":
+            return msgspec.json.decode(data)
+        case _:
+            raise LoadError(f"the configuration {path} has to end in .toml, .json or .yaml")
+
+
+def prepare(source: ConfigSource) -> None:
+    """Import what reading it takes, as who has started us, and before anything of the user's is
+    where modules are looked for. Raises LoadError."""
+    if isinstance(source, FileConfig):
+        _import_for(source.path)
+
+
+def _import_for(path: str) -> None:
+    match _suffix(path):
+        case ".toml":
+            importlib.import_module("tomllib")
+        case ".yaml" | ".yml":
+            try:
+                importlib.import_module("yaml")
+            except ImportError as error:
+                problem = f"{path} is YAML, which needs PyYAML: pip install pyyaml"
+                raise LoadError(problem) from error
+        case _:  # what is there already, or refused
+            pass
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def _call(name: str) -> object:
@@ -79,6 +105,8 @@ def _call(name: str) -> object:
 def _plain(value: object, where: str) -> Any:
     """A copy made of what JSON knows. Raises LoadError with the path of what it does not."""
     match value:
+        case float() if not math.isfinite(value):
+            raise LoadError(f"{where} is {value}, which is no number that JSON has; leave it out")
         case None | bool() | int() | float() | str():
             return value
         case Mapping():
