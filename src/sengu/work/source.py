@@ -81,7 +81,7 @@ def _import_for(path: str) -> None:
             try:
                 importlib.import_module("yaml")
             except ImportError as error:
-                problem = f"{path} is YAML, which needs PyYAML: pip install pyyaml"
+                problem = f"{path} is YAML, which needs PyYAML: pip install 'sengu[yaml]'"
                 raise LoadError(problem) from error
         case _:  # what is there already, or refused
             pass
