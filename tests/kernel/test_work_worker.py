@@ -1,5 +1,7 @@
 """A worker class in a forked worker: the real fork server and engine, the test in their place."""
 
+import contextlib
+import logging
 import os
 import select
 import signal
@@ -12,11 +14,14 @@ from typing import Any
 import pytest
 
 from sengu.wire import scoreboard
+from sengu.work.api import Worker
+from sengu.work.spawn import Program
+from sengu.worker.runtime import Stopping
 from tests.kernel.nursery import Baby, Nursery, exited, read_all, read_line, status_of
 from tests.support import WAIT_SECONDS
 
 JOBS = """
-import os, signal, sys, threading, time
+import asyncio, os, signal, sys, threading, time
 import sengu
 
 def say(*words):
@@ -43,6 +48,10 @@ class Quick(Slow):
 class Coroutine(Slow):
     async def run(self):
         say("runs", await self.stopping.async_wait())
+
+    async def stop(self):
+        await asyncio.sleep(0.05)
+        say("stop")
 
 class Beating(sengu.Worker):
     def run(self):
@@ -114,7 +123,9 @@ def test_a_worker_that_is_asked_to_stop_before_it_runs_hears_of_it(
         assert read_line(baby.stderr) == "setting up"
         os.kill(baby.pid, signal.SIGTERM)
         with (free_path / "gate").open("wb"):
-            assert sorted(rest_of(baby)) == ["runs True", "stop", "teardown"]
+            told = rest_of(baby)
+        assert sorted(told[:2]) == ["runs True", "stop"]
+        assert told[2:] == ["teardown"]
         assert status_of(baby) == 0
 
 
@@ -219,3 +230,18 @@ def test_a_program_ends_with_its_worker_though_nobody_is_there_to_end_it(free_pa
         os.kill(baby.pid, signal.SIGKILL)
         assert select.select([pidfd], [], [], WAIT_SECONDS)[0]
         os.close(pidfd)
+
+
+def test_a_program_is_told_once_however_often_its_worker_is(free_path: Path) -> None:
+    class Reading(Worker):
+        log = logging.getLogger("reading")
+
+        def command(self) -> list[str]:
+            return ["sh", "-c", "head -n 2 > heard"]
+
+    with contextlib.chdir(free_path):
+        program = Program(Reading(), True)
+        for how in (Stopping.RETIRE, Stopping.RETIRE, Stopping.STOP, Stopping.RETIRE):
+            program.stop(how)
+        assert program.wait() == 0
+    assert (free_path / "heard").read_text() == "GRACEFUL_STOP\nIMMEDIATE_STOP\n"

@@ -72,6 +72,8 @@ class Program:
             os.write(self._pipe.fileno(), f"{line}\n".encode())
         except BlockingIOError:
             self._worker.log.warning("the program does not read its stdin; %s is lost", line)
+        except ValueError:  # it is closed: the program has ended just now
+            return
         except BrokenPipeError:
             self._worker.log.warning("the program has closed its stdin; %s is lost", line)
 
@@ -79,6 +81,8 @@ class Program:
         """Its exit code, minus the signal's number if it was one."""
         code = self._child.wait()
         self._process.close()
+        if self._pipe is not None:
+            self._pipe.close()
         return code
 
 
