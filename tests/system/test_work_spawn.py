@@ -211,6 +211,24 @@ def test_a_program_goes_on_when_the_server_is_killed(sengu: Sengu, jobs: Jobs) -
     instance.wait_for_line(r"exited with exit status 5")
 
 
+def test_a_program_ends_when_all_of_sengu_is_killed(sengu: Sengu, jobs: Jobs) -> None:
+    instance = spawn(sengu, jobs, "--grace", "0.5")
+    program, worker, server = program_of(instance), worker_of(instance), instance.server_pid
+    for pid in (instance.pid, server):
+        kill(pid)
+    instance.wait_for_line("program hears SIGQUIT")
+    for pid in (program, worker):
+        wait_until(lambda: not is_running(pid), "the end")  # noqa: B023
+
+
+def is_running(pid: int) -> bool:
+    """Not a zombie either, which it stays until the test has ended."""
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -4,6 +4,7 @@ The program is told to stop by a signal or by a line on its stdin; how it ends i
 ends, so that whoever reads the log sees what became of the program. Imported by `kinds`.
 """
 
+import contextlib
 import faulthandler
 import os
 import resource
@@ -123,7 +124,8 @@ def end_as(code: int) -> None:
 
 def _die_of(number: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError):  # nobody reads any more
+            stream.flush()
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the program's own is the one of interest
     if number not in {signal.SIGKILL, signal.SIGSTOP}:

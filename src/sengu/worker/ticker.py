@@ -162,7 +162,8 @@ class Ticker:
         """The time to drain is over, and the worker's own thread has not come back."""
         if not self._has_dumped:
             self._has_dumped = True
-            print("sengu: not drained in time; what the threads are at:", file=sys.stderr)
+            with contextlib.suppress(OSError):  # who read that is gone as well
+                print("sengu: not drained in time; what the threads are at:", file=sys.stderr)
             faulthandler.dump_traceback(all_threads=True)
         if self._is_orphan:  # nobody else would end us
             os._exit(_ORPHANED)
