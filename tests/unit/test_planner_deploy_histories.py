@@ -32,8 +32,13 @@ def test_a_deploy_that_does_not_succeed_leaves_the_serving_generation_alone(worl
             assert change.action.generation == change.after.current
 
 
+def _is_final(world: World, fact: object) -> bool:
+    return isinstance(fact, ev.WorkerExited) and fact.exit_code in world.spec.restart.final_codes
+
+
 @in_every_history
 def test_a_deploy_is_given_up_only_after_as_many_failures_as_it_has_attempts(world: World) -> None:
+    """But for one that no further attempt can mend."""
     failures: Counter[int] = Counter()
     for change in changes(world):
         match change.fact:
@@ -46,6 +51,8 @@ def test_a_deploy_is_given_up_only_after_as_many_failures_as_it_has_attempts(wor
             case ev.WorkerStopping(worker, failed=True) | ev.WorkerExited(worker):
                 if worker in change.before.workers and change.before.workers[worker].is_wanted:
                     failures[change.before.workers[worker].generation] += 1
+                if _is_final(world, change.fact):
+                    failures[change.before.workers[worker].generation] = world.spec.boot.attempts
             case ev.DeployConcluded(generation, outcome) if not change.before.stop:
                 if outcome in (Outcome.ABORTED, Outcome.ROLLED_BACK):
                     assert failures[generation] >= world.spec.boot.attempts

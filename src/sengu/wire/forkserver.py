@@ -58,7 +58,7 @@ class Amend(msgspec.Struct, frozen=True, tag="amend"):
     application: Application
 
 
-class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+class Loaded(msgspec.Struct, frozen=True, tag="loaded", omit_defaults=True):
     """From the fork server: workers can be forked. `warnings` are for people, a line each.
 
     `settings`, `inquiry` and the descriptor, if there is one: as in `Configured`.
