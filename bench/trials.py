@@ -1,0 +1,137 @@
+"""One program under one load with deploys meanwhile: what failed. For programs of `binders`."""
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from bench import client
+from bench.binders import Binder, User, serve
+from bench.deployer import Deployer
+from bench.load import Ab, AbortedError, Load, Wrk, free_port
+from bench.managers.sengu import Sengu
+from bench.managers.start_server import StartServer
+from bench.network import own_network
+from bench.results import significant
+from bench.session import Session
+from bench.webservers.sengu import Sengu as Serve
+
+DEPLOY_SECONDS = 2.0
+SERVE = "sengu serve"
+_REST_SECONDS = 2.0  # after a load: the last deploy's old workers go
+_REASON = re.compile(r"^(?:apr_\w+(?:\(\))?: )?(.*?)(?: \(\d+\))?$", re.MULTILINE)
+
+
+class Task(NamedTuple):
+    """What is asked. `is_kept`: connections are, between requests."""
+
+    generator: Ab | Wrk
+    is_kept: bool
+
+    @property
+    def title(self) -> str:
+        return self.generator.title
+
+
+class Amount(NamedTuple):
+    """How much: so many seconds of wrk, and requests of ab; None is the same seconds of ab."""
+
+    seconds: int
+    requests: int | None
+
+
+class Outcome(NamedTuple):
+    """What became of a load. `load` is None if ab gave up, which `aborted` tells."""
+
+    load: Load | None
+    deploys: int
+    aborted: str = ""
+
+    def tell(self) -> str:
+        if self.load is None:
+            return f"{self.aborted}; {self.deploys} deploys"
+        slowest = significant(self.load.slowest_milliseconds)
+        return (
+            f"{self.load.failed} of {self.load.requests}; {self.deploys} deploys; "
+            f"slowest {slowest} ms"
+        )
+
+
+class Trial(NamedTuple):
+    """`user` is as whom sengu ran, empty for start_server. `technique` is what led connections."""
+
+    binder: str
+    task: Task
+    user: str
+    outcome: Outcome
+    technique: str = ""
+
+    @property
+    def keeper(self) -> str:
+        return f"sengu as {self.user}" if self.user else "start_server"
+
+
+class Field:
+    """Where trials are made. Each program has a network of its own, if it can be made."""
+
+    def __init__(self, session: Session, amount: Amount) -> None:
+        self._session = session
+        self._amount = amount
+        self.has_networks = True
+
+    def under_start_server(self, binder: Binder, tasks: Iterable[Task]) -> Iterator[Trial]:
+        with own_network() as is_own:
+            self.has_networks &= is_own
+            port = free_port()
+            with binder.under_start_server(self._session, port) as keeper:
+                keeper.wait_generation(1)
+                for task in tasks:
+                    outcome = self._try(f"{binder.label} under start_server", task, keeper, port)
+                    yield Trial(binder.label, task, "", outcome)
+
+    def under_sengu(self, binder: Binder, tasks: Iterable[Task], user: User) -> Iterator[Trial]:
+        with own_network() as is_own:
+            self.has_networks &= is_own
+            port = free_port()
+            with binder.under_sengu(self._session, port, user) as keeper:
+                keeper.wait_generation(1)
+                for task in tasks:
+                    what = f"{binder.label} under sengu as {user.label}"
+                    outcome = self._try(what, task, keeper, port)
+                    (passage,) = keeper.control.call("GET", "/v1/status")["passages"]
+                    yield Trial(binder.label, task, user.label, outcome, passage["technique"])
+
+    def serve(self, tasks: Iterable[Task], user: User) -> Iterator[Trial]:
+        with own_network() as is_own:
+            self.has_networks &= is_own
+            with serve(self._session, user) as server:
+                server.wait_answer()
+                for task in tasks:
+                    outcome = self._try(f"{SERVE} as {user.label}", task, server, server.port)
+                    yield Trial(SERVE, task, user.label, outcome, "--reuseport")
+
+    def _try(
+        self, what: str, task: Task, keeper: StartServer | Sengu | Serve, port: int
+    ) -> Outcome:
+        self._session.say(f"{what}, {task.title}")
+        client.first_answer(port, "/", time.monotonic() + _REST_SECONDS)
+        load, aborted = None, ""
+        with Deployer(keeper.request_deploy, DEPLOY_SECONDS) as deployer:
+            try:
+                load = self._ask(task.generator, port)
+            except AbortedError as problem:
+                aborted = f"aborted after {problem.completed} ({_reason(problem.words)})"
+        time.sleep(self._session.pick(_REST_SECONDS, 0.0))
+        keeper.check_alive()
+        return Outcome(load, deployer.count, aborted)
+
+    def _ask(self, generator: Ab | Wrk, port: int) -> Load:
+        directory = self._session.fresh_directory()
+        if isinstance(generator, Ab) and self._amount.requests is not None:
+            return generator.run(port, self._amount.requests, directory)
+        return generator.run_for(port, self._amount.seconds, directory)
+
+
+def _reason(words: str) -> str:
+    """The last of ab's words, without the function and the number in them."""
+    return str(_REASON.findall(words)[-1]).lower()
