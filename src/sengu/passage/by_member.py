@@ -37,6 +37,7 @@ class ByMembers:
         self._ground.group.bind_beside(look).close()
 
     def hold(self, look: Look) -> None:
+        self._kept.hold_again()
         if self._kept.sockets or not look.sockets:
             return
         self._join(look)

@@ -47,6 +47,7 @@ class Crossing:
         self.choice: Choice | None = None
         self._sockets = 0
         self._is_at_work = False
+        self._is_ending = False  # it is being let go
         self._deploy = 0
         self._steered = Steered.NOT_YET
         self._chosen: Set[int] = frozenset()
@@ -75,7 +76,7 @@ class Crossing:
             self._choose(look)
             self._hold(scene, look)
             self._is_at_work = True
-        elif scene.deploy not in {0, self._deploy}:  # and those of before have not all gone
+        elif self._goes_on(scene):
             self._hold(scene, look)
         if self._is_at_work:
             self._steer(scene, look, now)
@@ -95,6 +96,10 @@ class Crossing:
             return ""
         is_over = self._vigil.is_over(look.waiting(scene.leaving), now)
         return "nobody waits for it any more" if is_over else ""
+
+    def _goes_on(self, scene: Scene) -> bool:
+        """Whether others are about to join before those of before have all gone."""
+        return scene.deploy not in {0, self._deploy} or (self._is_ending and scene.is_moving)
 
     def _choose(self, look: Look) -> None:
         before = self.choice

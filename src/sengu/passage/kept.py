@@ -30,6 +30,13 @@ class Kept:
         self._store.hold(self._prefix + name, sock.fileno())
         self.sockets[name] = sock
 
+    def hold_again(self) -> None:
+        """They are needed on, also by whoever comes after us, if the store was to let go."""
+        if self._is_ours:
+            self._is_ours = False
+            for name, sock in self.sockets.items():
+                self._store.hold(self._prefix + name, sock.fileno())
+
     def are_only_ours(self) -> bool:
         """Have the store let go; whether it has. Until then closing ours closes nothing."""
         if not self.sockets:

@@ -167,14 +167,16 @@ def _read(observed: Observed, now: float) -> Scene:
     if stop is not None and (stop.lame_until is None or now >= stop.lame_until):
         return Scene()  # nobody takes over
     workers = [worker for worker in observed.workers.values() if worker.pid]
+    is_anybody_unborn = len(workers) < len(observed.workers)  # and may listen before it is known
     current, deploy = observed.current, observed.deploy
     is_deploying = deploy is not None and current > 0
+    wanted = [w.id for w in workers if w.is_wanted]
     return Scene(
         chosen=[w.id for w in workers if w.phase is Phase.READY and w.generation == current],
         leaving=[w.id for w in workers if w.phase is Phase.DRAINING and not w.drained],
         starting=[w.id for w in workers if w.phase is Phase.STARTING],
         living=[w.id for w in workers],
-        newest=max((w.id for w in workers if w.is_wanted), default=None),
+        newest=None if is_anybody_unborn else max(wanted, default=None),
         is_moving=is_deploying or any(w.generation != current or not w.is_wanted for w in workers),
         deploy=deploy.generation if deploy is not None and is_deploying else 0,
     )
