@@ -58,6 +58,7 @@ class SelfPassage:
         ]
         self._scene = Scene()
         self._joined: dict[int, Joined] = {}
+        self._told: set[int] = set()  # workers of whom what is looked for has been told
         self._timer: Timer | None = None
         self._problem = ""
 
@@ -117,6 +118,7 @@ class SelfPassage:
 
     def _look(self) -> None:
         scene, now = self._scene, self._loop.now()
+        self._told &= {*scene.starting, *scene.leaving}
         looks = {
             crossing: crossing.group.look(scene.living, scene.newest)
             for crossing in self._crossings
@@ -146,8 +148,10 @@ class SelfPassage:
                 self._post(ev.WorkerReady(worker, self._in_words(seen)))
 
     def _post(self, fact: ev.WorkerReady | ev.WorkerDrained) -> None:
-        """With the next round of the loop: facts that are posted in this one wait for another."""
-        self._loop.call_at(self._loop.now(), lambda: self._tell.post(fact))
+        """Once, and with the next round of the loop: in this one it would wait for another."""
+        if fact.worker not in self._told:
+            self._told.add(fact.worker)
+            self._loop.call_at(self._loop.now(), lambda: self._tell.post(fact))
 
     def _in_words(self, joined: Joined) -> str:
         where = ", ".join(str(crossing.group.address) for crossing in self._crossings)
