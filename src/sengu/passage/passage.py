@@ -25,12 +25,13 @@ _MOVING_SECONDS = 0.02
 _STARTING_SECONDS = 0.05
 
 Looks = Mapping[Crossing, Look]
+Found = ev.WorkerReady | ev.WorkerDrained
 
 
 class Tell(msgspec.Struct, frozen=True):
     """Who is told: facts for the planner, lines for people."""
 
-    post: Callable[[ev.WorkerReady | ev.WorkerDrained], None]
+    post: Callable[[Found], None]
     write: Callable[[str], None]
     warn: Callable[[str], None]
 
@@ -58,7 +59,7 @@ class SelfPassage:
         ]
         self._scene = Scene()
         self._joined: dict[int, Joined] = {}
-        self._told: set[int] = set()  # workers of whom what is looked for has been told
+        self._told: set[tuple[type[Found], int]] = set()  # of which worker
         self._timer: Timer | None = None
         self._problem = ""
 
@@ -118,7 +119,9 @@ class SelfPassage:
 
     def _look(self) -> None:
         scene, now = self._scene, self._loop.now()
-        self._told &= {*scene.starting, *scene.leaving}
+        self._told &= {(ev.WorkerReady, worker) for worker in scene.starting} | {
+            (ev.WorkerDrained, worker) for worker in scene.leaving
+        }
         looks = {
             crossing: crossing.group.look(scene.living, scene.newest)
             for crossing in self._crossings
@@ -147,10 +150,11 @@ class SelfPassage:
             if is_settled and (not self._bound.says_ready or self._processes.said_ready(worker)):
                 self._post(ev.WorkerReady(worker, self._in_words(seen)))
 
-    def _post(self, fact: ev.WorkerReady | ev.WorkerDrained) -> None:
+    def _post(self, fact: Found) -> None:
         """Once, and with the next round of the loop: in this one it would wait for another."""
-        if fact.worker not in self._told:
-            self._told.add(fact.worker)
+        told = type(fact), fact.worker
+        if told not in self._told:
+            self._told.add(told)
             self._loop.call_at(self._loop.now(), lambda: self._tell.post(fact))
 
     def _in_words(self, joined: Joined) -> str:
