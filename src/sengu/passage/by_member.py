@@ -16,6 +16,7 @@ from sengu.passage.places import Ground, choose, find_places, ranges_of
 from sengu.passage.relay import pass_on
 from sengu.passage.removal import Removal
 from sengu.passage.steering import Steered, inode_of
+from sengu.posix import reuseport
 
 
 class ByMembers:
@@ -47,6 +48,8 @@ class ByMembers:
 
     def steer(self, look: Look, chosen: Set[int]) -> Steered:
         there = look.sockets.keys()
+        if not chosen or (self._chosen and not self._chosen & there):
+            self._avoid_ours()
         if not self._chosen or not self._chosen <= there:  # else others have moved
             return Steered.NEVER
         if chosen >= self._chosen:
@@ -92,6 +95,13 @@ class ByMembers:
         for _ in old:
             self._join(look)
         return Steered.DONE
+
+    def _avoid_ours(self) -> None:
+        """When all who get connections have died, whoever is there gets them, ready or not: what is
+        relayed from one of ours, which may be at their place, would come to it again, and again."""
+        if self._kept.sockets:
+            reuseport.detach(next(iter(self._kept.sockets.values())).fileno())
+            self._ranges = []
 
     def _join(self, look: Look) -> None:
         sock = self._ground.group.bind_beside(look)

@@ -3,14 +3,13 @@ ones when the kernel moves what a closed one leaves. Needs CAP_BPF, and sockets 
 """
 
 import errno
-import itertools
 import os
 import socket
 from collections.abc import Set
 
 from sengu.model.passage import Technique
 from sengu.passage.group import Look
-from sengu.passage.steering import Steered, borrowed
+from sengu.passage.steering import Steered, borrow_one, borrowed
 from sengu.posix import bpf
 
 _ROOM = 4096  # sockets that may come between two times of rest
@@ -84,8 +83,8 @@ class BySocket:
     def _attach_migration(self, look: Look) -> None:
         program = bpf.load_migration()
         try:
-            with borrowed(set(itertools.islice(look.sockets, 1))) as found:
-                for sock in found.values():
+            if look.sockets:
+                with borrow_one(look.sockets.keys()) as sock:
                     bpf.attach(sock.fileno(), program)
         finally:
             os.close(program)

@@ -106,8 +106,9 @@ class Group:
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if self.family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if self.family == socket.AF_INET6:  # with another answer it would be another group
+                is_only = any(one.ipv6_only for one in look.sockets.values())
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_only)
             theirs = {one.uid for one in look.sockets.values()}
             if theirs and theirs != {os.geteuid()}:
                 os.fchown(made.fileno(), theirs.pop(), -1)
@@ -161,7 +162,6 @@ _DOORS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which a client on this mach
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _MAX_ANCESTORS = 64
 _RUNNER = "SENGU_RUNNER"
-_NOBODY = 0  # no worker has that number
 
 
 def numeric_host(address: InetAddress) -> str:

@@ -75,7 +75,10 @@ class SelfPassage:
 
     def follow(self, observed: Observed) -> None:
         """To be called when facts have had their consequences, before these leave the server."""
-        self._scene = _read(observed, self._loop.now())
+        scene = _read(observed, self._loop.now())
+        if scene == self._scene and self._timer is not None:
+            return  # it looks anyhow: what else makes the loop turn is no reason to
+        self._scene = scene
         self._step()
 
     def problem_of(self, worker: int) -> str:
@@ -83,7 +86,10 @@ class SelfPassage:
         if worker not in self._scene.starting or worker in self._joined:
             return ""
         wanted = ", ".join(str(crossing.group.address) for crossing in self._crossings)
-        found = self._crossings[0].group.elsewhere(worker)
+        try:
+            found = self._crossings[0].group.elsewhere(worker)
+        except OSError as error:  # as whoever looks for it is told (`_complain`)
+            return f"nobody can see whether it listens on {wanted}: {error.strerror or error}"
         where = f"but on {found}" if found else "nor anywhere else that can be seen"
         return f"it does not listen on {wanted}, {where}"
 

@@ -59,6 +59,8 @@ class Removal:
                 choose(self._ground, guest, ranges_of(moved))
 
     def _choose(self, places: Sequence[int], ours: dict[int, socket.socket]) -> None:
+        if not places:  # all of theirs have closed meanwhile
+            return
         choose(self._ground, self._through or next(iter(ours.values())), ranges_of(places))
 
     def _empty(self, sock: socket.socket) -> None:

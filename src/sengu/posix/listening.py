@@ -29,6 +29,7 @@ _NUMBERS_OFFSET = 56
 _ATTRIBUTES_OFFSET = 72
 _WITH_INFO = 1 << 1  # INET_DIAG_INFO, as a bit of idiag_ext
 _INFO = 2
+_IPV6_ONLY = 11  # INET_DIAG_SKV6ONLY, which comes unasked
 _IDLE_MS = struct.Struct("=I4xI")  # tcp_info: tcpi_last_data_sent, tcpi_last_data_recv
 _IDLE_OFFSET = 44
 _RECEIVED = struct.Struct("=Q")  # tcpi_bytes_received
@@ -47,6 +48,7 @@ class Listening(NamedTuple):
     queue: int  # connections that wait for accept(2); of a datagram socket, bytes to be read
     backlog: int  # how many may wait; of a datagram socket, bytes to be sent
     uid: int
+    ipv6_only: bool = False  # whether IPv4 clients cannot reach it (IPV6_V6ONLY in ipv6(7))
 
 
 Peer = tuple[str, int]
@@ -121,7 +123,10 @@ def _socket(reply: bytes) -> Listening:
     queue, backlog, uid, inode = _NUMBERS.unpack_from(reply, _NUMBERS_OFFSET)
     port = _PORTS.unpack_from(reply, _PORTS_OFFSET)[0]
     family = socket.AddressFamily(reply[0])
-    return Listening(inode, _address(reply, _HOST_OFFSET), port, family, queue, backlog, uid)
+    host = _address(reply, _HOST_OFFSET)
+    told = netlink.attributes(reply, _ATTRIBUTES_OFFSET)
+    ipv6_only = told.get(_IPV6_ONLY, b"\0") != b"\0"
+    return Listening(inode, host, port, family, queue, backlog, uid, ipv6_only)
 
 
 def _peer(reply: bytes) -> Peer:

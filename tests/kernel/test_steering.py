@@ -1,0 +1,211 @@
+"""Sockets of ours in a group that programs have made by themselves, and what reaches them."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from sengu.model.address import InetAddress, SelfBound
+from sengu.model.observed import Observed, Phase, Worker
+from sengu.model.passage import Technique
+from sengu.passage.by_index import ByCopies
+from sengu.passage.by_member import ByMembers
+from sengu.passage.group import Group, Look
+from sengu.passage.kept import Kept
+from sengu.passage.passage import SelfPassage, Tell
+from sengu.passage.places import Ground
+from sengu.passage.relay import pass_on
+from sengu.passage.removal import Removal
+from sengu.passage.steering import Steered, Steering, borrow_one
+from sengu.posix.loop import Loop
+from tests import netns
+from tests.kernel.children import Child, open_descriptors
+from tests.kernel.groups import PORT, become_nobody, connect, group, member, shares
+from tests.kernel.shelf import Shelf
+
+HOST = "127.0.0.1"
+PATIENCE_SECONDS = 20.0
+
+
+class Nobody:
+    """Implements `group.Processes`: no worker has a process that could be found."""
+
+    def pid_of(self, worker: int) -> int | None:
+        return None
+
+    def said_ready(self, worker: int) -> bool:
+        return False
+
+
+class Ourselves(Nobody):
+    """All workers are this process, and it counts how often it is asked."""
+
+    asked = 0
+
+    def pid_of(self, worker: int) -> int | None:
+        return os.getpid()
+
+    def said_ready(self, worker: int) -> bool:
+        self.asked += 1
+        return False
+
+
+def program(count: int, host: str = HOST) -> Child:
+    """One with so many sockets, which accepts nobody."""
+
+    def listen(child: Child) -> None:
+        members = group(host, count)
+        child.tell("listens")
+        child.wait_for_go()
+        del members
+
+    child = Child(listen)
+    child.wait_to_hear("listens")
+    return child
+
+
+@contextmanager
+def ground(host: str = HOST) -> Iterator[Ground]:
+    address = InetAddress(host, PORT, ipv6=":" in host)
+    with closing(Loop()) as loop:
+        yield Ground(loop, Group(address, Nobody()))
+
+
+def see(where: Ground) -> Look:
+    return where.group.look((), None)
+
+
+def by_copies(where: Ground, shelf: Shelf) -> Steering:
+    return ByCopies(where, Kept(shelf, "copies/"), Technique.DUP)
+
+
+def by_members(where: Ground, shelf: Shelf) -> Steering:
+    return ByMembers(where, Kept(shelf, "members/"), Technique.MEMBER)
+
+
+@pytest.mark.parametrize("make", [by_copies, by_members])
+@netns.isolated
+def test_who_lives_gets_connections_when_all_who_should_have_died(
+    make: Callable[[Ground, Shelf], Steering],
+) -> None:
+    with ground() as where, Shelf() as shelf:
+        steering = make(where, shelf)
+        with program(1):
+            look = see(where)
+            steering.hold(look)
+            assert steering.steer(look, look.sockets.keys()) is Steered.DONE
+        with program(1) as candidate:
+            newcomers = _held_by(candidate, where)
+            assert steering.steer(see(where), frozenset()) is not Steered.DONE
+            with relays_that_end(where):
+                clients = [connect(HOST) for _ in range(20)]
+                for _ in range(50):  # what comes to ours another time is relayed once more
+                    steering.tend(see(where))
+                assert _waiting(where, newcomers) >= len(clients)
+                candidate.go()
+                for client in clients:
+                    client.close()
+        while not steering.let_go(see(where)):
+            pass
+
+
+@contextmanager
+def relays_that_end(where: Ground) -> Iterator[None]:
+    """Goes on until no descriptor is left of what the body has begun."""
+    before = open_descriptors()
+    yield
+    end = where.loop.now() + PATIENCE_SECONDS
+    while left := open_descriptors() - before:
+        assert where.loop.now() < end, left
+        where.loop.run_once(where.loop.now() + 0.05)
+
+
+def _held_by(child: Child, where: Ground) -> set[int]:
+    descriptors = f"/proc/{child.pid}/fd"
+    links = {os.readlink(f"{descriptors}/{name}") for name in os.listdir(descriptors)}
+    return {inode for inode in see(where).sockets if f"socket:[{inode}]" in links}
+
+
+def _waiting(where: Ground, inodes: set[int]) -> int:
+    sockets = see(where).sockets
+    return sum(sockets[inode].queue for inode in inodes)
+
+
+@netns.isolated
+def test_relay_that_leads_back_to_where_it_comes_from_ends() -> None:
+    with ground() as where, member(HOST) as ours, relays_that_end(where):
+        clients = [connect(HOST) for _ in range(3)]
+        assert pass_on(where.loop, ours, where.group.connect) == len(clients)
+        for client in clients:
+            client.close()
+        ours.close()
+
+
+@pytest.mark.parametrize("is_only", [False, True])
+@netns.isolated
+def test_socket_of_ours_is_in_the_group_of_those_that_take_ipv4_too_and_of_those_that_do_not(
+    is_only: bool,
+) -> None:
+    with ground("::") as where, socket.socket(socket.AF_INET6) as theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        theirs.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_only)
+        theirs.setblocking(False)
+        theirs.bind(("::", PORT))
+        theirs.listen(100)
+        with where.group.bind_beside(see(where)) as ours:
+            ours.setblocking(False)
+            ours.listen(100)
+            steering = shares([theirs, ours], ["::1"], 40)
+            assert set(steering) == {0, 1}
+            if not is_only:
+                assert set(shares([theirs, ours], ["127.0.0.1"], 40)) == {0, 1}
+
+
+@netns.isolated
+def test_sockets_of_ours_are_taken_out_though_all_others_have_closed_meanwhile() -> None:
+    with ground() as where:
+        Removal(where, None, migrates=False).run(group(HOST, 3), [range(3)])
+        assert where.group.count() == 0
+
+
+@netns.isolated
+def test_store_that_may_not_be_looked_at_has_let_go_by_the_next_look() -> None:
+    with Shelf() as shelf, member(HOST) as one:
+        kept = Kept(shelf, "kept/")
+        kept.keep("0", one.dup())
+        become_nobody()
+        assert not kept.are_only_ours()
+        assert kept.are_only_ours()
+        assert shelf.held == {}
+        kept.forget()
+
+
+@netns.isolated
+def test_one_of_many_sockets_is_borrowed_though_nobody_has_another_any_more() -> None:
+    with ground() as where, program(1), member(HOST) as gone:
+        inodes = {*see(where).sockets, 1}
+        gone.close()
+        with borrow_one(inodes) as found:
+            assert found.getsockname() == (HOST, PORT)
+    with pytest.raises(PermissionError):
+        borrow_one({1})
+
+
+@netns.isolated
+def test_who_listens_is_not_looked_at_with_every_turn_of_the_loop() -> None:
+    """Also, looks in a row would be none if nothing was between them."""
+    crew = Ourselves()
+    told: list[object] = []
+    bound = SelfBound((InetAddress(HOST, PORT),), settle_seconds=0.0, says_ready=True)
+    with closing(Loop()) as loop, Shelf() as shelf, member(HOST):
+        tell = Tell(told.append, told.append, told.append)
+        passage = SelfPassage(loop, shelf, crew, bound, tell)
+        worker = Worker(1, 1, 0, os.getpid(), Phase.STARTING, started_at=0.0)
+        for _ in range(100):
+            passage.follow(Observed(wanted=1, workers={1: worker}))
+        assert crew.asked == 1
+        loop.run_once(None)
+        assert crew.asked == 2
+    assert told == []
