@@ -49,12 +49,13 @@ class Outcome(NamedTuple):
 
     def tell(self) -> str:
         if self.load is None:
-            return f"{self.aborted}; {self.deploys} deploys"
+            return f"{self.aborted}; {self._deploys()}"
         slowest = significant(self.load.slowest_milliseconds)
-        return (
-            f"{self.load.failed} of {self.load.requests}; {self.deploys} deploys; "
-            f"slowest {slowest} ms"
-        )
+        failed = f"{self.load.failed} of {self.load.requests}"
+        return f"{failed}; {self._deploys()}; slowest {slowest} ms"
+
+    def _deploys(self) -> str:
+        return f"{self.deploys} deploy{'' if self.deploys == 1 else 's'}"
 
 
 class Trial(NamedTuple):

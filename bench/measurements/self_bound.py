@@ -52,13 +52,14 @@ _OWN_NETWORKS = "Each has a network namespace of its own."
 _NO_NETWORKS = "All is on the machine's loopback, as no network namespace can be made here."
 _FOREIGN = (
     "Where connections are kept, gunicorn and granian close or abort some that they have accepted "
-    "when they are told to stop. Nobody outside can prevent that, so there is no bar; a proxy in "
-    "front that asks again hides it."
+    "when they are told to stop. sengu tells them when whoever was connected at the turn has had "
+    "an answer, at most `--drain` later, but cannot know of the next request on a connection that "
+    "is kept: so there is no bar. A proxy in front that asks again hides it."
 )
 
 
 def run(session: Session) -> Result:
-    amount = session.pick(Amount(20, 100_000), Amount(2, None))
+    amount = session.pick(Amount(20, 100_000), Amount(3, None))
     new, kept = session.pick((_NEW, _KEPT), _QUICK)
     field = Field(session, amount)
     whoever, notes = users()
@@ -133,13 +134,13 @@ def _row(trial: Trial, peer: Trial | None) -> Row:
 
 
 def _chart(trials: list[Trial]) -> Chart:
-    """Of connections for one request each, as one user."""
-    found = {}
+    """Of connections for one request each, as one user: start_server and sengu in turns."""
     user = next(trial.user for trial in trials if trial.user)
-    for trial in trials:
-        if trial.task.is_kept or trial.user not in {"", user}:
-            continue
-        label = f"{trial.keeper}: {trial.binder}, {trial.task.title}"
+    shown = [t for t in trials if t.user in {"", user} and not t.task.is_kept]
+    places = list(dict.fromkeys((trial.binder, trial.task) for trial in shown))
+    found = {}
+    for trial in sorted(shown, key=lambda trial: places.index((trial.binder, trial.task))):
+        label = f"{_keeper(trial)}, {trial.task.title}"
         if trial.outcome.load is None:
             found[f"{label} (aborted)"] = [_MOST_FAILURES + 1.0]
         else:
@@ -147,11 +148,16 @@ def _chart(trials: list[Trial]) -> Chart:
     return bar_chart("self-bound", "Deploys under load: failed requests", "requests", found)
 
 
+def _keeper(trial: Trial) -> str:
+    return trial.binder if trial.binder == SERVE else f"{trial.keeper}, {trial.binder}"
+
+
 def _samples(trials: list[Trial]) -> dict[str, list[float]]:
     """An aborted one has none."""
     samples: dict[str, list[float]] = {}
     for trial in trials:
-        load, label = trial.outcome.load, f"{trial.keeper}, {trial.binder}, {trial.task.title}"
+        load = trial.outcome.load
+        label = f"{trial.binder} under {trial.keeper}, {trial.task.title}"
         samples[f"{label}, deploys"] = [trial.outcome.deploys]
         if load is not None:
             samples[f"{label}, failed"] = [load.failed]
