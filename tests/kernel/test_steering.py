@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 
 import pytest
@@ -39,13 +39,15 @@ class Nobody:
         return False
 
 
-class Ourselves(Nobody):
-    """All workers are this process, and it counts how often it is asked."""
+class Living(Nobody):
+    """Workers with processes; counts how often it is asked whether one has said READY=1."""
 
-    asked = 0
+    def __init__(self, pids: Mapping[int, int]) -> None:
+        self._pids = pids
+        self.asked = 0
 
     def pid_of(self, worker: int) -> int | None:
-        return os.getpid()
+        return self._pids.get(worker)
 
     def said_ready(self, worker: int) -> bool:
         self.asked += 1
@@ -109,6 +111,16 @@ def test_who_lives_gets_connections_when_all_who_should_have_died(
                     client.close()
         while not steering.let_go(see(where)):
             pass
+
+
+@contextmanager
+def passage(loop: Loop, shelf: Shelf, crew: Living) -> Iterator[SelfPassage]:
+    """One that says neither a fact nor a warning."""
+    said: list[object] = []
+    address = InetAddress(HOST, PORT)
+    bound = SelfBound((address,), Technique.DUP, settle_seconds=0.0, says_ready=True)
+    yield SelfPassage(loop, shelf, crew, bound, Tell(said.append, lambda line: None, said.append))
+    assert said == []
 
 
 @contextmanager
@@ -194,18 +206,51 @@ def test_one_of_many_sockets_is_borrowed_though_nobody_has_another_any_more() ->
 
 
 @netns.isolated
+def test_copies_that_a_server_left_behind_are_let_go_though_nobody_is_to_go_any_more() -> None:
+    with ground() as where, Shelf() as shelf, program(1) as living:
+        with program(1):
+            ByCopies(where, Kept(shelf, f"passage/copies/{HOST}:{PORT}/"), Technique.DUP).hold(
+                see(where)
+            )
+        assert len(see(where).sockets) == 2
+        shelf.pass_on()
+        with passage(where.loop, shelf, Living({1: living.pid})) as it:
+            it.follow(Observed(wanted=1, current=1, workers={1: _worker(1, living.pid)}))
+            end = where.loop.now() + PATIENCE_SECONDS
+            while shelf.held or len(see(where).sockets) > 1:
+                assert where.loop.now() < end
+                where.loop.run_once(end)
+
+
+@pytest.mark.parametrize("make", [by_copies, by_members])
+@netns.isolated
+def test_what_the_store_was_told_to_let_go_is_held_again_when_others_come_meanwhile(
+    make: Callable[[Ground, Shelf], Steering],
+) -> None:
+    with ground() as where, Shelf() as shelf, program(1):
+        steering = make(where, shelf)
+        steering.hold(see(where))
+        assert shelf.held
+        assert not steering.let_go(see(where))
+        assert not shelf.held
+        steering.hold(see(where))
+        assert shelf.held
+        while not steering.let_go(see(where)):
+            pass
+
+
+def _worker(number: int, pid: int, phase: Phase = Phase.READY) -> Worker:
+    return Worker(number, 1, number - 1, pid, phase, started_at=0.0)
+
+
+@netns.isolated
 def test_who_listens_is_not_looked_at_with_every_turn_of_the_loop() -> None:
     """Also, looks in a row would be none if nothing was between them."""
-    crew = Ourselves()
-    told: list[object] = []
-    bound = SelfBound((InetAddress(HOST, PORT),), settle_seconds=0.0, says_ready=True)
-    with closing(Loop()) as loop, Shelf() as shelf, member(HOST):
-        tell = Tell(told.append, told.append, told.append)
-        passage = SelfPassage(loop, shelf, crew, bound, tell)
-        worker = Worker(1, 1, 0, os.getpid(), Phase.STARTING, started_at=0.0)
+    crew = Living({1: os.getpid()})
+    with ground() as where, Shelf() as shelf, member(HOST), passage(where.loop, shelf, crew) as it:
+        worker = _worker(1, os.getpid(), Phase.STARTING)
         for _ in range(100):
-            passage.follow(Observed(wanted=1, workers={1: worker}))
+            it.follow(Observed(wanted=1, workers={1: worker}))
         assert crew.asked == 1
-        loop.run_once(None)
+        where.loop.run_once(None)
         assert crew.asked == 2
-    assert told == []

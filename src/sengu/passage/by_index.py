@@ -47,6 +47,7 @@ class ByCopies:
             return
 
     def hold(self, look: Look) -> None:
+        self._kept.hold_again()
         block = len(self._blocks())
         with borrowed(look.sockets.keys() - self._copies().keys()) as found:
             for inode in list(found):

@@ -70,6 +70,8 @@ class Crossing:
         self._sockets = len(look.sockets)
         if self.choice is None and scene.chosen and look.of(scene.chosen):
             self._choose(look)
+            # Whoever was here before us may have been killed before it had let go.
+            self._is_at_work = not scene.is_moving
         if self.choice is None:
             return
         if scene.is_moving and not self._is_at_work:
@@ -113,6 +115,7 @@ class Crossing:
         assert self.choice is not None
         self._deploy = scene.deploy
         self._steered = Steered.NOT_YET
+        self._is_ending = False
         self._nudges = 0
         self.choice.steering.hold(look)
 
@@ -129,9 +132,9 @@ class Crossing:
     def _end(self, look: Look) -> None:
         assert self.choice is not None
         try:
-            self._is_at_work = not self.choice.steering.let_go(look)
+            self._is_at_work = self._is_ending = not self.choice.steering.let_go(look)
         except OSError:
-            self._is_at_work = False
+            self._is_at_work = self._is_ending = False
             raise
         if not self._is_at_work:
             self._sockets = self.group.count()
