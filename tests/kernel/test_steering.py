@@ -243,6 +243,33 @@ def _worker(number: int, pid: int, phase: Phase = Phase.READY) -> Worker:
     return Worker(number, 1, number - 1, pid, phase, started_at=0.0)
 
 
+class LaterLoop(Loop):
+    """One whose time can be put forward."""
+
+    later_seconds = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.later_seconds
+
+
+@netns.isolated
+def test_who_takes_time_to_go_is_looked_at_seldom() -> None:
+    crew = Living({1: os.getpid()})
+    with (
+        closing(LaterLoop()) as loop,
+        Shelf() as shelf,
+        member(HOST),
+        passage(loop, shelf, crew) as it,
+    ):
+        workers = {1: _worker(1, os.getpid()), 2: _worker(2, os.getpid(), Phase.STOPPING)}
+        it.follow(Observed(wanted=1, current=1, workers=workers))
+        loop.later_seconds = 10.0
+        loop.run_once(None)
+        before = loop.now()
+        loop.run_once(None)
+        assert loop.now() - before > 0.15
+
+
 @netns.isolated
 def test_who_listens_is_not_looked_at_with_every_turn_of_the_loop() -> None:
     """Also, looks in a row would be none if nothing was between them."""

@@ -22,6 +22,8 @@ from sengu.posix.store import Store
 
 _DRAINING_SECONDS = 0.005  # between two looks
 _MOVING_SECONDS = 0.02
+_UNHURRIED_SECONDS = 0.2  # when those who are to go take their time, or are given it
+_HURRIES_FOR_SECONDS = 2.0
 _STARTING_SECONDS = 0.05
 
 Looks = Mapping[Crossing, Look]
@@ -58,6 +60,7 @@ class SelfPassage:
             for group in (Group(address, processes) for address in bound.addresses)
         ]
         self._scene = Scene()
+        self._scene_since = 0.0
         self._joined: dict[int, Joined] = {}
         self._told: set[tuple[type[Found], int]] = set()  # of which worker
         self._timer: Timer | None = None
@@ -75,10 +78,12 @@ class SelfPassage:
 
     def follow(self, observed: Observed) -> None:
         """To be called when facts have had their consequences, before these leave the server."""
-        scene = _read(observed, self._loop.now())
-        if scene == self._scene and self._timer is not None:
+        now = self._loop.now()
+        scene = _read(observed, now)
+        if scene != self._scene:
+            self._scene, self._scene_since = scene, now
+        elif self._timer is not None:
             return  # it looks anyhow: what else makes the loop turn is no reason to
-        self._scene = scene
         self._step()
 
     def problem_of(self, worker: int) -> str:
@@ -117,7 +122,8 @@ class SelfPassage:
         if scene.leaving:
             return _DRAINING_SECONDS
         if scene.is_moving or any(crossing.is_busy for crossing in self._crossings):
-            return _MOVING_SECONDS
+            is_urgent = self._loop.now() < self._scene_since + _HURRIES_FOR_SECONDS
+            return _MOVING_SECONDS if is_urgent else _UNHURRIED_SECONDS
         is_known = all(crossing.choice is not None for crossing in self._crossings)
         if scene.starting or (scene.chosen and not is_known):
             return _STARTING_SECONDS
