@@ -15,7 +15,7 @@ from sengu.passage.by_member import ByMembers
 from sengu.passage.group import Group, Look
 from sengu.passage.kept import Kept
 from sengu.passage.passage import SelfPassage, Tell
-from sengu.passage.places import Ground
+from sengu.passage.places import Ground, find_places
 from sengu.passage.relay import pass_on
 from sengu.passage.removal import Removal
 from sengu.passage.steering import Steered, Steering, borrow_one
@@ -173,6 +173,14 @@ def test_socket_of_ours_is_in_the_group_of_those_that_take_ipv4_too_and_of_those
             assert set(steering) == {0, 1}
             if not is_only:
                 assert set(shares([theirs, ours], ["127.0.0.1"], 40)) == {0, 1}
+
+
+@netns.isolated
+def test_place_of_ours_is_found_behind_many_others_without_waiting_at_each() -> None:
+    with ground() as where, program(40), member(HOST) as ours:
+        before = where.loop.now()
+        assert find_places(where, ours, [ours], [range(40)]) == {40: ours}
+        assert where.loop.now() - before < 4.0  # the loop stands still meanwhile
 
 
 @netns.isolated
