@@ -94,5 +94,5 @@ def users() -> tuple[list[User], list[str]]:
     try:
         other = User(f"uid {nobody.UID}", nobody.command_prefix(), nobody.UID)
     except OSError as problem:
-        return [myself], [f"As uid {nobody.UID} nothing is measured here: {problem}."]
+        return [myself], [f"sengu runs as {myself.label} only: {problem}."]
     return [myself, other], []

@@ -1,10 +1,11 @@
 """Containers by Podman, with a storage of our own, of an image made from one program of ours."""
 
+import os
 import shutil
 import subprocess
 from typing import ClassVar, Self
 
-from bench.program import command_version
+from bench.program import command_version, last_line
 from bench.session import BenchError, Session, find_program
 
 _TIMEOUT_SECONDS = 60.0
@@ -21,6 +22,8 @@ class Podman:
 
     def __init__(self, session: Session, program: str) -> None:
         """An image in which `program`, linked statically, is /worker. Raises BenchError."""
+        if os.getuid() != 0:  # a user's Podman leaves a process that holds its namespaces
+            raise BenchError("only those of root are measured")
         directory = session.directory_on_disk()
         self.engine = (
             *(find_program("podman"), "--root", f"{directory}/storage"),
@@ -47,7 +50,7 @@ class Podman:
         """Raises BenchError if no container can be run here."""
         done = self._ask(*self.run_words()[len(self.engine) :], "/worker")
         if done.returncode >= _ENGINE_FAILED:  # the worker's own: it has been told no port
-            raise BenchError(f"podman cannot run a container: {done.stdout.strip()[-500:]}")
+            raise BenchError(f"podman cannot run one: {last_line(done.stdout)}")
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +62,7 @@ class Podman:
     def _call(self, *args: str) -> None:
         done = self._ask(*args)
         if done.returncode:
-            raise BenchError(f"podman {args[0]}: {done.stdout.strip()[-500:]}")
+            raise BenchError(f"podman {args[0]}: {last_line(done.stdout)}")
 
     def _ask(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

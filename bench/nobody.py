@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.program import last_line
+
 UID = 65534
 _CHECKOUT = Path(__file__).parent.parent
 _BECOME = (
@@ -37,9 +39,7 @@ def command_prefix() -> tuple[str, ...]:
         check=False,
     )
     if tried.returncode:
-        raise PermissionError(
-            f"uid {UID} cannot run {sys.executable}: {tried.stderr.strip()[-200:]}"
-        )
+        raise PermissionError(f"uid {UID} cannot run {sys.executable}: {last_line(tried.stderr)}")
     return prefix
 
 

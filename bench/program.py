@@ -122,3 +122,8 @@ def command_version(*command: str) -> str | None:
     said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     found = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
     return found[0] if found else None
+
+
+def last_line(said: str) -> str:
+    """Where programs write what went wrong."""
+    return said.strip().rpartition("\n")[2]

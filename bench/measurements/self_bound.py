@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from bench import nobody
 from bench.binders import (
     GRANIAN,
     GUNICORN,
@@ -39,9 +38,9 @@ HOW = """\
 A hello of programs that bind their port by themselves, with SO_REUSEPORT: `gunicorn --reuse-port`
 and granian with {workers} workers, and a container with one worker in C, of an image by `podman
 import`, with the host's network. Each runs under `start_server --kill-old-delay=1`, and under
-`sengu start --self-bound`, as root and as uid {nobody} without any capability; what leads
-connections from old to new is what sengu found by itself. Every {every:g} s there is a deploy;
-those of sengu all succeeded. `sengu serve` binds nothing by itself: there it is `--reuseport`, with
+`sengu start --self-bound`, as {whom}; what leads connections from
+old to new is what sengu found by itself. Every {every:g} s there is a deploy; those of sengu all
+succeeded. `sengu serve` binds nothing by itself: there it is `--reuseport`, with
 nobody beside it. `ab -r -l` makes {amount}, a connection for each; with `-k`, and in the
 {seconds} s of `wrk`, connections are kept. A connection that is closed between two requests is no
 failure to `ab -k`; to wrk it is one as soon as it waits for an answer. A reset is one failure here,
@@ -81,7 +80,8 @@ def run(session: Session) -> Result:
         trials += field.serve((*new, *kept), user)
     absent = {binder.program for binder, _ in contests if not binder.is_here}
     notes += [f"{name} is not installed here." for name in sorted(absent)]
-    return _result(trials, [*notes, *missing_notes(StartServer), _FOREIGN], _how(amount, field))
+    notes += [*missing_notes(StartServer), _FOREIGN]
+    return _result(trials, notes, _how(amount, field, whoever))
 
 
 def _compare(
@@ -94,13 +94,15 @@ def _compare(
         yield from field.under_sengu(binder, tasks, user)
 
 
-def _how(amount: Amount, field: Field) -> str:
-    requests = (
-        "as many requests as it can" if amount.requests is None else f"{amount.requests} requests"
-    )
+def _how(amount: Amount, field: Field, whoever: list[User]) -> str:
+    names = [f"{u.label}{' without any capability' if u.prefix else ''}" for u in whoever]
     return HOW.format(
-        **{"workers": WORKERS, "nobody": nobody.UID, "every": DEPLOY_SECONDS, "amount": requests},
-        **{"seconds": amount.seconds, "most": _MOST_FAILURES},
+        workers=WORKERS,
+        whom=", and as ".join(names),
+        every=DEPLOY_SECONDS,
+        amount=f"{amount.requests or 'many'} requests",
+        seconds=amount.seconds,
+        most=_MOST_FAILURES,
         network=_OWN_NETWORKS if field.has_networks else _NO_NETWORKS,
     )
 
