@@ -16,8 +16,6 @@ from sengu.listeners.listeners import Listeners
 from sengu.model import events as ev
 from sengu.model.application import Application
 from sengu.model.service import OnServerLoss
-from sengu.passage.ladder import turn_migration_on
-from sengu.passage.passage import SelfPassage, Tell
 from sengu.planner.reduce import Fact
 from sengu.posix import clock
 from sengu.posix.cgroups import Cgroups
@@ -46,8 +44,7 @@ from sengu.server.pre_deploy import Steps, Tools
 from sengu.server.requests import RequestWatch
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import Identity, RunningService
-from sengu.server.slot_passage import SlotPassage
-from sengu.server.stage import Stage
+from sengu.server.stage import Passage, Stage
 from sengu.server.upgrade import Upgrade
 from sengu.server.watcher import Watcher
 from sengu.wire import supervisor as wire
@@ -156,12 +153,18 @@ class Instance:
             self._core, self._crew, self._stage, self._chronicle, identity
         )
 
-    def _find_passage(self) -> SlotPassage | SelfPassage | None:
+    def _find_passage(self) -> Passage | None:
+        """What most services do without does not cost them its memory: imports are made here."""
         sockets = self._boot.sockets
         if sockets.reuseport:
+            from sengu.server.slot_passage import SlotPassage
+
             return SlotPassage(self._loop, self._stage.listeners, self)
         if sockets.self_bound is None:
             return None
+        from sengu.passage.ladder import turn_migration_on
+        from sengu.passage.passage import SelfPassage, Tell
+
         if sockets.self_bound.sets_sysctl and self._memory.is_new:
             turn_migration_on()
             self._log.write("net.ipv4.tcp_migrate_req is 1 now")
