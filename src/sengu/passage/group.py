@@ -120,9 +120,13 @@ class Group:
 
     @contextmanager
     def join(self) -> Iterator[socket.socket]:
-        """Be in it for a moment, as the last. Raises OSError."""
+        """Be in it for a moment, as the last, and let nobody in. Raises OSError.
+
+        Who wants to connect meanwhile asks again a second later, and gets to another.
+        """
         look = Look({one.inode: one for one in self._all()}, {})
         with self.bind_beside(look) as guest:
+            _turn_away(guest)
             guest.listen(1)
             yield guest
 
@@ -160,6 +164,9 @@ _ANY_PORT = 0
 _NOBODY = 0  # no worker has this number
 _DOORS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which a client on this machine gets in
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_IP_MINTTL = 21
+_IPV6_MINHOPCOUNT = 73
+_MAX_HOPS = 255  # others begin with less
 _MAX_ANCESTORS = 64
 _RUNNER = "SENGU_RUNNER"
 
@@ -188,6 +195,13 @@ def _belongs(pid: int, leaders: Mapping[int, int]) -> int | None:
             worker = leaders.get(int(runner), _NOBODY)  # one that was killed: its container stays
         pid = parent_of(pid)
     return None
+
+
+def _turn_away(listener: socket.socket) -> None:
+    """Have the kernel drop what comes by any router, or could have (ip(7), IP_MINTTL)."""
+    listener.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, _MAX_HOPS)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, _MAX_HOPS)
 
 
 def _spell(one: Listening) -> str:
