@@ -14,6 +14,7 @@ from sengu.passage.by_index import ByCopies
 from sengu.passage.by_member import ByMembers
 from sengu.passage.group import Group, Look
 from sengu.passage.kept import Kept
+from sengu.passage.ladder import turn_migration_on
 from sengu.passage.passage import SelfPassage, Tell
 from sengu.passage.places import Ground, find_places
 from sengu.passage.relay import pass_on
@@ -114,11 +115,13 @@ def test_who_lives_gets_connections_when_all_who_should_have_died(
 
 
 @contextmanager
-def passage(loop: Loop, shelf: Shelf, crew: Living) -> Iterator[SelfPassage]:
+def passage(
+    loop: Loop, shelf: Shelf, crew: Living, technique: Technique = Technique.DUP
+) -> Iterator[SelfPassage]:
     """One that says neither a fact nor a warning."""
     said: list[object] = []
     address = InetAddress(HOST, PORT)
-    bound = SelfBound((address,), Technique.DUP, settle_seconds=0.0, says_ready=True)
+    bound = SelfBound((address,), technique, settle_seconds=0.0, says_ready=True)
     yield SelfPassage(loop, shelf, crew, bound, Tell(said.append, lambda line: None, said.append))
     assert said == []
 
@@ -249,6 +252,25 @@ def test_what_the_store_was_told_to_let_go_is_held_again_when_others_come_meanwh
 
 def _worker(number: int, pid: int, phase: Phase = Phase.READY) -> Worker:
     return Worker(number, 1, number - 1, pid, phase, started_at=0.0)
+
+
+@netns.isolated
+def test_who_may_have_moved_is_not_left_waiting_while_the_old_one_lives() -> None:
+    """Some kernels wake nobody for such a connection, but they do for a new one."""
+    turn_migration_on()
+    with (
+        ground() as where,
+        Shelf() as shelf,
+        member(HOST),
+        passage(where.loop, shelf, Living({1: os.getpid()}), Technique.SYSCTL) as it,
+        connect(HOST),
+    ):
+        workers = {1: _worker(1, os.getpid()), 2: _worker(2, os.getpid(), Phase.STOPPING)}
+        it.follow(Observed(wanted=1, current=1, workers=workers))
+        end = where.loop.now() + PATIENCE_SECONDS
+        while sum(one.queue for one in see(where).sockets.values()) < 2:
+            assert where.loop.now() < end
+            where.loop.run_once(end)
 
 
 class LaterLoop(Loop):

@@ -83,9 +83,11 @@ class Crossing:
         if self._is_at_work:
             self._steer(scene, look, now)
             self.choice.steering.tend(look)
+            if not scene.deploy and not scene.leaving:  # the old ones close, if they have not yet
+                self._nudges = _NUDGES if self.choice.steering.migrates else 0
             if not scene.is_moving:
                 self._end(look)
-        elif self._nudges:
+        if self._nudges:
             self._nudge(scene, look)
 
     def verdict(self, scene: Scene, look: Look, now: float) -> str:
@@ -138,7 +140,6 @@ class Crossing:
             raise
         if not self._is_at_work:
             self._sockets = self.group.count()
-            self._nudges = _NUDGES if self.choice.steering.migrates else 0
 
     def _connections(self) -> Mapping[Peer, Traffic]:
         return connections(self.group.family, self.group.address.port)
