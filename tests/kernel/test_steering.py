@@ -179,6 +179,20 @@ def test_socket_of_ours_is_in_the_group_of_those_that_take_ipv4_too_and_of_those
 
 
 @netns.isolated
+def test_who_is_connected_to_another_address_is_nobodys_client() -> None:
+    with (
+        ground() as where,
+        ground("0.0.0.0") as everywhere,
+        member(HOST),
+        socket.create_server(("127.0.0.2", PORT)),
+        connect(HOST) as ours,
+        socket.create_connection(("127.0.0.2", PORT)) as anothers,
+    ):
+        assert where.group.clients().keys() == {ours.getsockname()}
+        assert everywhere.group.clients().keys() == {ours.getsockname(), anothers.getsockname()}
+
+
+@netns.isolated
 def test_place_of_ours_is_found_behind_many_others_without_waiting_at_each() -> None:
     with ground() as where, program(40), member(HOST) as ours:
         before = where.loop.now()

@@ -4,7 +4,7 @@ At rest nothing is steered, and the kernel spreads connections over all. A cross
 others are about to join, and ends when those who were to go are gone. Imported by `passage`.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 
 import msgspec
 
@@ -13,7 +13,6 @@ from sengu.passage.group import Group, Look
 from sengu.passage.ladder import Choice, Ladder
 from sengu.passage.steering import Steered
 from sengu.passage.vigil import Vigil
-from sengu.posix.listening import Peer, Traffic, connections
 
 _NUDGES = 100
 
@@ -129,7 +128,7 @@ class Crossing:
             self._chosen = chosen
             self._vigil = None
         if scene.leaving and self._vigil is None and self._steered is Steered.DONE:
-            self._vigil = Vigil(self._connections, now)
+            self._vigil = Vigil(self.group.clients, now)
 
     def _end(self, look: Look) -> None:
         assert self.choice is not None
@@ -140,9 +139,6 @@ class Crossing:
             raise
         if not self._is_at_work:
             self._sockets = self.group.count()
-
-    def _connections(self) -> Mapping[Peer, Traffic]:
-        return connections(self.group.family, self.group.address.port)
 
     def _nudge(self, scene: Scene, look: Look) -> None:
         """Some kernels wake nobody for a connection that migrates, but they do for a new one."""

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from sengu.model.address import InetAddress
-from sengu.posix.listening import Listening, listening
+from sengu.posix.listening import Listening, Peer, Traffic, connections, listening
 from sengu.posix.procfs import holders, parent_of, variable_of
 
 
@@ -96,6 +96,11 @@ class Group:
     def count(self) -> int:
         """How many there are, ours included. Raises OSError."""
         return len(self._all())
+
+    def clients(self) -> Mapping[Peer, Traffic]:
+        """Who is connected, or about to be, to any of them. Raises OSError."""
+        host = "" if self._host in _DOORS else self._host
+        return connections(self.family, self.address.port, host)
 
     def bind_beside(self, look: Look) -> socket.socket:
         """A socket of ours that may listen where those do. Raises OSError.

@@ -84,14 +84,19 @@ def datagram(family: int, port: int) -> list[Listening]:
     return _sockets(_ask(family, socket.IPPROTO_UDP, _ANY_STATE, port))
 
 
-def connections(family: int, port: int) -> dict[Peer, Traffic]:
-    """Clients of that port whose connection stands or is being made, accepted or not.
+def connections(family: int, port: int, host: str = "") -> dict[Peer, Traffic]:
+    """Clients of that port, of that address of ours if one is given, whose connection stands or is
+    being made, accepted or not.
 
     Takes longer the more there are, and looks at all of the machine. Raises OSError.
     """
     states = _SYN_RECV | _ESTABLISHED | _CLOSE_WAIT
     replies = _ask(family, socket.IPPROTO_TCP, states, port, _WITH_INFO)
-    return {_peer(reply): _traffic(reply) for reply in replies}
+    return {
+        _peer(reply): _traffic(reply)
+        for reply in replies
+        if host in {"", _address(reply, _HOST_OFFSET)}
+    }
 
 
 def half_open(family: int, port: int) -> frozenset[Peer]:
