@@ -3,22 +3,23 @@
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from bench import client
 from bench.binders import Binder, User, serve
 from bench.deployer import Deployer
 from bench.load import Ab, AbortedError, Load, Wrk, free_port
-from bench.managers.sengu import Sengu
-from bench.managers.start_server import StartServer
+from bench.managers.deploying import Deploying
 from bench.network import own_network
 from bench.results import significant
-from bench.session import Session
+from bench.session import BenchError, Session
 from bench.webservers.sengu import Sengu as Serve
 
 DEPLOY_SECONDS = 2.0
 SERVE = "sengu serve"
-_REST_SECONDS = 2.0  # after a load: the last deploy's old workers go
+_ANSWER_SECONDS = 2.0
+_SETTLE_SECONDS = 10.0  # start_server may not have seen a HUP: see its `nudge`
 _REASON = re.compile(r"^(?:apr_\w+(?:\(\))?: )?(.*?)(?: \(\d+\))?$", re.MULTILINE)
 
 
@@ -111,18 +112,18 @@ class Field:
                     outcome = self._try(f"{SERVE} as {user.label}", task, server, server.port)
                     yield Trial(SERVE, task, user.label, outcome, "--reuseport")
 
-    def _try(
-        self, what: str, task: Task, keeper: StartServer | Sengu | Serve, port: int
-    ) -> Outcome:
+    def _try(self, what: str, task: Task, keeper: Deploying | Serve, port: int) -> Outcome:
         self._session.say(f"{what}, {task.title}")
-        client.first_answer(port, "/", time.monotonic() + _REST_SECONDS)
+        client.first_answer(port, "/", time.monotonic() + _ANSWER_SECONDS)
+        generation = max(keeper.generations()) if isinstance(keeper, Deploying) else 0
         load, aborted = None, ""
         with Deployer(keeper.request_deploy, DEPLOY_SECONDS) as deployer:
             try:
                 load = self._ask(task.generator, port)
             except AbortedError as problem:
                 aborted = f"aborted after {problem.completed} ({_reason(problem.words)})"
-        time.sleep(self._session.pick(_REST_SECONDS, 0.0))
+        if isinstance(keeper, Deploying):
+            _settle(keeper, generation + deployer.count)
         keeper.check_alive()
         return Outcome(load, deployer.count, aborted)
 
@@ -131,6 +132,12 @@ class Field:
         if isinstance(generator, Ab) and self._amount.requests is not None:
             return generator.run(port, self._amount.requests, directory)
         return generator.run_for(port, self._amount.seconds, directory)
+
+
+def _settle(keeper: Deploying, generation: int) -> None:
+    """Until the last deploy is over: granian may not hear a TERM that comes while it starts."""
+    with suppress(BenchError):
+        keeper.wait_generation(generation, _SETTLE_SECONDS)
 
 
 def _reason(words: str) -> str:

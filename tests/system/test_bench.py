@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import processes, support
 
 ROOT = Path(__file__).parent.parent.parent
@@ -92,6 +94,7 @@ def test_a_crowd_is_adopted_whole_in_a_quick_bench(tmp_path: Path) -> None:
     assert "| 30 workers: the supervisor |" in page
 
 
+@pytest.mark.timeout(240)
 def test_deploys_of_programs_that_bind_by_themselves_lose_nothing_in_a_quick_bench(
     tmp_path: Path,
 ) -> None:
@@ -99,7 +102,7 @@ def test_deploys_of_programs_that_bind_by_themselves_lose_nothing_in_a_quick_ben
         support.requires(program)
     processes.become_subreaper()
     known = processes.descendants()
-    finished = run_bench("self-bound", output=tmp_path, patience_seconds=110)
+    finished = run_bench("self-bound", output=tmp_path, patience_seconds=200)
     assert finished.returncode == 0, finished.stderr
     found = json.loads((tmp_path / "benchmarks.json").read_text())["self-bound"]
     reached = {row["what"]: row["reached"] for row in found["rows"] if row["bar"] == "0"}
