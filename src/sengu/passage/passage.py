@@ -65,6 +65,7 @@ class SelfPassage:
         self._told: set[tuple[type[Found], int]] = set()  # of which worker
         self._timer: Timer | None = None
         self._problem = ""
+        self._has_complained = False
 
     def begin(self) -> None:
         """Before the first worker: see who is there already. Raises OSError."""
@@ -176,10 +177,11 @@ class SelfPassage:
         )
 
     def _complain(self, problem: str) -> None:
-        """Once for each problem in a row."""
-        if problem != self._problem:
-            self._problem = problem
+        """Once for each problem that does not pass by itself, as when somebody has just exited."""
+        if problem == self._problem and not self._has_complained:
             self._tell.warn(problem)
+        self._has_complained = problem == self._problem
+        self._problem = problem
 
 
 def _read(observed: Observed, now: float) -> Scene:
