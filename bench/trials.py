@@ -1,16 +1,18 @@
 """One program under one load with deploys meanwhile: what failed. For programs of `binders`."""
 
+import os
 import re
+import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
-from bench import client
+from bench import client, processes
 from bench.binders import Binder, User, serve
 from bench.deployer import Deployer
 from bench.load import Ab, AbortedError, Load, Wrk, free_port
 from bench.managers.deploying import Deploying
+from bench.managers.start_server import StartServer
 from bench.network import own_network
 from bench.results import significant
 from bench.session import BenchError, Session
@@ -19,7 +21,7 @@ from bench.webservers.sengu import Sengu as Serve
 DEPLOY_SECONDS = 2.0
 SERVE = "sengu serve"
 _ANSWER_SECONDS = 2.0
-_SETTLE_SECONDS = 10.0  # start_server may not have seen a HUP: see its `nudge`
+_SETTLE_SECONDS = 20.0  # start_server may not have seen a HUP: see its `nudge`
 _REASON = re.compile(r"^(?:apr_\w+(?:\(\))?: )?(.*?)(?: \(\d+\))?$", re.MULTILINE)
 
 
@@ -122,9 +124,9 @@ class Field:
                 load = self._ask(task.generator, port)
             except AbortedError as problem:
                 aborted = f"aborted after {problem.completed} ({_reason(problem.words)})"
+        keeper.check_alive()
         if isinstance(keeper, Deploying):
             _settle(keeper, generation + deployer.count)
-        keeper.check_alive()
         return Outcome(load, deployer.count, aborted)
 
     def _ask(self, generator: Ab | Wrk, port: int) -> Load:
@@ -135,9 +137,16 @@ class Field:
 
 
 def _settle(keeper: Deploying, generation: int) -> None:
-    """Until the last deploy is over: granian may not hear a TERM that comes while it starts."""
-    with suppress(BenchError):
+    """Until the last deploy is over. start_server tells old workers to stop in each deploy again;
+    a granian that is told twice may hang, and start_server would wait for it at its own end."""
+    try:
         keeper.wait_generation(generation, _SETTLE_SECONDS)
+    except BenchError:
+        keeper.check_alive()
+        if isinstance(keeper, StartServer):
+            for old in keeper.old_pids() & set(processes.children(keeper.pid)):
+                for pid in processes.tree(old):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _reason(words: str) -> str:
