@@ -6,9 +6,8 @@ import socket
 
 import pytest
 
-from sengu.posix import listening as questions
 from sengu.posix import netlink
-from sengu.posix.listening import Listening, datagram, half_open, listening
+from sengu.posix.listening import Listening, half_open, listening
 from tests import netns
 from tests.kernel.groups import PORT, connect, group, member
 from tests.support import needs_root
@@ -95,21 +94,6 @@ def test_listener_is_somebodys() -> None:
         assert [found.uid for found in listening(socket.AF_INET, PORT)] == [65534]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-@netns.isolated
-def test_datagram_sockets_are_found_with_the_bytes_that_wait(host: str) -> None:
-    with member(host, socket.SOCK_DGRAM) as one, member(host) as _listener:
-        (empty,) = datagram(one.family, PORT)
-        assert empty[:4] == (_inode(one), host, PORT, one.family)
-        assert empty.queue == 0
-        with socket.socket(one.family, socket.SOCK_DGRAM) as client:
-            client.sendto(b"x" * 1000, (host, PORT))
-        (full,) = datagram(one.family, PORT)
-        assert full.queue >= 1000
-        one.recv(2000)
-        assert datagram(one.family, PORT) == [empty]
-
-
 @pytest.mark.parametrize(("place", "host", "source_host"), _PLACES)
 @netns.isolated
 def test_handshake_that_has_not_ended_is_half_open(place: str, host: str, source_host: str) -> None:
@@ -140,7 +124,6 @@ def test_missing_kernel_module_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     monkeypatch.setattr(netlink, "dump", lack)
-    for ask, module in ((questions.listening, "tcp_diag"), (questions.datagram, "udp_diag")):
-        with pytest.raises(OSError, match=f"lacks {module}") as caught:
-            ask(socket.AF_INET, PORT)
-        assert caught.value.errno == errno.EOPNOTSUPP
+    with pytest.raises(OSError, match="lacks tcp_diag") as caught:
+        listening(socket.AF_INET, PORT)
+    assert caught.value.errno == errno.EOPNOTSUPP

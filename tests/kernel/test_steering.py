@@ -275,11 +275,11 @@ def test_who_may_have_moved_is_not_left_waiting_while_the_old_one_lives() -> Non
     with (
         ground() as where,
         Shelf() as shelf,
-        member(HOST),
-        passage(where.loop, shelf, Living({1: os.getpid()}), Technique.SYSCTL) as it,
+        program(1) as new,
+        passage(where.loop, shelf, Living({1: new.pid}), Technique.SYSCTL) as it,
         connect(HOST),
     ):
-        workers = {1: _worker(1, os.getpid()), 2: _worker(2, os.getpid(), Phase.STOPPING)}
+        workers = {1: _worker(1, new.pid), 2: _worker(2, os.getpid(), Phase.STOPPING)}
         it.follow(Observed(wanted=1, current=1, workers=workers))
         end = where.loop.now() + PATIENCE_SECONDS
         while sum(one.queue for one in see(where).sockets.values()) < 2:
@@ -298,14 +298,13 @@ class LaterLoop(Loop):
 
 @netns.isolated
 def test_who_takes_time_to_go_is_looked_at_seldom() -> None:
-    crew = Living({1: os.getpid()})
     with (
         closing(LaterLoop()) as loop,
         Shelf() as shelf,
-        member(HOST),
-        passage(loop, shelf, crew) as it,
+        program(1) as new,
+        passage(loop, shelf, Living({1: new.pid})) as it,
     ):
-        workers = {1: _worker(1, os.getpid()), 2: _worker(2, os.getpid(), Phase.STOPPING)}
+        workers = {1: _worker(1, new.pid), 2: _worker(2, os.getpid(), Phase.STOPPING)}
         it.follow(Observed(wanted=1, current=1, workers=workers))
         loop.later_seconds = 10.0
         loop.run_once(None)
@@ -317,11 +316,12 @@ def test_who_takes_time_to_go_is_looked_at_seldom() -> None:
 @netns.isolated
 def test_who_listens_is_not_looked_at_with_every_turn_of_the_loop() -> None:
     """Also, looks in a row would be none if nothing was between them."""
-    crew = Living({1: os.getpid()})
-    with ground() as where, Shelf() as shelf, member(HOST), passage(where.loop, shelf, crew) as it:
-        worker = _worker(1, os.getpid(), Phase.STARTING)
-        for _ in range(100):
-            it.follow(Observed(wanted=1, workers={1: worker}))
-        assert crew.asked == 1
-        where.loop.run_once(None)
-        assert crew.asked == 2
+    with ground() as where, Shelf() as shelf, program(1) as new:
+        crew = Living({1: new.pid})
+        with passage(where.loop, shelf, crew) as it:
+            worker = _worker(1, new.pid, Phase.STARTING)
+            for _ in range(100):
+                it.follow(Observed(wanted=1, workers={1: worker}))
+            assert crew.asked == 1
+            where.loop.run_once(None)
+            assert crew.asked == 2

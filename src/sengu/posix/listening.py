@@ -17,7 +17,6 @@ _SYN_RECV = 1 << 3
 _LISTEN = 1 << 10
 _ESTABLISHED = 1 << 1
 _CLOSE_WAIT = 1 << 8  # the client has said all, and may still be answered
-_ANY_STATE = 0xFFFFFFFF
 
 _PORTS = struct.Struct("!HH")  # inet_diag_sockid: ports, then addresses, interface, cookie
 _SOCKID_BYTES = 48
@@ -45,8 +44,8 @@ class Listening(NamedTuple):
     host: str
     port: int
     family: socket.AddressFamily
-    queue: int  # connections that wait for accept(2); of a datagram socket, bytes to be read
-    backlog: int  # how many may wait; of a datagram socket, bytes to be sent
+    queue: int  # connections that wait for accept(2)
+    backlog: int  # how many may wait
     uid: int
     ipv6_only: bool = False  # whether IPv4 clients cannot reach it (IPV6_V6ONLY in ipv6(7))
 
@@ -76,12 +75,7 @@ def listening(family: int, port: int) -> list[Listening]:
 
     `::` is one of AF_INET6 only, also where it takes IPv4 clients. Raises OSError.
     """
-    return _sockets(_ask(family, socket.IPPROTO_TCP, _LISTEN, port))
-
-
-def datagram(family: int, port: int) -> list[Listening]:
-    """The same of UDP sockets, connected ones included."""
-    return _sockets(_ask(family, socket.IPPROTO_UDP, _ANY_STATE, port))
+    return _sockets(_ask(family, _LISTEN, port))
 
 
 def connections(family: int, port: int, host: str = "") -> dict[Peer, Traffic]:
@@ -91,7 +85,7 @@ def connections(family: int, port: int, host: str = "") -> dict[Peer, Traffic]:
     Takes longer the more there are, and looks at all of the machine. Raises OSError.
     """
     states = _SYN_RECV | _ESTABLISHED | _CLOSE_WAIT
-    replies = _ask(family, socket.IPPROTO_TCP, states, port, _WITH_INFO)
+    replies = _ask(family, states, port, _WITH_INFO)
     return {
         _peer(reply): _traffic(reply)
         for reply in replies
@@ -104,18 +98,17 @@ def half_open(family: int, port: int) -> frozenset[Peer]:
 
     Of clients that come by SYN cookies the kernel itself does not know. Raises OSError.
     """
-    replies = _ask(family, socket.IPPROTO_TCP, _SYN_RECV, port)
+    replies = _ask(family, _SYN_RECV, port)
     return frozenset(map(_peer, replies))
 
 
-def _ask(family: int, protocol: int, states: int, port: int, extension: int = 0) -> list[bytes]:
+def _ask(family: int, states: int, port: int, extension: int = 0) -> list[bytes]:
     """One inet_diag_msg for each such socket. The kernel looks at the port, at no address."""
-    request = netlink.INET_REQUEST.pack(family, protocol, extension, 0, states)
+    request = netlink.INET_REQUEST.pack(family, socket.IPPROTO_TCP, extension, 0, states)
     try:
         return netlink.dump(request + _PORTS.pack(port, 0).ljust(_SOCKID_BYTES, b"\0"))
     except FileNotFoundError as error:
-        module = "udp_diag" if protocol == socket.IPPROTO_UDP else "tcp_diag"
-        message = f"the kernel lacks {module}; load that module"
+        message = "the kernel lacks tcp_diag; load that module"
         raise OSError(errno.EOPNOTSUPP, message) from error
 
 
