@@ -9,6 +9,8 @@ is lost, unless the kernel migrates it: so it has to be empty by then.
 import socket
 from collections.abc import Set
 
+import msgspec
+
 from sengu.model.passage import Technique
 from sengu.passage.group import Look
 from sengu.passage.kept import Kept
@@ -19,9 +21,16 @@ from sengu.passage.steering import Steered, inode_of
 from sengu.posix import reuseport
 
 
+class _Places(msgspec.Struct, frozen=True):
+    """The sockets that get connections, and the places at which they are, in whatever order."""
+
+    chosen: frozenset[int]
+    places: list[int]
+
+
 class ByMembers:
     """`_chosen` are those that get connections, at the places `_ranges`: only they are sure to stay
-    there. Empty when places are not known, as of sockets that were kept before our time."""
+    there. Both are kept for whoever comes after us. Empty when places are not known."""
 
     def __init__(self, ground: Ground, kept: Kept, name: Technique) -> None:
         self.name = name
@@ -31,6 +40,10 @@ class ByMembers:
         self._chosen: frozenset[int] = frozenset()
         self._ranges: list[range] = []
         self._likely: list[int] = []  # places of ours
+        if kept.note:
+            before = msgspec.json.decode(kept.note, type=_Places)
+            self._chosen = before.chosen
+            self._ranges = ranges_of(before.places)
 
     def try_out(self, look: Look) -> None:
         if not look.sockets:
@@ -39,12 +52,16 @@ class ByMembers:
 
     def hold(self, look: Look) -> None:
         self._kept.hold_again()
-        if self._kept.sockets or not look.sockets:
-            return
-        self._join(look)
-        self._chosen = frozenset(look.sockets)
-        self._likely = [len(look.sockets)]
-        self._attach([range(len(look.sockets))])
+        if self._kept.sockets:
+            # Our predecessor may not have come so far.
+            if self._ranges and self._chosen <= look.sockets.keys():
+                self._attach(self._ranges)
+        elif look.sockets:
+            self._join(look)
+            self._chosen = frozenset(look.sockets)
+            self._likely = [len(look.sockets)]
+            self._attach([range(len(look.sockets))])
+            self._write()
 
     def steer(self, look: Look, chosen: Set[int]) -> Steered:
         there = look.sockets.keys()
@@ -94,7 +111,13 @@ class ByMembers:
         self._attach(ranges_of(free))
         for _ in old:
             self._join(look)
+        self._write()
         return Steered.DONE
+
+    def _write(self) -> None:
+        """Last of all: a successor that does not know of the turn yet makes it again."""
+        places = [place for one in self._ranges for place in one]
+        self._kept.write(msgspec.json.encode(_Places(self._chosen, places)).decode())
 
     def _avoid_ours(self) -> None:
         """When all who get connections have died, whoever is there gets them, ready or not: what is

@@ -15,7 +15,7 @@ import msgspec
 
 from sengu.model.address import InetAddress
 from sengu.posix.listening import Listening, Peer, Traffic, connections, listening
-from sengu.posix.procfs import holders, parent_of, variable_of
+from sengu.posix.procfs import held_sockets, holders, parent_of, variable_of
 
 
 class Processes(Protocol):
@@ -155,8 +155,10 @@ class Group:
 
     def _find_owners(self, unknown: set[int], living: Iterable[int], newest: int | None) -> None:
         pids = {pid: worker for worker in living if (pid := self._processes.pid_of(worker))}
-        held = holders(unknown)
-        for inode in unknown:
+        held = holders(unknown, but_not={os.getpid(), os.getppid()})
+        # Copies of ours, of sockets that their program has closed, were held before our time.
+        copies = held_sockets(os.getpid(), unknown - held.keys())
+        for inode in unknown - copies:
             holder = held.get(inode)
             worker = None if holder is None else _belongs(holder[0], pids)
             if worker is None:
