@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import Instance, Sengu
 from tests.system.peers import deploy
-from tests.system.puppets import children, kill, pids, wait_until, workers
+from tests.system.puppets import children, kill, pids, wait_until
 from tests.system.self_bound import (
     ADDRESS,
     PORT,
@@ -22,6 +22,7 @@ from tests.system.self_bound import (
     visitors,
     wait_for_rest,
 )
+from tests.system.test_reuseport import scale
 from tests.system.unprivileged import as_nobody
 
 COUNTS = (3, 2, 4, 2)
@@ -52,7 +53,8 @@ def test_ab_sees_no_deploy(sengu: Sengu, program: Prefork, technique: str) -> No
     found = technique if technique != "auto" else "bpf"
     told = {"address": ADDRESS, "technique": found, "sockets": COUNTS[-1], "remark": ""}
     assert passage(instance) == told
-    print(instance.cli("status").stdout)
+    said = instance.cli("status").stdout
+    assert f"self-bound {ADDRESS}, {COUNTS[-1]} sockets, led by {found}\n" in said
     instance.wait_for_line(f"{ADDRESS}: steered by {found}$")
     assert not [line for line in instance.lines if "cannot see" in line]
 
@@ -83,9 +85,7 @@ def test_slow_requests_are_waited_for(sengu: Sengu, program: Prefork) -> None:
 
 
 @isolated
-def test_without_a_technique_people_are_told_what_it_costs(
-    sengu: Sengu, program: Prefork
-) -> None:
+def test_without_a_technique_people_are_told_what_it_costs(sengu: Sengu, program: Prefork) -> None:
     program.write("sockets 2")
     instance = start(sengu, program, "none")
     remark = "connections that wait when an old worker closes its sockets are lost"
@@ -122,30 +122,46 @@ def test_nobody_steers_a_program_that_lets_nobody_look_in_by_sockets_beside_it(
     assert passage(instance)["technique"] == "member"
 
 
+@pytest.mark.parametrize("technique", ["auto", "dup", "member"])
 @isolated
-def test_program_of_another_user_is_steered_by_root(sengu: Sengu, program: Prefork) -> None:
-    for technique in TECHNIQUES:
-        program.write("sockets 2", "user 65534")
-        instance = start(sengu, program, technique)
-        with Ab(20):
-            deploy(instance)
-            wait_for_rest(instance, 2)
-        assert passage(instance)["technique"] == technique
-        assert instance.stop() == 0
+def test_program_of_another_user_is_steered_by_root(
+    sengu: Sengu, program: Prefork, technique: str
+) -> None:
+    program.write("sockets 2", "user 65534")
+    instance = start(sengu, program, technique)
+    with Ab(20):
+        deploy(instance)
+        wait_for_rest(instance, 2)
+    assert passage(instance)["technique"] == (technique if technique != "auto" else "bpf")
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize("technique", ["bpf", "sysctl", "dup"])
 @isolated
 def test_workers_are_scaled(sengu: Sengu, program: Prefork, technique: str) -> None:
     program.write("sockets 2")
     instance = start(sengu, program, technique, "--workers", "2")
     with Ab():
         for count in (4, 2, 3):
-            assert instance.cli("scale", str(count)).returncode == 0
-            wait_until(lambda: len(workers(instance)) == count)
+            scale(instance, count)
             wait_for_rest(instance, 2 * count)
         deploy(instance)
     wait_for_rest(instance, 6)
+
+
+@isolated
+def test_some_of_those_who_began_together_cannot_be_steered_past_by_members(
+    sengu: Sengu, program: Prefork
+) -> None:
+    """Nobody knows their places. It is told, and the rest go on."""
+    program.write("sockets 2")
+    instance = start(sengu, program, "member", "--workers", "2")
+    for count in (4, 2, 3):
+        scale(instance, count)
+        wait_for_rest(instance, 2 * count)
+    instance.wait_for_line("has drained: it cannot be steered past$")
+    with Ab():
+        deploy(instance)
+        wait_for_rest(instance, 6)
 
 
 @isolated
@@ -158,23 +174,23 @@ def test_ready_is_who_says_so_when_that_is_asked_for(sengu: Sengu, program: Pref
     instance.wait_for_line(f"is ready: listens on {ADDRESS} with 2 sockets")
 
 
+@pytest.mark.parametrize("technique", ["auto", "member"])
 @isolated
-def test_ipv6_addresses_are_steered_too(sengu: Sengu, program: Prefork) -> None:
-    for technique in TECHNIQUES:
-        program.write(f"bind :: {PORT}", "sockets 2")
-        sysctl = ["--set-sysctl"] if technique == "sysctl" else []
-        instance = sengu.start(
-            *("--self-bound", f"[::]:{PORT}", "--technique", technique, *sysctl),
-            *("--interval", "0.1", *program.command),
-        ).wait_ready()
-        with visitors() as load:  # by IPv4
-            for generation in (2, 3):
-                deploy(instance)
-                load.wait_for(str(generation))
-            wait_for_rest(instance, 2)
-        assert load.failures == []
-        assert passage(instance)["technique"] == technique
-        assert instance.stop() == 0
+def test_address_that_takes_both_ipv4_and_ipv6_is_steered_too(
+    sengu: Sengu, program: Prefork, technique: str
+) -> None:
+    program.write(f"bind :: {PORT}", "sockets 2")
+    instance = sengu.start(
+        *("--self-bound", f"[::]:{PORT}", "--technique", technique, "--interval", "0.1"),
+        *program.command,
+    ).wait_ready()
+    with visitors() as load:  # by IPv4
+        for generation in (2, 3):
+            deploy(instance)
+            load.wait_for(str(generation))
+        wait_for_rest(instance, 2)
+    assert load.failures == []
+    assert passage(instance)["address"] == f"[::]:{PORT}"
 
 
 def replace_one(leader: int) -> None:

@@ -207,14 +207,19 @@ static void notify(void)
     close(fd);
 }
 
-static pid_t start(int signals, int told[2])
+static pid_t start(int signals)
 {
     char byte;
+    int told[2];
+    if (pipe(told))
+        err(1, "pipe");
     pid_t pid = fork();
     if (pid == 0)
         serve(signals, told[1]);
+    close(told[1]);
     if (pid < 0 || read(told[0], &byte, 1) != 1)
-        err(1, "a process");
+        errx(1, "a process does not listen");
+    close(told[0]);
     return pid;
 }
 
@@ -238,7 +243,7 @@ static void perform(const char *script)
 int main(int argc, char **argv)
 {
     sigset_t set;
-    int told[2], signals, ended = 0;
+    int signals, ended = 0;
     pid_t pids[MAX_PROCESSES];
     if (argc != 2)
         errx(2, "usage: prefork SCRIPT");
@@ -247,10 +252,8 @@ int main(int argc, char **argv)
     sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (pipe(told))
-        err(1, "pipe");
     for (int number = 0; number < processes; number++)
-        pids[number] = start(signals, told);
+        pids[number] = start(signals);
     if (says_ready)
         notify();
     sigaddset(&set, SIGUSR1);
@@ -264,7 +267,7 @@ int main(int argc, char **argv)
         if (number == SIGUSR1) {
             kill(pids[0], SIGTERM);
             waitpid(pids[0], NULL, 0);
-            pids[0] = start(signals, told);
+            pids[0] = start(signals);
         }
         for (int which = 0; number == SIGTERM && which < processes; which++)
             kill(pids[which], SIGTERM);
