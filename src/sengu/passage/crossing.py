@@ -114,11 +114,11 @@ class Crossing:
 
     def _hold(self, scene: Scene, look: Look) -> None:
         assert self.choice is not None
-        self._deploy = scene.deploy
         self._steered = Steered.NOT_YET
         self._is_ending = False
         self._nudges = 0
         self.choice.steering.hold(look)
+        self._deploy = scene.deploy  # else it is tried again
 
     def _steer(self, scene: Scene, look: Look, now: float) -> None:
         assert self.choice is not None
