@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from sengu.posix import netlink
-from sengu.posix.listening import Listening, half_open, listening
+from sengu.posix.listening import Listening, Traffic, connections, half_open, listening
 from tests import netns
 from tests.kernel.groups import PORT, connect, group, member
 from tests.support import needs_root
@@ -63,6 +63,46 @@ def test_families_are_apart_even_where_one_socket_takes_both() -> None:
         connect("127.0.0.1")
         assert [found.queue for found in listening(both.family, PORT)] == [1]
         assert listening(socket.AF_INET, PORT) == []
+
+
+def _traffic(client: socket.socket) -> Traffic:
+    """What the kernel tells of the server's end of that client's connection."""
+    return connections(client.family, PORT)[client.getsockname()[:2]]
+
+
+@netns.isolated
+def test_what_has_gone_over_a_connection_is_told_before_and_after_it_is_accepted() -> None:
+    with member("127.0.0.1") as one, connect("127.0.0.1") as client:
+        assert (_traffic(client).received, _traffic(client).sent) == (0, 0)
+        client.sendall(b"request")
+        assert (_traffic(client).received, _traffic(client).sent) == (7, 0)
+        with one.accept()[0] as accepted:
+            assert not _traffic(client).is_answered
+            accepted.sendall(b"the answer")
+            assert (_traffic(client).received, _traffic(client).sent) == (7, 10)
+            assert _traffic(client).is_answered
+
+
+@netns.isolated
+def test_whoever_asks_again_is_not_answered_any_more() -> None:
+    with member("127.0.0.1") as one, connect("127.0.0.1") as client:
+        client.sendall(b"request")
+        with one.accept()[0] as accepted:
+            accepted.sendall(b"answer")
+            while _traffic(client).sent_ms == 0:  # the kernel's clock has ticked then
+                assert _traffic(client).is_answered
+            client.sendall(b"again")
+            assert not _traffic(client).is_answered
+
+
+@netns.isolated
+def test_clients_who_have_said_all_are_told_of_and_those_who_are_gone_are_not() -> None:
+    with member("127.0.0.1") as one, connect("127.0.0.1") as client:
+        accepted = one.accept()[0]
+        client.shutdown(socket.SHUT_WR)
+        assert len(connections(socket.AF_INET, PORT)) == 1
+        accepted.close()
+        assert connections(socket.AF_INET, PORT) == {}
 
 
 @netns.isolated

@@ -77,7 +77,7 @@ class BySocket:
         return self._numbers.get(inode, _ROOM)
 
     def _run_for(self, chosen: Set[int]) -> range:
-        """Numbers in a row that nobody else has, from where the first of them is if that will do."""
+        """Numbers in a row that nobody else has, from where the first of them is if possible."""
         others = {number for inode, number in self._numbers.items() if inode not in chosen}
         first = min(map(self._order, chosen))
         for start in (first, *range(_ROOM)):

@@ -132,7 +132,7 @@ def _peer(reply: bytes) -> Peer:
 
 
 def _traffic(reply: bytes) -> Traffic:
-    info = netlink.attributes(reply, _ATTRIBUTES_OFFSET).get(_INFO, b"")[4:]
+    info = netlink.attributes(reply, _ATTRIBUTES_OFFSET).get(_INFO, b"")
     if len(info) < _SENT_OFFSET + _RECEIVED.size:  # none in a handshake
         return Traffic()
     sent_ms, received_ms = _IDLE_MS.unpack_from(info, _IDLE_OFFSET)
