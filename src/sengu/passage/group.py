@@ -4,7 +4,6 @@ Only looks. Everybody in a group has bound the very same address with SO_REUSEPO
 would not have let them. Imported by `passage`.
 """
 
-import errno
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from sengu.model.address import InetAddress
+from sengu.passage.relay import begin_to_connect
 from sengu.posix.listening import Listening, Peer, Traffic, connections, listening
 from sengu.posix.procfs import held_sockets, holders, parent_of, variable_of
 
@@ -50,7 +50,7 @@ class Group:
     def __init__(self, address: InetAddress, processes: Processes) -> None:
         self.address = address
         self.family = socket.AF_INET6 if address.ipv6 else socket.AF_INET
-        self._host = numeric_host(address)
+        self._host = address.host
         self._processes = processes
         self._owners: dict[int, int] = {}
         self._ours: set[int] = set()
@@ -65,12 +65,7 @@ class Group:
         Raises OSError; then it is closed.
         """
         made = through or socket.socket(self.family, socket.SOCK_STREAM)
-        made.setblocking(False)
-        error = made.connect_ex((_DOORS.get(self._host, self._host), self.address.port))
-        if error not in {0, errno.EINPROGRESS, errno.EAGAIN}:
-            made.close()
-            raise OSError(error, os.strerror(error))
-        return made
+        return begin_to_connect(made, (_DOORS.get(self._host, self._host), self.address.port))
 
     def disown(self, inodes: Iterable[int]) -> None:
         """These are ours, whoever seems to hold them."""
@@ -176,13 +171,6 @@ _IPV6_MINHOPCOUNT = 73
 _MAX_HOPS = 255  # others begin with less
 _MAX_ANCESTORS = 64
 _RUNNER = "SENGU_RUNNER"
-
-
-def numeric_host(address: InetAddress) -> str:
-    """As the kernel tells it. Raises socket.gaierror."""
-    family = socket.AF_INET6 if address.ipv6 else socket.AF_INET
-    found = socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM)
-    return str(found[0][4][0])
 
 
 def _belongs(pid: int, leaders: Mapping[int, int]) -> int | None:

@@ -7,11 +7,15 @@ is left. Imported by `removal` and `by_index`.
 """
 
 import errno
+import os
 import select
 import socket
 from collections.abc import Callable, Iterator
 
 from sengu.posix.loop import Loop
+
+# As connect(2) takes it.
+Address = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 
 _BUFFER_BYTES = 65_536
 
@@ -127,3 +131,13 @@ def _accept(listener: socket.socket) -> Iterator[tuple[socket.socket, int]]:
                 continue
             return  # EAGAIN: nobody; or no more descriptors: they wait
         yield client, peer[1]
+
+
+def begin_to_connect(made: socket.socket, address: Address) -> socket.socket:
+    """The socket, which is being connected now. Raises OSError; then it is closed."""
+    made.setblocking(False)
+    error = made.connect_ex(address)
+    if error not in {0, errno.EINPROGRESS, errno.EAGAIN}:
+        made.close()
+        raise OSError(error, os.strerror(error))
+    return made
