@@ -2,7 +2,6 @@
 
 import functools
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
@@ -84,10 +83,10 @@ def _ask_generation(address: tuple[str, int]) -> str:
 class Ab:
     """`ab` asks while the block lasts, and nobody fails it."""
 
-    def __init__(self, clients: int = 50) -> None:
+    def __init__(self, clients: int = 50, path: str = "/") -> None:
         command = [requires("ab"), "-q", "-c", str(clients), "-n", "1000000", "-t", "60"]
         self._process = subprocess.Popen(
-            [*command, f"http://{ADDRESS}/"],
+            [*command, f"http://{ADDRESS}{path}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -124,15 +123,8 @@ def wait_for_rest(instance: Instance, count: int) -> None:
         return states == {"ready"} and sockets() == count
 
     wait_until(is_at_rest, f"{count} sockets")
-    wait_until(lambda: len({_ask() for _ in range(20 * count)}) == count, f"{count} who answer")
+    wait_until(lambda: len({_ask() for _ in range(10 * count)}) == count, f"{count} who answer")
 
 
 def _ask() -> str:
     return ask_http(("127.0.0.1", PORT))
-
-
-def linger() -> socket.socket:
-    """A client that has asked, and not read its answer yet."""
-    client = socket.create_connection(("127.0.0.1", PORT), timeout=WAIT_SECONDS)
-    client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-    return client
