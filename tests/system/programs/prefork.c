@@ -1,5 +1,5 @@
 /* An HTTP server of several processes, each of which binds a socket of its own with SO_REUSEPORT:
- * it knows nothing of sengu. It answers "GENERATION PID". On TERM its processes close their
+ * it knows nothing of sengu. It answers "GENERATION PID", always as long. On TERM its processes close their
  * sockets, whoever waits there, and answer what they have accepted.
  *
  * prefork SCRIPT: obeys the lines of the file SCRIPT, read at each start:
@@ -122,7 +122,7 @@ static bool read_head(int number)
 static void answer(int number)
 {
     char body[64], text[256];
-    int size = snprintf(body, sizeof body, "%s %d", getenv("SENGU_GENERATION"), getpid());
+    int size = snprintf(body, sizeof body, "%s %07d", getenv("SENGU_GENERATION"), getpid());
     size = snprintf(text, sizeof text,
                     "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", size,
                     body);
