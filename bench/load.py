@@ -19,6 +19,11 @@ _MOST_REQUESTS = 1_000_000
 # "Failed requests:        0", but not "Server Hostname:        127.0.0.1".
 _FIGURE = re.compile(r"^([\w\- ]+):\s+(\d+(?:\.\d+)?)(?![\d.])", re.MULTILINE)
 
+# "   (Connect: 0, Receive: 3, Length: 0, Exceptions: 3)": a reset is in two of them, and counts
+# twice in "Failed requests".
+_KINDS = re.compile(r"\(Connect: \d+, Receive: (\d+), Length: \d+, Exceptions: (\d+)\)")
+_ABORTED = re.compile(r"Total of (\d+) requests completed")
+
 # wrk: "  71204 requests in 1.00s, ...", "     99%    1.24ms", and only when there was any,
 # "  Socket errors: connect 0, read 3, write 0, timeout 0", "  Non-2xx or 3xx responses: 7".
 _DONE = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m)")
@@ -40,6 +45,14 @@ class Load(NamedTuple):
     requests_per_second: float
     p99_milliseconds: float
     slowest_milliseconds: float
+
+
+class AbortedError(BenchError):
+    """ab has given up, as it does after some connections that could not be made, even with -r."""
+
+    def __init__(self, completed: int, words: str) -> None:
+        super().__init__(f"ab gave up after {completed} requests: {words}")
+        self.completed, self.words = completed, words
 
 
 class Generator(Protocol):
@@ -77,12 +90,14 @@ class Ab(NamedTuple):
             *("-c", str(self.connections), *(("-k",) if self.keeps_alive else ()), *amount),
             *("-e", str(percentiles), f"http://127.0.0.1:{port}/"),
         )
-        said = _run(command)
+        said = _run_ab(command)
         found = {name: float(value) for name, value in _FIGURE.findall(said)}
+        kinds = _KINDS.search(said)
+        counted_twice = min(map(int, kinds.groups())) if kinds else 0
         table = list(csv.reader(percentiles.open()))[1:]
         return Load(
             int(found["Complete requests"]),
-            int(found["Failed requests"]) + int(found.get("Non-2xx responses", 0)),
+            int(found["Failed requests"]) - counted_twice + int(found.get("Non-2xx responses", 0)),
             found["Requests per second"],
             float(table[99][1]),
             float(table[-1][1]),
@@ -130,12 +145,27 @@ def _time(pattern: re.Pattern[str], said: str) -> float:
 
 
 def _run(command: Sequence[str]) -> str:
-    finished = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
-    )
+    finished = _finish(command)
     if finished.returncode:
         raise BenchError(f"{command[0]} failed: {finished.stderr.strip()}")
     return finished.stdout
+
+
+def _run_ab(command: Sequence[str]) -> str:
+    """Raises AbortedError as well."""
+    finished = _finish(command)
+    aborted = _ABORTED.search(finished.stdout)
+    if finished.returncode and aborted:
+        raise AbortedError(int(aborted[1]), finished.stderr.strip())
+    if finished.returncode:
+        raise BenchError(f"{command[0]} failed: {finished.stderr.strip()}")
+    return finished.stdout
+
+
+def _finish(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
+    )
 
 
 def free_port() -> int:

@@ -35,7 +35,7 @@ class Program(ABC):
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.output = directory / "output"
-        argv = self.prepare()
+        argv = [*self.prefix, *self.prepare()]
         with self.output.open("wb") as output:
             self.started_at = time.monotonic()
             self._process = subprocess.Popen(
@@ -56,6 +56,11 @@ class Program(ABC):
     @abstractmethod
     def prepare(self) -> list[str]:
         """Write configuration files into `directory`; the command line to run."""
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What runs the command line, as `env` would."""
+        return ()
 
     def environment(self) -> dict[str, str]:
         return {k: v for k, v in os.environ.items() if not _FOREIGN_VARIABLES.match(k)}
@@ -117,3 +122,8 @@ def command_version(*command: str) -> str | None:
     said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     found = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
     return found[0] if found else None
+
+
+def last_line(said: str) -> str:
+    """Where programs write what went wrong."""
+    return said.strip().rpartition("\n")[2]

@@ -41,18 +41,26 @@ class Session:
     def say(self, text: str) -> None:
         print(f"  {text}", file=sys.stderr, flush=True)
 
-    def fresh_directory(self) -> Path:
-        """A new directory, with a path short enough for UNIX sockets in it."""
+    def fresh_directory(self, owner: int | None = None) -> Path:
+        """A new directory, with a path short enough for UNIX sockets in it, and its owner's uid."""
         self._fresh += 1
         path = self._work / str(self._fresh)
         path.mkdir()
+        if owner is not None:
+            os.chown(path, owner, owner)
+            self._work.chmod(0o711)  # so that it can be reached
         return path
 
-    def program(self, name: str) -> str:
+    def directory_on_disk(self) -> Path:
+        """A new directory where programs may lie."""
+        return Path(tempfile.mkdtemp(dir=self._programs))
+
+    def program(self, name: str, *flags: str) -> str:
         """The path of a program of ours in C, built when it is first asked for."""
-        path = self._programs / name
+        path = self._programs / "".join((name, *flags))
         if not path.exists():
-            command = ("gcc", "-O2", "-Wall", "-Wextra", "-o", path, SOURCES / f"{name}.c")
+            source = SOURCES / f"{name}.c"
+            command = ("gcc", "-O2", "-Wall", "-Wextra", *flags, "-o", str(path), str(source))
             try:
                 subprocess.run(command, check=True, timeout=60)
             except FileNotFoundError:

@@ -8,12 +8,15 @@ from bench.program import Program
 
 
 class Order(NamedTuple):
-    """What a manager is to run. `options` are its own, for its command line."""
+    """What a manager is to run. `options` are its own, for its command line; `prefix` is what runs
+    the manager itself, for example as another user (`bench.nobody`).
+    """
 
     command: tuple[str, ...]
     workers: int = 1
     port: int | None = None
     options: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()
 
 
 class Manager(Program):
@@ -24,6 +27,10 @@ class Manager(Program):
     def __init__(self, directory: Path, order: Order) -> None:
         self.order = order
         super().__init__(directory)
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        return self.order.prefix
 
     def managing(self) -> list[int]:
         """The manager's own processes: all of its tree but the workers."""

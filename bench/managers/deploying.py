@@ -31,11 +31,21 @@ class Deploying(Manager):
 
     def generations(self) -> list[int]:
         """Which generations have workers, old ones that are on their way out included."""
+        return sorted({generation for generation, _ in self._workers()})
+
+    def old_pids(self) -> set[int]:
+        """The workers of all generations but the newest."""
+        workers = self._workers()
+        return {pid for generation, pid in workers if generation < max(workers)[0]}
+
+    def _workers(self) -> list[tuple[int, int]]:
+        """Generation and pid of each."""
         try:
             text = self.status_path.read_text()
         except FileNotFoundError:  # not yet written
             return []
-        return sorted({int(line.partition(":")[0]) for line in text.splitlines()})
+        lines = (line.partition(":") for line in text.splitlines())
+        return [(int(generation), int(pid)) for generation, _, pid in lines]
 
     def wait_generation(self, number: int, timeout_seconds: float = 30.0) -> None:
         """Wait until this generation serves and no other is left. Raises BenchError."""

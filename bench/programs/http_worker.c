@@ -1,12 +1,14 @@
 /* A fast HTTP/1.0 server: a fixed answer, one connection per request.
  *
- * Its socket comes as sd_listen_fds(3) describes or in SERVER_STARTER_PORT. TERM ends it when the
- * request in hand is answered; what waits in the queue is left to whoever shares the socket.
+ * Its socket comes as sd_listen_fds(3) describes or in SERVER_STARTER_PORT; with a port as argument
+ * it binds that of 127.0.0.1 itself, with SO_REUSEPORT. TERM ends it when the request in hand is
+ * answered; what waits in the queue is left to whoever shares the socket.
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -30,6 +32,18 @@ static int find_listener(void)
     if (!number)
         errx(1, "no listening socket in LISTEN_FDS or SERVER_STARTER_PORT");
     return atoi(number + 1);
+}
+
+static int bind_listener(const char *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(atoi(port)),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) ||
+        bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, SOMAXCONN))
+        err(1, "cannot listen on 127.0.0.1:%s", port);
+    return fd;
 }
 
 static void notify(const char *path)
@@ -64,14 +78,15 @@ static void serve(int client)
         ;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     sigset_t stop;
     sigemptyset(&stop);
     sigaddset(&stop, SIGTERM);
     sigprocmask(SIG_BLOCK, &stop, NULL);
     struct pollfd fds[2] = {{.fd = signalfd(-1, &stop, SFD_CLOEXEC), .events = POLLIN},
-                            {.fd = find_listener(), .events = POLLIN}};
+                            {.fd = argc > 1 ? bind_listener(argv[1]) : find_listener(),
+                             .events = POLLIN}};
     fcntl(fds[1].fd, F_SETFL, fcntl(fds[1].fd, F_GETFL) | O_NONBLOCK);
     notify(getenv("NOTIFY_SOCKET"));
     for (;;) {

@@ -20,13 +20,15 @@ class Site(NamedTuple):
     """What to serve: a module of `bench/programs/web`, which has `wsgi`, `asgi` or both.
 
     `options` are the server's own, for its command line; `announce` is where workers of the
-    application say that they are ready (`bench.announcements`).
+    application say that they are ready (`bench.announcements`); `prefix` is what runs the server,
+    for example as another user (`bench.nobody`).
     """
 
     module: str = "hello"
     workers: int = 1
     options: tuple[str, ...] = ()
     announce: str = ""
+    prefix: tuple[str, ...] = ()
 
 
 class WebServer(Program):
@@ -46,6 +48,10 @@ class WebServer(Program):
             "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
             "BENCH_ANNOUNCE": self.site.announce,
         }
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        return self.site.prefix
 
     @property
     def target(self) -> str:

@@ -46,8 +46,8 @@ class _Runtime(Runtime):
         self.on_ready.append(lambda: child.tell("ready"))
         self.rouse = self._rouse
 
-    def ready(self) -> None:
-        super().ready()
+    def ready(self, *, tell: bool = True) -> None:
+        super().ready(tell=tell)
         self.dozing = True
 
     def _rouse(self) -> None:

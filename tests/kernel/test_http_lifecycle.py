@@ -16,7 +16,7 @@ from sengu.http.engine import WsgiApp
 from sengu.model.application import Application, Wear
 from sengu.model.web import Limits, Timeouts, WebOptions
 from sengu.worker.runtime import Stopping
-from tests.kernel.http_worker import Environ, Worker, make_runtime, serving
+from tests.kernel.http_worker import Environ, Worker, make_memory, make_runtime, serving
 
 TEXT = ("Content-Type", "text/plain")
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -246,7 +246,9 @@ def test_a_full_worker_leaves_who_comes_to_those_that_have_room() -> None:
     with serving(hello, options) as full:
         assert full.connect().get().status == 200
         loaded = WsgiApp(hello, None, options, None)
-        other = Worker(loaded, make_runtime(application, full.listener), full.listener)
+        memory = make_memory(application)
+        runtime = make_runtime(application, full.listener, memory)
+        other = Worker(loaded, runtime, full.listener, memory)
         other.start()
         assert full.connect().get().status == 200
         other.runtime.stop(Stopping.STOP)

@@ -6,9 +6,8 @@ import socket
 
 import pytest
 
-from sengu.posix import listening as questions
 from sengu.posix import netlink
-from sengu.posix.listening import Listening, datagram, half_open, listening
+from sengu.posix.listening import Listening, Traffic, connections, half_open, listening
 from tests import netns
 from tests.kernel.groups import PORT, connect, group, member
 from tests.support import needs_root
@@ -33,7 +32,8 @@ def test_listener_is_found_with_all_that_matters(host: str) -> None:
         one.bind((host, PORT))
         assert listening(one.family, PORT) == []  # bound is not listening
         one.listen(7)
-        expected = Listening(_inode(one), host, PORT, one.family, 0, 7, os.getuid())
+        is_only = host == "::1"  # no IPv4 client can mean that address
+        expected = Listening(_inode(one), host, PORT, one.family, 0, 7, os.getuid(), is_only)
         assert listening(one.family, PORT) == [expected]
 
 
@@ -65,6 +65,46 @@ def test_families_are_apart_even_where_one_socket_takes_both() -> None:
         assert listening(socket.AF_INET, PORT) == []
 
 
+def _traffic(client: socket.socket) -> Traffic:
+    """What the kernel tells of the server's end of that client's connection."""
+    return connections(client.family, PORT)[client.getsockname()[:2]]
+
+
+@netns.isolated
+def test_what_has_gone_over_a_connection_is_told_before_and_after_it_is_accepted() -> None:
+    with member("127.0.0.1") as one, connect("127.0.0.1") as client:
+        assert (_traffic(client).received, _traffic(client).sent) == (0, 0)
+        client.sendall(b"request")
+        assert (_traffic(client).received, _traffic(client).sent) == (7, 0)
+        with one.accept()[0] as accepted:
+            assert not _traffic(client).is_answered
+            accepted.sendall(b"the answer")
+            assert (_traffic(client).received, _traffic(client).sent) == (7, 10)
+            assert _traffic(client).is_answered
+
+
+@netns.isolated
+def test_whoever_asks_again_is_not_answered_any_more() -> None:
+    with member("127.0.0.1") as one, connect("127.0.0.1") as client:
+        client.sendall(b"request")
+        with one.accept()[0] as accepted:
+            accepted.sendall(b"answer")
+            while _traffic(client).sent_ms == 0:  # the kernel's clock has ticked then
+                assert _traffic(client).is_answered
+            client.sendall(b"again")
+            assert not _traffic(client).is_answered
+
+
+@netns.isolated
+def test_clients_who_have_said_all_are_told_of_and_those_who_are_gone_are_not() -> None:
+    with member("127.0.0.1") as one, connect("127.0.0.1") as client:
+        accepted = one.accept()[0]
+        client.shutdown(socket.SHUT_WR)
+        assert len(connections(socket.AF_INET, PORT)) == 1
+        accepted.close()
+        assert connections(socket.AF_INET, PORT) == {}
+
+
 @netns.isolated
 def test_connections_of_the_port_are_not_listeners() -> None:
     with member("127.0.0.1") as one:
@@ -92,21 +132,6 @@ def test_listener_is_somebodys() -> None:
         one.bind(("127.0.0.1", PORT))
         one.listen()
         assert [found.uid for found in listening(socket.AF_INET, PORT)] == [65534]
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-@netns.isolated
-def test_datagram_sockets_are_found_with_the_bytes_that_wait(host: str) -> None:
-    with member(host, socket.SOCK_DGRAM) as one, member(host) as _listener:
-        (empty,) = datagram(one.family, PORT)
-        assert empty[:4] == (_inode(one), host, PORT, one.family)
-        assert empty.queue == 0
-        with socket.socket(one.family, socket.SOCK_DGRAM) as client:
-            client.sendto(b"x" * 1000, (host, PORT))
-        (full,) = datagram(one.family, PORT)
-        assert full.queue >= 1000
-        one.recv(2000)
-        assert datagram(one.family, PORT) == [empty]
 
 
 @pytest.mark.parametrize(("place", "host", "source_host"), _PLACES)
@@ -139,7 +164,6 @@ def test_missing_kernel_module_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     monkeypatch.setattr(netlink, "dump", lack)
-    for ask, module in ((questions.listening, "tcp_diag"), (questions.datagram, "udp_diag")):
-        with pytest.raises(OSError, match=f"lacks {module}") as caught:
-            ask(socket.AF_INET, PORT)
-        assert caught.value.errno == errno.EOPNOTSUPP
+    with pytest.raises(OSError, match="lacks tcp_diag") as caught:
+        listening(socket.AF_INET, PORT)
+    assert caught.value.errno == errno.EOPNOTSUPP

@@ -5,19 +5,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import processes, support
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def run_bench(*names: str, output: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_bench(
+    *names: str, output: Path, patience_seconds: float = 60, **variables: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bench", "--quick", "--output", str(output), *names],
         cwd=ROOT,
         env=support.environment() | variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience_seconds,
         check=False,
     )
 
@@ -88,3 +92,22 @@ def test_a_crowd_is_adopted_whole_in_a_quick_bench(tmp_path: Path) -> None:
     page = (tmp_path / "benchmarks.md").read_text()
     assert "| 30 workers: server killed → adopted |" in page
     assert "| 30 workers: the supervisor |" in page
+
+
+@pytest.mark.timeout(240)
+def test_deploys_of_programs_that_bind_by_themselves_lose_nothing_in_a_quick_bench(
+    tmp_path: Path,
+) -> None:
+    for program in ("ab", "wrk", "gcc"):
+        support.requires(program)
+    processes.become_subreaper()
+    known = processes.descendants()
+    finished = run_bench("self-bound", output=tmp_path, patience_seconds=200)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads((tmp_path / "benchmarks.json").read_text())["self-bound"]
+    reached = {row["what"]: row["reached"] for row in found["rows"] if row["bar"] == "0"}
+    assert all(reached.values()), found["rows"]
+    assert {what.partition(",")[0] for what in reached} >= {"gunicorn sync", "sengu serve"}
+    deploys = {what: n for what, n in found["samples"].items() if what.endswith(", deploys")}
+    assert all(count >= [1] for count in deploys.values()), deploys
+    assert not processes.kill_descendants(known)

@@ -281,7 +281,7 @@ def test_containers_that_bind_a_port_themselves_lose_nobody(
 def test_the_example_is_replaced_without_a_gap(sengu: Sengu, port: int) -> None:
     instance = sengu.start(
         *("--self-bound", str(port), "--interval", "0.2", "--", sys.executable),
-        str(EXAMPLES / "server.py"),
+        str(EXAMPLES / "bound.py"),
         env={"PORT": str(port)},
     )
     instance.wait_ready()

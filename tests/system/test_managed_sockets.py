@@ -58,7 +58,7 @@ def pids(instance: Instance) -> list[int]:
 
 
 def start_example(sengu: Sengu, port: int, workers: int = 2) -> Instance:
-    program = str(EXAMPLES / "worker.py")
+    program = str(EXAMPLES / "asking.py")
     options = ("--workers", str(workers), "--ready", "notify")
     return sengu.start(*options, "--", sys.executable, program, str(port)).wait_ready()
 
@@ -235,7 +235,7 @@ def test_a_worker_of_another_user_gets_what_was_allowed_at_the_start(
 
 
 def test_a_program_needs_nothing_of_sengu_to_ask(sengu: Sengu, port: int) -> None:
-    program = (sys.executable, "-I", "-S", str(EXAMPLES / "plain.py"), str(port))
+    program = (sys.executable, "-I", "-S", str(EXAMPLES / "by_hand.py"), str(port))
     instance = sengu.start("--ready", "delay:0.2", "--", *program)
     instance.wait_for_line(f"opened 127.0.0.1:{port}, which generation 1 has asked for")
     with socket.create_connection(("127.0.0.1", port)) as client:
@@ -243,7 +243,7 @@ def test_a_program_needs_nothing_of_sengu_to_ask(sengu: Sengu, port: int) -> Non
 
 
 def test_a_child_in_a_session_of_its_own_asks_for_its_worker(sengu: Sengu, port: int) -> None:
-    program = (sys.executable, "-I", "-S", str(EXAMPLES / "plain.py"), str(port))
+    program = (sys.executable, "-I", "-S", str(EXAMPLES / "by_hand.py"), str(port))
     shell = f"setsid {' '.join(program)} & wait"
     instance = sengu.start("--ready", "delay:0.2", "--", "sh", "-c", shell)
     instance.wait_for_line(f"opened 127.0.0.1:{port}, which generation 1 has asked for")

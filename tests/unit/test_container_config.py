@@ -100,6 +100,7 @@ def test_an_engine_has_options_of_its_own(place: Path) -> None:
         ({"port": "8080"}, "--port with --container: a listener cannot be handed"),
         ({"path": "/tmp/web.sock"}, "--path with --container: a listener cannot be handed"),
         ({"ready": "notify"}, "use --ready delay:SECONDS"),
+        ({"ready": "tcp"}, "use --self-bound PORT, which waits until it listens there"),
         ({"watchdog": "5"}, "--watchdog need a NOTIFY_SOCKET"),
         ({"engine-option": "memory=1g"}, "is no option; write it as the engine has it"),
         ({"engine-option": "--name=x"}, "is not for you to set: its name tells"),

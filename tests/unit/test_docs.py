@@ -31,7 +31,15 @@ SETTINGS = {"serve": serve.SETTINGS, "start": start.SETTINGS, "work": work.SETTI
 # Options of others that the pages name.
 FOREIGN = {
     "containers.md": {
-        *("--all", "--engine-option=--memory", "--env", "--filter", "--label", "--memory", "--name"),
+        *(
+            "--all",
+            "--engine-option=--memory",
+            "--env",
+            "--filter",
+            "--label",
+            "--memory",
+            "--name",
+        ),
         *("--net", "--network", "--pull", "--reuse-port", "--sig-proxy", "--stop-signal"),
         *("--stop-timeout", "--storage-driver", "--threads", "--volume"),
     },

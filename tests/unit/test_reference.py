@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from sengu.control import api
+from sengu.model.passage import PassageStatus
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = json.loads((ROOT / "docs" / "openapi.json").read_text())["components"]["schemas"]
@@ -18,7 +19,7 @@ STRUCTS = (
     api.Status,
     api.ListenerStatus,
     api.ManagedStatus,
-    api.PassageStatus,
+    PassageStatus,
     api.DeployStatus,
     api.PastDeploy,
     api.WorkerStatus,

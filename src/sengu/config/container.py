@@ -18,7 +18,7 @@ from sengu.config.setting import Setting, Values
 from sengu.config.settings import start as known
 from sengu.errors import UsageError
 from sengu.model.container import Container
-from sengu.model.service import ReadyAfterDelay, ReadyByNotify, ServiceSpec
+from sengu.model.service import ReadyAfterDelay, ReadyByNotify, ReadyByProbe, ServiceSpec
 
 replace = msgspec.structs.replace
 
@@ -114,6 +114,11 @@ def _refuse_what_cannot_pass(values: Values) -> None:
                 "let the program in it listen by itself, with SO_REUSEPORT, and name its port: "
                 "--self-bound PORT"
             )
+    if isinstance(values[known.READY], ReadyByProbe):
+        raise UsageError(
+            "--ready tcp and http:PATH connect to a listener of sengu's, and a container has none; "
+            "use --self-bound PORT, which waits until it listens there, or --ready delay:SECONDS"
+        )
     if isinstance(values[known.READY], ReadyByNotify) or values[known.WATCHDOG] is not None:
         raise UsageError(
             "--ready notify and --watchdog need a NOTIFY_SOCKET, which does not reach into a "

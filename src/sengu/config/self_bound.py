@@ -1,7 +1,11 @@
 """Programs that bind their addresses themselves: which, and what does not go with that.
 
-Pure. Imported by `config.assemble`.
+Imported by `config.assemble`.
 """
+
+import socket
+
+import msgspec
 
 from sengu.config.setting import Values
 from sengu.config.settings import common
@@ -73,7 +77,20 @@ def _address(text: str) -> InetAddress:
         raise UsageError(f"{label}: only TCP can be steered; write it as in {_FLAG} 8080")
     if address.port == 0:
         raise UsageError(f"{label}: the port must be the one that the program binds")
-    return address
+    return _resolved(label, address)
+
+
+def _resolved(label: str, address: InetAddress) -> InetAddress:
+    """By number: it has to be what the program binds, whatever names mean later."""
+    family = socket.AF_INET6 if address.ipv6 else socket.AF_INET
+    try:
+        found = socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise UsageError(
+            f"{label}: the name does not resolve ({error.strerror}); write the address that the "
+            "program binds"
+        ) from error
+    return msgspec.structs.replace(address, host=str(found[0][4][0]))
 
 
 def _readiness(values: Values) -> tuple[float, bool]:

@@ -16,11 +16,9 @@ from sengu.errors import UsageError
 from sengu.listeners.bind import open_first, open_next
 from sengu.model.address import InetAddress
 from sengu.posix import reuseport
-from sengu.posix.listening import half_open
+from sengu.posix.listening import Peer, half_open
 from sengu.posix.reuseport import Branch, Flow
 from sengu.posix.store import Store
-
-Peer = tuple[str, int]  # address and port of a client
 
 
 class Slots:

@@ -6,7 +6,6 @@ When a socket closes, the last one moves into its place: so nobody may close whi
 `by_member` is for where sockets cannot be borrowed.
 """
 
-import itertools
 import os
 import socket
 from collections.abc import Iterator, Set
@@ -17,11 +16,14 @@ from sengu.passage.kept import Kept
 from sengu.passage.places import Ground, choose
 from sengu.passage.relay import pass_on
 from sengu.passage.removal import Removal
-from sengu.passage.steering import Steered, borrowed
+from sengu.passage.steering import Steered, borrow_one, borrowed
 from sengu.posix import clock, reuseport
 from sengu.posix.procfs import holders
 
 _LOOKS_FOR_HOLDERS_EVERY_SECONDS = 0.25
+
+# Places, the sockets at them, and whether these stay there whoever else goes.
+Block = tuple[range, Set[int], bool]
 
 
 class ByCopies:
@@ -45,31 +47,31 @@ class ByCopies:
             return
 
     def hold(self, look: Look) -> None:
+        self._kept.hold_again()
         block = len(self._blocks())
         with borrowed(look.sockets.keys() - self._copies().keys()) as found:
             for inode in list(found):
-                self._kept.keep(f"{block:04}/{inode}", found.pop(inode))
+                self._kept.keep(f"{block:04}/{inode}", found[inode])
+                del found[inode]
 
     def steer(self, look: Look, chosen: Set[int]) -> Steered:
-        ranges: list[range] = []
-        for places, inodes, is_fixed in self._places(look):
-            if inodes <= chosen:
-                ranges.append(places)
-            elif inodes & chosen:
-                return Steered.NEVER if is_fixed else Steered.NOT_YET
-        if not ranges or not self._kept.sockets:
+        if not self._kept.sockets:
             return Steered.NOT_YET
-        if ranges != self._ranges:
-            choose(self._ground, next(iter(self._kept.sockets.values())), ranges)
-            self._ranges = ranges
+        self._look_for_holders()
+        blocks = list(self._places(look))
+        for _, inodes, is_fixed in blocks:
+            if inodes & chosen and not inodes <= chosen:
+                self._avoid_dead(blocks)
+                return Steered.NEVER if is_fixed else Steered.NOT_YET
+        ranges = [places for places, inodes, _ in blocks if inodes <= chosen]
+        if not ranges:
+            self._avoid_dead(blocks)
+            return Steered.NOT_YET
+        self._choose(ranges)
         return Steered.DONE
 
     def tend(self, look: Look) -> None:
         """Relay what comes to a socket whose program has closed it, if anybody else is left."""
-        now = clock.monotonic()
-        if now - self._looked_at >= _LOOKS_FOR_HOLDERS_EVERY_SECONDS:
-            self._looked_at = now
-            self._find_dead()
         if look.sockets.keys() - self._dead:
             copies = self._copies()
             for inode in self._dead:
@@ -81,8 +83,8 @@ class ByCopies:
         if living and not self._kept.are_only_ours():
             return False
         try:
-            with borrowed(set(itertools.islice(living, 1))) as found:
-                for through in found.values():
+            if living:
+                with borrow_one(living) as through:
                     self._remove_dead(look, through)
                     reuseport.detach(through.fileno())
         finally:
@@ -90,6 +92,18 @@ class ByCopies:
             self._ranges = []
             self._dead = frozenset()
         return True
+
+    def _avoid_dead(self, blocks: list[Block]) -> None:
+        """When all who get connections have died, whoever lives gets them, ready or not: what is
+        relayed from a copy would come to one again, and again."""
+        living = [places for places, inodes, _ in blocks if not inodes <= self._dead]
+        if not {one.start for one in living} & {one.start for one in self._ranges}:
+            self._choose(living)
+
+    def _choose(self, ranges: list[range]) -> None:
+        if ranges and ranges != self._ranges:
+            choose(self._ground, next(iter(self._kept.sockets.values())), ranges)
+            self._ranges = ranges
 
     def _remove_dead(self, look: Look, through: socket.socket) -> None:
         copies = self._copies()
@@ -108,8 +122,7 @@ class ByCopies:
             blocks.setdefault(block, set()).add(int(inode))
         return [frozenset(block) for block in blocks.values()]
 
-    def _places(self, look: Look) -> Iterator[tuple[range, Set[int], bool]]:
-        """Places, the sockets at them, and whether these stay there whoever else goes."""
+    def _places(self, look: Look) -> Iterator[Block]:
         start = 0
         for block in self._blocks():
             yield range(start, start + len(block)), block, True
@@ -117,6 +130,13 @@ class ByCopies:
         rest = look.sockets.keys() - self._copies().keys()
         if rest:
             yield range(start, start + len(rest)), rest, False
+
+    def _look_for_holders(self) -> None:
+        """Now and then: it is looked for in all processes."""
+        now = clock.monotonic()
+        if now - self._looked_at >= _LOOKS_FOR_HOLDERS_EVERY_SECONDS:
+            self._looked_at = now
+            self._find_dead()
 
     def _find_dead(self) -> None:
         copies = self._copies()

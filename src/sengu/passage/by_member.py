@@ -9,6 +9,8 @@ is lost, unless the kernel migrates it: so it has to be empty by then.
 import socket
 from collections.abc import Set
 
+import msgspec
+
 from sengu.model.passage import Technique
 from sengu.passage.group import Look
 from sengu.passage.kept import Kept
@@ -16,11 +18,19 @@ from sengu.passage.places import Ground, choose, find_places, ranges_of
 from sengu.passage.relay import pass_on
 from sengu.passage.removal import Removal
 from sengu.passage.steering import Steered, inode_of
+from sengu.posix import reuseport
+
+
+class _Places(msgspec.Struct, frozen=True):
+    """The sockets that get connections, and the places at which they are, in whatever order."""
+
+    chosen: frozenset[int]
+    places: list[int]
 
 
 class ByMembers:
     """`_chosen` are those that get connections, at the places `_ranges`: only they are sure to stay
-    there. Empty when places are not known, as of sockets that were kept before our time."""
+    there. Both are kept for whoever comes after us. Empty when places are not known."""
 
     def __init__(self, ground: Ground, kept: Kept, name: Technique) -> None:
         self.name = name
@@ -30,6 +40,10 @@ class ByMembers:
         self._chosen: frozenset[int] = frozenset()
         self._ranges: list[range] = []
         self._likely: list[int] = []  # places of ours
+        if kept.note:
+            before = msgspec.json.decode(kept.note, type=_Places)
+            self._chosen = before.chosen
+            self._ranges = ranges_of(before.places)
 
     def try_out(self, look: Look) -> None:
         if not look.sockets:
@@ -37,15 +51,22 @@ class ByMembers:
         self._ground.group.bind_beside(look).close()
 
     def hold(self, look: Look) -> None:
-        if self._kept.sockets or not look.sockets:
-            return
-        self._join(look)
-        self._chosen = frozenset(look.sockets)
-        self._likely = [len(look.sockets)]
-        self._attach([range(len(look.sockets))])
+        self._kept.hold_again()
+        if self._kept.sockets:
+            # Our predecessor may not have come so far.
+            if self._ranges and self._chosen <= look.sockets.keys():
+                self._attach(self._ranges)
+        elif look.sockets:
+            self._join(look)
+            self._chosen = frozenset(look.sockets)
+            self._likely = [len(look.sockets)]
+            self._attach([range(len(look.sockets))])
+            self._write()
 
     def steer(self, look: Look, chosen: Set[int]) -> Steered:
         there = look.sockets.keys()
+        if not chosen or (self._chosen and not self._chosen & there):
+            self._avoid_ours()
         if not self._chosen or not self._chosen <= there:  # else others have moved
             return Steered.NEVER
         if chosen >= self._chosen:
@@ -90,7 +111,20 @@ class ByMembers:
         self._attach(ranges_of(free))
         for _ in old:
             self._join(look)
+        self._write()
         return Steered.DONE
+
+    def _write(self) -> None:
+        """Last of all: a successor that does not know of the turn yet makes it again."""
+        places = [place for one in self._ranges for place in one]
+        self._kept.write(msgspec.json.encode(_Places(self._chosen, places)).decode())
+
+    def _avoid_ours(self) -> None:
+        """When all who get connections have died, whoever is there gets them, ready or not: what is
+        relayed from one of ours, which may be at their place, would come to it again, and again."""
+        if self._kept.sockets:
+            reuseport.detach(next(iter(self._kept.sockets.values())).fileno())
+            self._ranges = []
 
     def _join(self, look: Look) -> None:
         sock = self._ground.group.bind_beside(look)

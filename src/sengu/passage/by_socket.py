@@ -3,17 +3,16 @@ ones when the kernel moves what a closed one leaves. Needs CAP_BPF, and sockets 
 """
 
 import errno
-import itertools
 import os
 import socket
 from collections.abc import Set
 
 from sengu.model.passage import Technique
 from sengu.passage.group import Look
-from sengu.passage.steering import Steered, borrowed
+from sengu.passage.steering import Steered, borrow_one, borrowed
 from sengu.posix import bpf
 
-_ROOM = 4096  # sockets that may come between two times of rest
+_ROOM = 4096  # sockets at a time
 
 
 class BySocket:
@@ -39,6 +38,8 @@ class BySocket:
         if not chosen or self._array is None:
             return Steered.NOT_YET
         if chosen != self._chosen:
+            # A closed socket has left the array by itself.
+            self._numbers = {i: n for i, n in self._numbers.items() if i in look.sockets}
             try:
                 self._attach_choice(self._array, chosen)
             except OSError as error:
@@ -62,30 +63,44 @@ class BySocket:
 
     def _attach_choice(self, array: bpf.SocketArray, chosen: Set[int]) -> None:
         with borrowed(chosen) as found:
-            for inode in chosen - self._numbers.keys():
-                self._put(array, inode, found[inode])
-            numbers = sorted(self._numbers[inode] for inode in chosen)
-            if numbers[-1] - numbers[0] >= len(numbers):  # others are in between
-                for inode in chosen:
-                    array.remove(self._numbers.pop(inode))
-                    self._put(array, inode, found[inode])
-                numbers = sorted(self._numbers[inode] for inode in chosen)
-            program = bpf.load_choice(array, range(numbers[0], numbers[-1] + 1))
+            numbers = self._run_for(chosen)
+            for inode, number in zip(sorted(chosen, key=self._order), numbers, strict=True):
+                self._put(array, inode, number, found[inode])
+            program = bpf.load_choice(array, numbers)
             try:
                 bpf.attach(next(iter(found.values())).fileno(), program)
             finally:
                 os.close(program)
 
-    def _put(self, array: bpf.SocketArray, inode: int, sock: socket.socket) -> None:
-        number = max(self._numbers.values(), default=-1) + 1
+    def _order(self, inode: int) -> int:
+        """Those that have a number come first, by it."""
+        return self._numbers.get(inode, _ROOM)
+
+    def _run_for(self, chosen: Set[int]) -> range:
+        """Numbers in a row that nobody else has, from where the first of them is if possible."""
+        others = {number for inode, number in self._numbers.items() if inode not in chosen}
+        first = min(map(self._order, chosen))
+        for start in (first, *range(_ROOM)):
+            run = range(start, start + len(chosen))
+            if run.stop <= _ROOM and others.isdisjoint(run):
+                return run
+        raise OSError(errno.ENOSPC, "more sockets than the kernel's array has room for")
+
+    def _put(self, array: bpf.SocketArray, inode: int, number: int, sock: socket.socket) -> None:
+        before = self._numbers.get(inode)
+        if before == number:
+            return
+        if before is not None:
+            array.remove(before)
+            del self._numbers[inode]
         array.put(number, sock.fileno())
         self._numbers[inode] = number
 
     def _attach_migration(self, look: Look) -> None:
         program = bpf.load_migration()
         try:
-            with borrowed(set(itertools.islice(look.sockets, 1))) as found:
-                for sock in found.values():
+            if look.sockets:
+                with borrow_one(look.sockets.keys()) as sock:
                     bpf.attach(sock.fileno(), program)
         finally:
             os.close(program)

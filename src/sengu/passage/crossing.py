@@ -4,7 +4,7 @@ At rest nothing is steered, and the kernel spreads connections over all. A cross
 others are about to join, and ends when those who were to go are gone. Imported by `passage`.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 
 import msgspec
 
@@ -13,7 +13,6 @@ from sengu.passage.group import Group, Look
 from sengu.passage.ladder import Choice, Ladder
 from sengu.passage.steering import Steered
 from sengu.passage.vigil import Vigil
-from sengu.posix.listening import Peer, Traffic, connections
 
 _NUDGES = 100
 
@@ -47,6 +46,7 @@ class Crossing:
         self.choice: Choice | None = None
         self._sockets = 0
         self._is_at_work = False
+        self._is_ending = False  # it is being let go
         self._deploy = 0
         self._steered = Steered.NOT_YET
         self._chosen: Set[int] = frozenset()
@@ -69,20 +69,24 @@ class Crossing:
         self._sockets = len(look.sockets)
         if self.choice is None and scene.chosen and look.of(scene.chosen):
             self._choose(look)
+            # Whoever was here before us may have been killed before it had let go.
+            self._is_at_work = not scene.is_moving
         if self.choice is None:
             return
         if scene.is_moving and not self._is_at_work:
             self._choose(look)
             self._hold(scene, look)
             self._is_at_work = True
-        elif scene.deploy not in {0, self._deploy}:  # and those of before have not all gone
+        elif self._goes_on(scene):
             self._hold(scene, look)
         if self._is_at_work:
             self._steer(scene, look, now)
             self.choice.steering.tend(look)
+            if not scene.deploy and not scene.leaving:  # the old ones close, if they have not yet
+                self._nudges = _NUDGES if self.choice.steering.migrates else 0
             if not scene.is_moving:
                 self._end(look)
-        elif self._nudges:
+        if self._nudges:
             self._nudge(scene, look)
 
     def verdict(self, scene: Scene, look: Look, now: float) -> str:
@@ -96,6 +100,10 @@ class Crossing:
         is_over = self._vigil.is_over(look.waiting(scene.leaving), now)
         return "nobody waits for it any more" if is_over else ""
 
+    def _goes_on(self, scene: Scene) -> bool:
+        """Whether others are about to join before those of before have all gone."""
+        return scene.deploy not in {0, self._deploy} or (self._is_ending and scene.is_moving)
+
     def _choose(self, look: Look) -> None:
         before = self.choice
         self.choice = self._ladder.choose(look)
@@ -106,10 +114,11 @@ class Crossing:
 
     def _hold(self, scene: Scene, look: Look) -> None:
         assert self.choice is not None
-        self._deploy = scene.deploy
         self._steered = Steered.NOT_YET
+        self._is_ending = False
         self._nudges = 0
         self.choice.steering.hold(look)
+        self._deploy = scene.deploy  # else it is tried again
 
     def _steer(self, scene: Scene, look: Look, now: float) -> None:
         assert self.choice is not None
@@ -119,21 +128,17 @@ class Crossing:
             self._chosen = chosen
             self._vigil = None
         if scene.leaving and self._vigil is None and self._steered is Steered.DONE:
-            self._vigil = Vigil(self._connections, now)
+            self._vigil = Vigil(self.group.clients, now)
 
     def _end(self, look: Look) -> None:
         assert self.choice is not None
         try:
-            self._is_at_work = not self.choice.steering.let_go(look)
+            self._is_at_work = self._is_ending = not self.choice.steering.let_go(look)
         except OSError:
-            self._is_at_work = False
+            self._is_at_work = self._is_ending = False
             raise
         if not self._is_at_work:
             self._sockets = self.group.count()
-            self._nudges = _NUDGES if self.choice.steering.migrates else 0
-
-    def _connections(self) -> Mapping[Peer, Traffic]:
-        return connections(self.group.family, self.group.address.port)
 
     def _nudge(self, scene: Scene, look: Look) -> None:
         """Some kernels wake nobody for a connection that migrates, but they do for a new one."""

@@ -4,7 +4,6 @@ Only looks. Everybody in a group has bound the very same address with SO_REUSEPO
 would not have let them. Imported by `passage`.
 """
 
-import errno
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,8 +13,9 @@ from typing import Protocol
 import msgspec
 
 from sengu.model.address import InetAddress
-from sengu.posix.listening import Listening, listening
-from sengu.posix.procfs import holders, parent_of, variable_of
+from sengu.passage.relay import begin_to_connect
+from sengu.posix.listening import Listening, Peer, Traffic, connections, listening
+from sengu.posix.procfs import held_sockets, holders, parent_of, variable_of
 
 
 class Processes(Protocol):
@@ -50,7 +50,7 @@ class Group:
     def __init__(self, address: InetAddress, processes: Processes) -> None:
         self.address = address
         self.family = socket.AF_INET6 if address.ipv6 else socket.AF_INET
-        self._host = numeric_host(address)
+        self._host = address.host
         self._processes = processes
         self._owners: dict[int, int] = {}
         self._ours: set[int] = set()
@@ -65,12 +65,7 @@ class Group:
         Raises OSError; then it is closed.
         """
         made = through or socket.socket(self.family, socket.SOCK_STREAM)
-        made.setblocking(False)
-        error = made.connect_ex((_DOORS.get(self._host, self._host), self.address.port))
-        if error not in {0, errno.EINPROGRESS, errno.EAGAIN}:
-            made.close()
-            raise OSError(error, os.strerror(error))
-        return made
+        return begin_to_connect(made, (_DOORS.get(self._host, self._host), self.address.port))
 
     def disown(self, inodes: Iterable[int]) -> None:
         """These are ours, whoever seems to hold them."""
@@ -97,6 +92,11 @@ class Group:
         """How many there are, ours included. Raises OSError."""
         return len(self._all())
 
+    def clients(self) -> Mapping[Peer, Traffic]:
+        """Who is connected, or about to be, to any of them. Raises OSError."""
+        host = "" if self._host in _DOORS else self._host
+        return connections(self.family, self.address.port, host)
+
     def bind_beside(self, look: Look) -> socket.socket:
         """A socket of ours that may listen where those do. Raises OSError.
 
@@ -106,8 +106,9 @@ class Group:
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if self.family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if self.family == socket.AF_INET6:  # with another answer it would be another group
+                is_only = any(one.ipv6_only for one in look.sockets.values())
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_only)
             theirs = {one.uid for one in look.sockets.values()}
             if theirs and theirs != {os.geteuid()}:
                 os.fchown(made.fileno(), theirs.pop(), -1)
@@ -119,9 +120,13 @@ class Group:
 
     @contextmanager
     def join(self) -> Iterator[socket.socket]:
-        """Be in it for a moment, as the last. Raises OSError."""
+        """Be in it for a moment, as the last, and let nobody in. Raises OSError.
+
+        Who wants to connect meanwhile asks again a second later, and gets to another.
+        """
         look = Look({one.inode: one for one in self._all()}, {})
         with self.bind_beside(look) as guest:
+            _turn_away(guest)
             guest.listen(1)
             yield guest
 
@@ -145,8 +150,10 @@ class Group:
 
     def _find_owners(self, unknown: set[int], living: Iterable[int], newest: int | None) -> None:
         pids = {pid: worker for worker in living if (pid := self._processes.pid_of(worker))}
-        held = holders(unknown)
-        for inode in unknown:
+        held = holders(unknown, but_not={os.getpid(), os.getppid()})
+        # Copies of ours, of sockets that their program has closed, were held before our time.
+        copies = held_sockets(os.getpid(), unknown - held.keys())
+        for inode in unknown - copies:
             holder = held.get(inode)
             worker = None if holder is None else _belongs(holder[0], pids)
             if worker is None:
@@ -159,16 +166,11 @@ _ANY_PORT = 0
 _NOBODY = 0  # no worker has this number
 _DOORS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which a client on this machine gets in
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_IP_MINTTL = 21
+_IPV6_MINHOPCOUNT = 73
+_MAX_HOPS = 255  # others begin with less
 _MAX_ANCESTORS = 64
 _RUNNER = "SENGU_RUNNER"
-_NOBODY = 0  # no worker has that number
-
-
-def numeric_host(address: InetAddress) -> str:
-    """As the kernel tells it. Raises socket.gaierror."""
-    family = socket.AF_INET6 if address.ipv6 else socket.AF_INET
-    found = socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM)
-    return str(found[0][4][0])
 
 
 def _belongs(pid: int, leaders: Mapping[int, int]) -> int | None:
@@ -188,6 +190,13 @@ def _belongs(pid: int, leaders: Mapping[int, int]) -> int | None:
             worker = leaders.get(int(runner), _NOBODY)  # one that was killed: its container stays
         pid = parent_of(pid)
     return None
+
+
+def _turn_away(listener: socket.socket) -> None:
+    """Have the kernel drop what comes by any router, or could have (ip(7), IP_MINTTL)."""
+    listener.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, _MAX_HOPS)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, _MAX_HOPS)
 
 
 def _spell(one: Listening) -> str:

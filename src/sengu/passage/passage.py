@@ -16,21 +16,24 @@ from sengu.model.observed import Observed, Phase
 from sengu.model.passage import PassageStatus
 from sengu.passage.crossing import Crossing, Scene
 from sengu.passage.group import Group, Look, Processes
-from sengu.passage.ladder import Ladder
+from sengu.passage.ladder import Ladder, turn_migration_on
 from sengu.posix.loop import Loop, Timer
 from sengu.posix.store import Store
 
 _DRAINING_SECONDS = 0.005  # between two looks
 _MOVING_SECONDS = 0.02
+_UNHURRIED_SECONDS = 0.2  # when those who are to go take their time, or are given it
+_HURRIES_FOR_SECONDS = 2.0
 _STARTING_SECONDS = 0.05
 
 Looks = Mapping[Crossing, Look]
+Found = ev.WorkerReady | ev.WorkerDrained
 
 
 class Tell(msgspec.Struct, frozen=True):
     """Who is told: facts for the planner, lines for people."""
 
-    post: Callable[[ev.WorkerReady | ev.WorkerDrained], None]
+    post: Callable[[Found], None]
     write: Callable[[str], None]
     warn: Callable[[str], None]
 
@@ -57,12 +60,18 @@ class SelfPassage:
             for group in (Group(address, processes) for address in bound.addresses)
         ]
         self._scene = Scene()
+        self._scene_since = 0.0
         self._joined: dict[int, Joined] = {}
+        self._told: set[tuple[type[Found], int]] = set()  # of which worker
         self._timer: Timer | None = None
         self._problem = ""
+        self._has_complained = False
 
     def begin(self) -> None:
         """Before the first worker: see who is there already. Raises OSError."""
+        if self._bound.sets_sysctl:
+            turn_migration_on()
+            self._tell.write("net.ipv4.tcp_migrate_req is 1 now")
         for crossing in self._crossings:
             strangers = crossing.group.meet_strangers()
             if strangers:
@@ -73,7 +82,12 @@ class SelfPassage:
 
     def follow(self, observed: Observed) -> None:
         """To be called when facts have had their consequences, before these leave the server."""
-        self._scene = _read(observed, self._loop.now())
+        now = self._loop.now()
+        scene = _read(observed, now)
+        if scene != self._scene:
+            self._scene, self._scene_since = scene, now
+        elif self._timer is not None:
+            return  # it looks anyhow: what else makes the loop turn is no reason to
         self._step()
 
     def problem_of(self, worker: int) -> str:
@@ -81,7 +95,10 @@ class SelfPassage:
         if worker not in self._scene.starting or worker in self._joined:
             return ""
         wanted = ", ".join(str(crossing.group.address) for crossing in self._crossings)
-        found = self._crossings[0].group.elsewhere(worker)
+        try:
+            found = self._crossings[0].group.elsewhere(worker)
+        except OSError as error:  # as whoever looks for it is told (`_complain`)
+            return f"nobody can see whether it listens on {wanted}: {error.strerror or error}"
         where = f"but on {found}" if found else "nor anywhere else that can be seen"
         return f"it does not listen on {wanted}, {where}"
 
@@ -109,7 +126,8 @@ class SelfPassage:
         if scene.leaving:
             return _DRAINING_SECONDS
         if scene.is_moving or any(crossing.is_busy for crossing in self._crossings):
-            return _MOVING_SECONDS
+            is_urgent = self._loop.now() < self._scene_since + _HURRIES_FOR_SECONDS
+            return _MOVING_SECONDS if is_urgent else _UNHURRIED_SECONDS
         is_known = all(crossing.choice is not None for crossing in self._crossings)
         if scene.starting or (scene.chosen and not is_known):
             return _STARTING_SECONDS
@@ -117,6 +135,9 @@ class SelfPassage:
 
     def _look(self) -> None:
         scene, now = self._scene, self._loop.now()
+        self._told &= {(ev.WorkerReady, worker) for worker in scene.starting} | {
+            (ev.WorkerDrained, worker) for worker in scene.leaving
+        }
         looks = {
             crossing: crossing.group.look(scene.living, scene.newest)
             for crossing in self._crossings
@@ -145,9 +166,12 @@ class SelfPassage:
             if is_settled and (not self._bound.says_ready or self._processes.said_ready(worker)):
                 self._post(ev.WorkerReady(worker, self._in_words(seen)))
 
-    def _post(self, fact: ev.WorkerReady | ev.WorkerDrained) -> None:
-        """With the next round of the loop: facts that are posted in this one wait for another."""
-        self._loop.call_at(self._loop.now(), lambda: self._tell.post(fact))
+    def _post(self, fact: Found) -> None:
+        """Once, and with the next round of the loop: in this one it would wait for another."""
+        told = type(fact), fact.worker
+        if told not in self._told:
+            self._told.add(told)
+            self._loop.call_at(self._loop.now(), lambda: self._tell.post(fact))
 
     def _in_words(self, joined: Joined) -> str:
         where = ", ".join(str(crossing.group.address) for crossing in self._crossings)
@@ -156,10 +180,11 @@ class SelfPassage:
         )
 
     def _complain(self, problem: str) -> None:
-        """Once for each problem in a row."""
-        if problem != self._problem:
-            self._problem = problem
+        """Once for each problem that does not pass by itself, as when somebody has just exited."""
+        if problem == self._problem and not self._has_complained:
             self._tell.warn(problem)
+        self._has_complained = problem == self._problem
+        self._problem = problem
 
 
 def _read(observed: Observed, now: float) -> Scene:
@@ -167,14 +192,16 @@ def _read(observed: Observed, now: float) -> Scene:
     if stop is not None and (stop.lame_until is None or now >= stop.lame_until):
         return Scene()  # nobody takes over
     workers = [worker for worker in observed.workers.values() if worker.pid]
+    is_anybody_unborn = len(workers) < len(observed.workers)  # and may listen before it is known
     current, deploy = observed.current, observed.deploy
     is_deploying = deploy is not None and current > 0
+    wanted = [w.id for w in workers if w.is_wanted]
     return Scene(
         chosen=[w.id for w in workers if w.phase is Phase.READY and w.generation == current],
         leaving=[w.id for w in workers if w.phase is Phase.DRAINING and not w.drained],
         starting=[w.id for w in workers if w.phase is Phase.STARTING],
         living=[w.id for w in workers],
-        newest=max((w.id for w in workers if w.is_wanted), default=None),
+        newest=None if is_anybody_unborn else max(wanted, default=None),
         is_moving=is_deploying or any(w.generation != current or not w.is_wanted for w in workers),
         deploy=deploy.generation if deploy is not None and is_deploying else 0,
     )

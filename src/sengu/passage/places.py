@@ -6,16 +6,18 @@ seen to arrive. Imported by `removal` and `by_member`.
 
 import select
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from sengu.passage.group import Group
 from sengu.passage.relay import pass_on
 from sengu.posix import reuseport
+from sengu.posix.listening import half_open
 from sengu.posix.loop import Loop
 
-_ARRIVES_IN_MS = 200
+_LOOK_MS = 5
+_LOOKS = 40  # after which a connection is taken for lost, as one to a full queue is
 
 
 class Ground(msgspec.Struct, frozen=True):
@@ -85,14 +87,26 @@ def _who_is_at(
         port = probe.getsockname()[1]
         choose(ground, through, chosen, reuseport.Branch(port, place))
         ground.group.connect(probe)
-        for sock in _arrivals(among):
+        for sock in _arrivals(among, lambda: _has_got_through(ground, probe, port)):
             if _has_come(ground, sock, port):
                 return sock
     return None
 
 
-def _arrivals(among: Sequence[socket.socket]) -> Iterator[socket.socket]:
-    """Those at which somebody waits, until nobody comes any more."""
+def _has_got_through(ground: Ground, probe: socket.socket, port: int) -> bool:
+    """Whether it waits in a queue by now, or was refused."""
+    waiting = select.poll()
+    waiting.register(probe, select.POLLOUT)
+    if not waiting.poll(0):
+        return False
+    peers = half_open(ground.group.family, ground.group.address.port)
+    return port not in {peer_port for _, peer_port in peers}
+
+
+def _arrivals(
+    among: Sequence[socket.socket], is_over: Callable[[], bool]
+) -> Iterator[socket.socket]:
+    """Those at which somebody waits, until nobody is to come any more."""
     waiting = select.poll()
     for sock in among:
         # One that hands over who has spoken (tcp(7), TCP_DEFER_ACCEPT) would keep ours waiting.
@@ -100,9 +114,12 @@ def _arrivals(among: Sequence[socket.socket]) -> Iterator[socket.socket]:
         sock.setblocking(False)
         waiting.register(sock, select.POLLIN)
     by_number = {sock.fileno(): sock for sock in among}
-    while ready := waiting.poll(_ARRIVES_IN_MS):
-        for number, _events in ready:
+    for _ in range(_LOOKS):
+        is_last = is_over()  # before the look: who comes in between is seen
+        for number, _events in waiting.poll(0 if is_last else _LOOK_MS):
             yield by_number[number]
+        if is_last:
+            return
 
 
 def _has_come(ground: Ground, listener: socket.socket, port: int) -> bool:

@@ -7,11 +7,15 @@ is left. Imported by `removal` and `by_index`.
 """
 
 import errno
+import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from sengu.posix.loop import Loop
+
+# As connect(2) takes it.
+Address = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 
 _BUFFER_BYTES = 65_536
 
@@ -100,7 +104,24 @@ def pass_on(
     `connect` returns a socket that is being connected. A client for whom it raises OSError is let
     go, and so is one whose port `skip` knows.
     """
-    count = 0
+    accepted = []
+    for client, port in list(_accept(listener)):  # a connection of ours that comes here has to wait
+        if skip(port):
+            client.close()
+        else:
+            accepted.append(client)
+    for client in accepted:
+        try:
+            server = connect()
+        except OSError:  # nobody serves at all
+            client.close()
+        else:
+            Relay(loop, client, server)
+    return len(accepted)
+
+
+def _accept(listener: socket.socket) -> Iterator[tuple[socket.socket, int]]:
+    """All that wait, each with the port it comes from."""
     listener.setblocking(False)
     while True:
         try:
@@ -108,14 +129,15 @@ def pass_on(
         except OSError as error:
             if error.errno == errno.ECONNABORTED:  # that client has given up; others wait
                 continue
-            return count  # EAGAIN: nobody; or no more descriptors: they wait
-        if skip(peer[1]):
-            client.close()
-            continue
-        count += 1
-        try:
-            server = connect()
-        except OSError:  # nobody serves at all
-            client.close()
-            continue
-        Relay(loop, client, server)
+            return  # EAGAIN: nobody; or no more descriptors: they wait
+        yield client, peer[1]
+
+
+def begin_to_connect(made: socket.socket, address: Address) -> socket.socket:
+    """The socket, which is being connected now. Raises OSError; then it is closed."""
+    made.setblocking(False)
+    error = made.connect_ex(address)
+    if error not in {0, errno.EINPROGRESS, errno.EAGAIN}:
+        made.close()
+        raise OSError(error, os.strerror(error))
+    return made

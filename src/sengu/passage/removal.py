@@ -35,6 +35,11 @@ class Removal:
         for sock in lost:  # nobody knows where: this is the most that can be done
             self._empty(sock)
             sock.close()
+        if self._through is not None:
+            reuseport.detach(self._through.fileno())
+        else:  # and nobody of the group is ours any more
+            with self._ground.group.join() as guest:
+                reuseport.detach(guest.fileno())
 
     def _take_out(self, found: dict[int, socket.socket]) -> None:
         """Close one of ours: the last of the group if it is ours, else the one at its highest
@@ -51,14 +56,10 @@ class Removal:
         moved = [place if n == last else n for n in theirs]
         if found:
             self._choose(moved, found)
-        elif self._through is not None:
-            reuseport.detach(self._through.fileno())
-        elif len(moved) > 1:
-            # The last of ours is out, and the one that has moved to its place gets nothing yet.
-            with self._ground.group.join() as guest:  # gets nothing either, and is the last
-                choose(self._ground, guest, ranges_of(moved))
 
     def _choose(self, places: Sequence[int], ours: dict[int, socket.socket]) -> None:
+        if not places:  # all of theirs have closed meanwhile
+            return
         choose(self._ground, self._through or next(iter(ours.values())), ranges_of(places))
 
     def _empty(self, sock: socket.socket) -> None:

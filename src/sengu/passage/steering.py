@@ -74,6 +74,20 @@ def borrowed(inodes: Set[int]) -> Iterator[dict[int, socket.socket]]:
             sock.close()
 
 
+def borrow_one(inodes: Set[int]) -> socket.socket:
+    """A descriptor of our own for any of them: one may be closed meanwhile, another stays.
+
+    Raises OSError when there is none to be had.
+    """
+    problem: OSError = PermissionError(None, "nobody who may be looked into has a socket")
+    for inode, (pid, number) in holders(inodes).items():
+        try:
+            return _take(inode, pid, number)
+        except OSError as error:
+            problem = error
+    raise problem
+
+
 def _take(inode: int, pid: int, number: int) -> socket.socket:
     process = pidfd.open_pid(pid)
     try:

@@ -17,7 +17,6 @@ _SYN_RECV = 1 << 3
 _LISTEN = 1 << 10
 _ESTABLISHED = 1 << 1
 _CLOSE_WAIT = 1 << 8  # the client has said all, and may still be answered
-_ANY_STATE = 0xFFFFFFFF
 
 _PORTS = struct.Struct("!HH")  # inet_diag_sockid: ports, then addresses, interface, cookie
 _SOCKID_BYTES = 48
@@ -29,6 +28,7 @@ _NUMBERS_OFFSET = 56
 _ATTRIBUTES_OFFSET = 72
 _WITH_INFO = 1 << 1  # INET_DIAG_INFO, as a bit of idiag_ext
 _INFO = 2
+_IPV6_ONLY = 11  # INET_DIAG_SKV6ONLY, which comes unasked
 _IDLE_MS = struct.Struct("=I4xI")  # tcp_info: tcpi_last_data_sent, tcpi_last_data_recv
 _IDLE_OFFSET = 44
 _RECEIVED = struct.Struct("=Q")  # tcpi_bytes_received
@@ -44,9 +44,10 @@ class Listening(NamedTuple):
     host: str
     port: int
     family: socket.AddressFamily
-    queue: int  # connections that wait for accept(2); of a datagram socket, bytes to be read
-    backlog: int  # how many may wait; of a datagram socket, bytes to be sent
+    queue: int  # connections that wait for accept(2)
+    backlog: int  # how many may wait
     uid: int
+    ipv6_only: bool = False  # whether IPv4 clients cannot reach it (IPV6_V6ONLY in ipv6(7))
 
 
 Peer = tuple[str, int]
@@ -74,22 +75,22 @@ def listening(family: int, port: int) -> list[Listening]:
 
     `::` is one of AF_INET6 only, also where it takes IPv4 clients. Raises OSError.
     """
-    return _sockets(_ask(family, socket.IPPROTO_TCP, _LISTEN, port))
+    return _sockets(_ask(family, _LISTEN, port))
 
 
-def datagram(family: int, port: int) -> list[Listening]:
-    """The same of UDP sockets, connected ones included."""
-    return _sockets(_ask(family, socket.IPPROTO_UDP, _ANY_STATE, port))
-
-
-def connections(family: int, port: int) -> dict[Peer, Traffic]:
-    """Clients of that port whose connection stands or is being made, accepted or not.
+def connections(family: int, port: int, host: str = "") -> dict[Peer, Traffic]:
+    """Clients of that port, of that address of ours if one is given, whose connection stands or is
+    being made, accepted or not.
 
     Takes longer the more there are, and looks at all of the machine. Raises OSError.
     """
     states = _SYN_RECV | _ESTABLISHED | _CLOSE_WAIT
-    replies = _ask(family, socket.IPPROTO_TCP, states, port, _WITH_INFO)
-    return {_peer(reply): _traffic(reply) for reply in replies}
+    replies = _ask(family, states, port, _WITH_INFO)
+    return {
+        _peer(reply): _traffic(reply)
+        for reply in replies
+        if host in {"", _address(reply, _HOST_OFFSET)}
+    }
 
 
 def half_open(family: int, port: int) -> frozenset[Peer]:
@@ -97,18 +98,17 @@ def half_open(family: int, port: int) -> frozenset[Peer]:
 
     Of clients that come by SYN cookies the kernel itself does not know. Raises OSError.
     """
-    replies = _ask(family, socket.IPPROTO_TCP, _SYN_RECV, port)
+    replies = _ask(family, _SYN_RECV, port)
     return frozenset(map(_peer, replies))
 
 
-def _ask(family: int, protocol: int, states: int, port: int, extension: int = 0) -> list[bytes]:
+def _ask(family: int, states: int, port: int, extension: int = 0) -> list[bytes]:
     """One inet_diag_msg for each such socket. The kernel looks at the port, at no address."""
-    request = netlink.INET_REQUEST.pack(family, protocol, extension, 0, states)
+    request = netlink.INET_REQUEST.pack(family, socket.IPPROTO_TCP, extension, 0, states)
     try:
         return netlink.dump(request + _PORTS.pack(port, 0).ljust(_SOCKID_BYTES, b"\0"))
     except FileNotFoundError as error:
-        module = "udp_diag" if protocol == socket.IPPROTO_UDP else "tcp_diag"
-        message = f"the kernel lacks {module}; load that module"
+        message = "the kernel lacks tcp_diag; load that module"
         raise OSError(errno.EOPNOTSUPP, message) from error
 
 
@@ -121,7 +121,10 @@ def _socket(reply: bytes) -> Listening:
     queue, backlog, uid, inode = _NUMBERS.unpack_from(reply, _NUMBERS_OFFSET)
     port = _PORTS.unpack_from(reply, _PORTS_OFFSET)[0]
     family = socket.AddressFamily(reply[0])
-    return Listening(inode, _address(reply, _HOST_OFFSET), port, family, queue, backlog, uid)
+    host = _address(reply, _HOST_OFFSET)
+    told = netlink.attributes(reply, _ATTRIBUTES_OFFSET)
+    ipv6_only = told.get(_IPV6_ONLY, b"\0") != b"\0"
+    return Listening(inode, host, port, family, queue, backlog, uid, ipv6_only)
 
 
 def _peer(reply: bytes) -> Peer:
@@ -129,7 +132,7 @@ def _peer(reply: bytes) -> Peer:
 
 
 def _traffic(reply: bytes) -> Traffic:
-    info = netlink.attributes(reply, _ATTRIBUTES_OFFSET).get(_INFO, b"")[4:]
+    info = netlink.attributes(reply, _ATTRIBUTES_OFFSET).get(_INFO, b"")
     if len(info) < _SENT_OFFSET + _RECEIVED.size:  # none in a handshake
         return Traffic()
     sent_ms, received_ms = _IDLE_MS.unpack_from(info, _IDLE_OFFSET)

@@ -79,10 +79,10 @@ def _descriptors_of(pid: int, among: Set[int]) -> dict[int, int]:
 
 
 def parent_of(pid: int) -> int:
-    """0 when it is gone, or nobody's child."""
+    """0 when it is gone, nobody's child, or not for us to see."""
     try:
         return int(_stat(pid)[1])
-    except (FileNotFoundError, ProcessLookupError):  # reaped meanwhile
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # reaped; hidepid in proc(5)
         return 0
 
 

@@ -17,8 +17,6 @@ from sengu.listeners.listeners import Listeners
 from sengu.model import events as ev
 from sengu.model.application import Application
 from sengu.model.service import OnServerLoss
-from sengu.passage.ladder import turn_migration_on
-from sengu.passage.passage import SelfPassage, Tell
 from sengu.planner.reduce import Fact
 from sengu.posix import clock
 from sengu.posix.loop import Loop
@@ -44,10 +42,10 @@ from sengu.server.narrate import LOSS, narrate
 from sengu.server.notify import Manager
 from sengu.server.output import Sink
 from sengu.server.outside import Outside, conclude
+from sengu.server.passages import Passenger, find_passage
 from sengu.server.requests import RequestWatch
 from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import Identity, RunningService
-from sengu.server.slot_passage import SlotPassage
 from sengu.server.socket_manager import SocketManager
 from sengu.server.stage import Stage
 from sengu.server.upgrade import Upgrade
@@ -151,7 +149,11 @@ class Instance:
         let_go.callback(self._children.await_leavers, _LEAVE_SECONDS)
         let_go.callback(self._groundwork.fork_servers.close)
         self._hands = Executor(spec, self._crew, self._stage, self._groundwork)
-        self._stage.passage = self._find_passage()
+        self._stage.passage = find_passage(
+            boot.sockets, self._loop, self._stage, Passenger(self._crew, self._log, self.post)
+        )
+        if self._memory.is_new and self._stage.passage is not None:
+            self._stage.passage.begin()
         identity = Identity(self._found.main_pid, os.getpid(), boot.files.log or "")
         self._service = RunningService(
             self._core, self._crew, self._stage, self._chronicle, identity
@@ -159,21 +161,6 @@ class Instance:
         self._service.dumps = Dumps(
             self._loop, self._children, self._stage, identity.main_pid, lambda: self._core.observed
         )
-
-    def _find_passage(self) -> SlotPassage | SelfPassage | None:
-        sockets = self._boot.sockets
-        if sockets.reuseport:
-            return SlotPassage(self._loop, self._stage.listeners, self)
-        if sockets.self_bound is None:
-            return None
-        if sockets.self_bound.sets_sysctl and self._memory.is_new:
-            turn_migration_on()
-            self._log.write("net.ipv4.tcp_migrate_req is 1 now")
-        tell = Tell(self.post, self._log.write, self.warn)
-        passage = SelfPassage(self._loop, self._link, self._crew, sockets.self_bound, tell)
-        if self._memory.is_new:
-            passage.begin()
-        return passage
 
     def run(self) -> int:
         """Until the service has ended; returns the exit code. Raises SenguError, OSError."""

@@ -7,19 +7,18 @@ would wait in its queue for a worker that may not come; only when none is open, 
 that are wanted. Imported by `server.instance`.
 """
 
-import errno
 import functools
-import os
 import socket
 from collections.abc import Iterator, Sequence
 
 from sengu.errors import describe_error
 from sengu.listeners.listeners import Listeners
-from sengu.listeners.slots import Peer, Slots
+from sengu.listeners.slots import Slots
 from sengu.model import events as ev
 from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.passage import PassageStatus
-from sengu.passage.relay import pass_on
+from sengu.passage.relay import begin_to_connect, pass_on
+from sengu.posix.listening import Peer
 from sengu.posix.loop import Loop, Timer
 from sengu.server.core import Reporter
 from sengu.server.probe import Target, probe_target
@@ -49,7 +48,7 @@ class Handshakes:
         return self._found[number]
 
 
-class Vigil:
+class Calm:
     """Watches the queues of a slot that gets nobody new any more, until they stay empty."""
 
     def __init__(self, groups: Sequence[Slots], slot: int, now: Handshakes) -> None:
@@ -78,9 +77,12 @@ class SlotPassage:
         self._post = reporter.post
         self._warn = reporter.warn
         self._chosen = [frozenset[int]() for _ in self._groups]
-        self._vigils: dict[int, Vigil] = {}
+        self._vigils: dict[int, Calm] = {}
         self._timer: Timer | None = None
         self._has_warned = False
+
+    def begin(self) -> None:
+        """Nothing: the listeners are there."""
 
     def follow(self, observed: Observed) -> None:
         """Lead new clients as it is right now, and look after those who wait."""
@@ -175,7 +177,7 @@ class SlotPassage:
 
     def _is_calm(self, slot: int, now: Handshakes) -> bool:
         if slot not in self._vigils:
-            self._vigils[slot] = Vigil(self._groups, slot, now)
+            self._vigils[slot] = Calm(self._groups, slot, now)
         return self._vigils[slot].look(now)
 
     def _count(self) -> int:
@@ -207,9 +209,4 @@ def _needed(observed: Observed) -> int:
 
 def _connect(target: Target) -> socket.socket:
     """A socket that is being connected. Raises OSError."""
-    sock = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    error = sock.connect_ex(target.address)
-    if error not in {0, errno.EINPROGRESS}:
-        sock.close()
-        raise OSError(error, os.strerror(error))
-    return sock
+    return begin_to_connect(socket.socket(target.family, socket.SOCK_STREAM), target.address)

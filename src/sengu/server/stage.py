@@ -22,6 +22,9 @@ from sengu.wire.sockets import VARIABLE
 class Passage(Protocol):
     """Leads connections from old workers to new ones, where they have sockets of their own."""
 
+    def begin(self) -> None:
+        """To be called before the first worker, by the first server. Raises OSError."""
+
     def follow(self, observed: Observed) -> None:
         """To be called when facts have had their consequences, before these leave the server."""
 

@@ -224,8 +224,8 @@ SIGNALS: Setting[str] = Setting(
     default=SignalProfile.DEFAULT.value,
     group=Group.STOPPING,
     help="What signals to the main process mean. default: TERM lets the workers finish, QUIT does "
-    "not; unicorn: the other way round, as Unicorn's users have it; serverengine: USR1, HUP and INT "
-    "restart, as ServerEngine's users have it.",
+    "not; unicorn: the other way round, as Unicorn's users have it; serverengine: USR1, HUP and "
+    "INT restart, as ServerEngine's users have it.",
 )
 CGROUPS: Setting[str] = Setting(
     name="cgroups",

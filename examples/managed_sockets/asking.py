@@ -1,6 +1,6 @@
 """A worker that asks for its port when it runs; nobody has told sengu of it before.
 
-    sengu start -w 2 --ready notify -- python examples/managed_sockets/worker.py 5000
+    sengu start -w 2 --ready notify -- python examples/managed_sockets/asking.py 5000
 
 Both workers get the same socket, and so do those of the next generation: try `sengu reload` while
 clients ask, or kill -9 whichever process you like.

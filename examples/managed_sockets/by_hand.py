@@ -1,6 +1,6 @@
 """The same question asked without sengu's package: one packet of JSON each way, over a UNIX socket.
 
-sengu start -- python3 examples/managed_sockets/plain.py 5000
+sengu start -- python3 examples/managed_sockets/by_hand.py 5000
 """
 
 import json
