@@ -296,8 +296,9 @@ def test_what_was_imported_is_frozen_and_shared(sengu: Sengu, site: Site, port: 
 
 def test_after_a_stop_nothing_is_left(sengu: Sengu, site: Site, port: int) -> None:
     instance = serve(sengu, site, port, "--workers", "2")
+    # Workers are ready before the process in between has ended, which makes them children.
+    wait_until(lambda: len(children(instance.pid)) == 4, "its server, fork server and workers")
     everybody = children(instance.pid)
-    assert len(everybody) == 4
     assert environment_of(fork_server(instance))["SENGU_SERVICE"] == instance.name
     assert instance.stop() == 0
     assert not [pid for pid in everybody if is_alive(pid)]
