@@ -170,6 +170,27 @@ def test_a_worker_that_is_asked_for_again_is_who_was_asked_for() -> None:
     in_child(body)
 
 
+def test_a_fork_server_that_says_what_nobody_understands_ends_no_server() -> None:
+    """It is on record before it is taken out of the socket: the next one would end as well."""
+
+    def body() -> None:
+        to_us, fork_server = packets.pair()
+        ears = Ears()
+        with ExitStack() as stack:
+            child = stack.enter_context(Child(lambda child: child.wait_for_go()))
+            held = {f"socket/{FORK_SERVER}": Held(to_us.detach())}
+            prompter = stack.enter_context(Prompter(held))
+            kin = [Kin(FORK_SERVER, child.pid, os.dup(child.pidfd), None)]
+            parts = make_parts(prompter, kin, ears)
+            Adoption(parts, SPEC, observe()).finish()
+            fork_server.send(b"x" * packets.MAX_BYTES * 2)
+            run_until(parts.loop, lambda: ears.warnings)
+            assert "fork server of generation 1 is not understood" in ears.warnings[0]
+            assert f"socket/{FORK_SERVER}" in names_dropped(prompter), "so that it ends"
+
+    in_child(body)
+
+
 def test_workers_that_live_have_ended_or_are_gone_are_told_apart() -> None:
     def body() -> None:
         ears = Ears()

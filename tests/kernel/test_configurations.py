@@ -96,6 +96,15 @@ def test_what_is_wrong_changes_nothing_and_nobody_is_told(shelf: Shelf) -> None:
     assert (len(desk.facts), desk.told) == (1, [1])
 
 
+def test_a_memory_file_of_any_length_is_not_read_into_the_server(shelf: Shelf) -> None:
+    desk = Desk(shelf)
+    fd = os.memfd_create("found")
+    os.ftruncate(fd, 1 << 45)
+    with pytest.raises(UsageError, match="let workers read by themselves what is large"):
+        desk.configurations.take(1, Found({}, fd), 1)
+    assert (desk.facts, desk.told) == ([], [])
+
+
 def test_another_server_goes_on_with_the_same_file_and_the_same_service(shelf: Shelf) -> None:
     settings: dict[str, Any] = {"workers": 3, "max_rss": "1m"}
     Desk(shelf).take(b"one", **settings)

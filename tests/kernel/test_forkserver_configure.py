@@ -133,6 +133,23 @@ def test_a_large_one_is_not_cut_off(configured: Configured) -> None:
         assert len(configured.load(nursery)[1]) > 1_000_000
 
 
+def test_what_is_too_much_for_the_server_is_refused_where_it_was_read(
+    configured: Configured,
+) -> None:
+    with configured.nursery() as nursery:
+        configured.load(nursery)
+        configured.put(workers="8" * wire.MAX_SETTINGS_BYTES)
+        configured.ask(nursery, 1)
+        report, _ = configured.hear(nursery)
+        assert isinstance(report, wire.ConfigureFailed)
+        assert report.problem.startswith("what is a setting by its name is 32")
+        configured.put(n="x" * wire.MAX_CONFIGURATION_BYTES)
+        configured.ask(nursery, 2)
+        report, _ = configured.hear(nursery)
+        assert isinstance(report, wire.ConfigureFailed)
+        assert report.problem.startswith("the configuration is 167772")
+
+
 def test_workers_are_born_between_questions_with_what_the_server_has_put_there(
     configured: Configured,
 ) -> None:

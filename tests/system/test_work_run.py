@@ -204,6 +204,11 @@ def test_what_fails_before_the_background_reaches_the_terminal(scripts: Scripts)
             2,
             "config: a[1].b is a builtin_function_or_method, which cannot be handed",
         ),
+        (
+            "sengu.run(Consumer, config={'a': 'x' * 40_000})",
+            2,
+            "config is 40008 bytes of JSON, and 32768 is the most for a mapping; give a function",
+        ),
         ("sengu.run(Consumer, workers='many')", 2, "--workers 'many' is not a whole number"),
         ("sengu.run(Consumer, workers=True)", 2, "workers=True is no value for it; give a number"),
         ("sengu.run(Consumer, daemonize=3.5)", 2, "daemonize=3.5 is no value for it; give True"),

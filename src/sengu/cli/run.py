@@ -21,6 +21,7 @@ from sengu.config.settings import work as known
 from sengu.config.work import Script, assemble_work
 from sengu.errors import SenguError, UsageError
 from sengu.model.work import CallableConfig, ConfigSource, InlineConfig, WorkKind
+from sengu.wire.forkserver import MAX_SETTINGS_BYTES
 from sengu.work import source
 from sengu.work.api import Server, Worker
 from sengu.work.target import SCRIPT
@@ -138,8 +139,18 @@ def _config(config: Mapping[str, Any] | Callable[[], Any] | None) -> ConfigSourc
             plain = source.plain(config, "config")
         except LoadError as problem:
             raise UsageError(str(problem)) from problem
-        return InlineConfig(msgspec.Raw(msgspec.json.encode(plain)))
+        return InlineConfig(msgspec.Raw(_small(msgspec.json.encode(plain))))
     return CallableConfig(_name(config, "config"))
+
+
+def _small(config: bytes) -> bytes:
+    """It goes with each message about the application. Raises UsageError."""
+    if len(config) > MAX_SETTINGS_BYTES:
+        raise UsageError(
+            f"config is {len(config)} bytes of JSON, and {MAX_SETTINGS_BYTES} is the most for a "
+            "mapping; give a function that returns it, or a file"
+        )
+    return config
 
 
 def _name(thing: object, label: str) -> str:

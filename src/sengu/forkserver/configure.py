@@ -45,11 +45,25 @@ class Inquiries:
 def read(prepared: Prepared) -> Configuration | None:
     """Raises LoadError, whatever it is that the user's code raises."""
     try:
-        return prepared.configure()
+        found = prepared.configure()
     except LoadError:
         raise
     except BaseException as error:  # SystemExit too: whatever it is, people have to be told
         raise LoadError(f"{type(error).__name__}: {error}", traceback.format_exc()) from error
+    if found is not None:
+        _check_size("the configuration", len(found.data), wire.MAX_CONFIGURATION_BYTES)
+        settings = len(wire.encode(found.settings))
+        _check_size("what is a setting by its name", settings, wire.MAX_SETTINGS_BYTES)
+    return found
+
+
+def _check_size(what: str, size: int, most: int) -> None:
+    """Raises LoadError."""
+    if size > most:
+        raise LoadError(
+            f"{what} is {size} bytes of JSON, and {most} is the most there can be; "
+            "let workers read by themselves what is large"
+        )
 
 
 def report_with(

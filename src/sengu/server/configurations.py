@@ -23,6 +23,7 @@ from sengu.planner.reduce import Fact
 from sengu.posix.store import Store
 from sengu.posix.swap_file import SwapFile, make_swap_file
 from sengu.server.environment import Environments
+from sengu.wire.forkserver import MAX_CONFIGURATION_BYTES
 
 _PREFIX = "config/"
 
@@ -103,7 +104,7 @@ class Configurations:
             tuned = self._tuner.tune(found.settings)
             pacing = tuned.pacing(self._environment(generation))
             change = self._tuner.compare(before, tuned)
-            content = os.pread(found.fd, os.fstat(found.fd).st_size, 0)
+            content = _content(found.fd)
             is_new = self.file(generation).write(content)
         except OSError as error:
             raise UsageError(f"the configuration cannot be kept: {error.strerror}") from error
@@ -133,6 +134,17 @@ class Configurations:
             return self._around.environments.of(generation)
         except OSError:  # it was lost with another server
             return os.environ
+
+
+def _content(fd: int) -> bytes:
+    """Raises OSError; UsageError when it is more than a fork server of ours sends."""
+    size = os.fstat(fd).st_size
+    if size > MAX_CONFIGURATION_BYTES:
+        raise UsageError(
+            f"the configuration is {size} bytes long, and may be no longer than "
+            f"{MAX_CONFIGURATION_BYTES}; let workers read by themselves what is large"
+        )
+    return os.pread(fd, size, 0)
 
 
 def tuned_spec(tuner: Tuner | None, spec: ServiceSpec, settings: Mapping[str, Any]) -> ServiceSpec:

@@ -1,4 +1,4 @@
-"""What fork servers are made with. Imported by `server.forkservers` and those who use that."""
+"""What fork servers are made with, and sent. Imported by `server.forkservers` and who uses that."""
 
 import signal
 import sys
@@ -17,6 +17,7 @@ from sengu.server.core import Reporter
 from sengu.server.environment import generation_environment
 from sengu.server.link import Link
 from sengu.server.stage import Stage
+from sengu.wire.forkserver import ToForkServer
 
 
 class Ears(Reporter, Protocol):
@@ -46,6 +47,13 @@ class Plan(msgspec.Struct, frozen=True):
     application: Application
     environment: dict[str, str]
     inquiry: int = 0
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """What is to be sent, with descriptors of its own."""
+
+    message: ToForkServer
+    descriptors: Sequence[int]
 
 
 def fork_server(

@@ -19,20 +19,13 @@ from sengu.posix import packets
 from sengu.posix.descriptors import close_all, copies
 from sengu.posix.process import Process
 from sengu.server.configurations import Found
-from sengu.server.fork_plan import Context, Plan, fork_server
+from sengu.server.fork_plan import Context, Letter, Plan, fork_server
 from sengu.server.member import capture, worker_key
 from sengu.wire import forkserver as wire
 
 _MESSAGES_AT_ONCE = 1024  # more than wait at a time: a socket's buffer holds fewer
 _END_SECONDS = 2.0
 _PREFIX = "forkserver/"  # keys are forkserver/GENERATION/TOKEN
-
-
-class Letter(msgspec.Struct, frozen=True):
-    """What is to be sent, with descriptors of its own."""
-
-    message: wire.ToForkServer
-    descriptors: Sequence[int]
 
 
 class ForkServer:
@@ -177,7 +170,7 @@ class ForkServer:
             try:
                 data, passed = packets.receive(self._socket, socket.MSG_PEEK)
                 if data:
-                    self._take(wire.decode_report(data), passed)
+                    self._take(data, passed)
                     if self.is_heard:  # it may have been given up for what it said
                         close_all(packets.receive(self._socket)[1])
             except BlockingIOError:
@@ -188,8 +181,16 @@ class ForkServer:
                 self._close_socket()
                 return
 
-    def _take(self, report: wire.FromForkServer, passed: Sequence[int]) -> None:
+    def _take(self, data: bytes, passed: Sequence[int]) -> None:
         number, ears = self._generation, self._context.ears
+        try:
+            report: wire.FromForkServer = wire.decode_report(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            # It runs what is not ours. No server must end of it, or the next one would as well.
+            ears.warn(f"the fork server of generation {number} is not understood: {error}")
+            close_all(passed)
+            self._close_socket()
+            return
         match report:
             case wire.Loaded():
                 for line in report.warnings:
@@ -201,7 +202,7 @@ class ForkServer:
             case wire.ForkFailed():
                 self._give_up(report.worker, report.problem)
             case wire.Configured():
-                self._configured(report.inquiry, Found(report.settings, passed[0]))
+                self._configured(report, passed)
             case wire.ConfigureFailed(inquiry, problem, details):
                 ears.post(ev.ConfigureFailed(number, inquiry, problem, details))
 
@@ -220,9 +221,12 @@ class ForkServer:
         self._is_loaded = True
         ears.post(ev.GenerationPrepared(number, self.pacing))
 
-    def _configured(self, inquiry: int, found: Found) -> None:
-        number = self._generation
+    def _configured(self, report: wire.Configured, passed: Sequence[int]) -> None:
+        number, inquiry = self._generation, report.inquiry
         try:
+            if not passed:
+                raise UsageError("no descriptor is free for the configuration; raise ulimit -n")
+            found = Found(report.settings, passed[0])
             self.pacing = self._context.configurations.take(number, found, inquiry)
         except UsageError as error:
             self._context.ears.post(ev.ConfigureFailed(number, inquiry, str(error)))

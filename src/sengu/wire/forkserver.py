@@ -12,6 +12,10 @@ from sengu.model.application import Application
 
 VERSION = 1
 
+# The server reads what is found, and all of it fits a packet with what else is said.
+MAX_CONFIGURATION_BYTES = 16 << 20
+MAX_SETTINGS_BYTES = 32 << 10
+
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """To the fork server, first of all. Descriptors: the scoreboard's memory, and the memory file
