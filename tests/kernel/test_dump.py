@@ -12,7 +12,7 @@ import pytest
 from sengu.dump import pages
 from sengu.dump.ear import Ear
 from sengu.dump.report import describe_memory, describe_process
-from sengu.posix.procfs import memory_of
+from sengu.posix.procfs import memory_file_of, memory_of
 from sengu.wire.scoreboard import SIZE_BYTES
 
 
@@ -93,6 +93,27 @@ def test_pages_of_several_processes_lie_behind_each_other() -> None:
         pages.clear(fd)
         assert list(pages.read(fd)) == []
         assert os.fstat(fd).st_size == SIZE_BYTES
+
+
+def test_a_page_that_is_being_written_is_not_there_yet() -> None:
+    with memory_file() as fd:
+        pages.open_pages(fd)
+        pages.write(fd, b"one\n")
+        pages.write(fd, b"another one\n")
+        os.ftruncate(fd, os.fstat(fd).st_size - 1)
+        assert list(pages.read(fd)) == [(os.getpid(), "one\n")]
+
+
+def test_a_memory_file_of_any_length_is_not_read_to_its_end() -> None:
+    fd = os.memfd_create("sengu-test-long")
+    try:
+        os.write(fd, b"stacks")
+        os.ftruncate(fd, 1 << 45)
+        content = memory_file_of(os.getpid(), "sengu-test-long")
+        assert content is not None
+        assert (content[:6], len(content)) == (b"stacks", 1 << 20)
+    finally:
+        os.close(fd)
 
 
 def test_when_nobody_collects_pages_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

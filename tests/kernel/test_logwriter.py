@@ -177,6 +177,40 @@ def test_the_new_file_has_the_mode_of_the_old_one(make: MakeDesk, log: Path) -> 
     assert log.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_link_that_somebody_puts_in_its_place_is_not_followed(
+    make: MakeDesk, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = log.with_name("shadow")
+    other.write_bytes(b"secret\n")
+    other.chmod(0o600)
+    rename = os.rename
+
+    def rename_and_plant(source: str, target: str) -> None:
+        rename(source, target)
+        log.symlink_to(other)
+
+    desk = make(size=4)
+    log.chmod(0o644)
+    desk.write(b"one\n")
+    monkeypatch.setattr(os, "rename", rename_and_plant)
+    desk.write(b"two\n")
+    assert (other.read_bytes(), other.stat().st_mode & 0o777) == (b"secret\n", 0o600)
+    assert rotated(log) == [b"one\ntwo\n"], "what there is is written on"
+    assert "cannot rotate" in desk.complaints[0]
+
+
+def test_a_link_in_the_place_of_what_is_being_compressed_is_not_followed(log: Path) -> None:
+    other = log.with_name("shadow")
+    other.write_bytes(b"secret\n")
+    log.write_bytes(b"one\n")
+    archive = next_archive(str(log), NOON)
+    log.rename(archive)
+    Path(f"{archive}.gz.part").symlink_to(other)
+    compress_all(str(log))
+    assert other.read_bytes() == b"secret\n"
+    assert rotated(log) == [b"one\n"]
+
+
 def test_a_file_that_was_cut_is_appended_to(make: MakeDesk, log: Path) -> None:
     desk = make()
     desk.write(b"x" * 1000 + b"\n")

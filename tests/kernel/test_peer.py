@@ -1,7 +1,9 @@
 """Who is at the other end of a UNIX socket, and acting with no more rights than that."""
 
+import errno
 import os
 import socket
+from typing import cast
 
 import pytest
 
@@ -40,6 +42,26 @@ def test_a_process_that_has_connected_and_ended_is_known_to_have_ended() -> None
                 child.reap()
                 release = tuple(map(int, os.uname().release.split(".")[:2]))
                 assert has_ended(sock) == (release >= (6, 5))
+
+
+class OlderKernel:
+    """A socket as it was before kernels told of processes that were reaped."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def getsockopt(self, *_: int) -> bytes:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+@pytest.mark.parametrize(
+    ("number", "ended"),
+    [(errno.EINVAL, True), (errno.ESRCH, True), (errno.ENOPROTOOPT, False)],
+)
+def test_older_kernels_tell_in_their_own_ways_that_a_process_was_reaped(
+    number: int, ended: bool
+) -> None:
+    assert has_ended(cast(socket.socket, OlderKernel(number))) is ended
 
 
 def test_what_is_made_while_acting_as_another_user_is_theirs_and_then_we_are_ourselves() -> None:

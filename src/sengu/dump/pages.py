@@ -37,12 +37,14 @@ def write(fd: int, text: bytes) -> None:
 
 
 def read(fd: int) -> Iterator[tuple[int, str]]:
-    """Pids and texts of those that are there."""
+    """Pids and texts of those that are there, and whole."""
     data = os.pread(fd, _MOST_BYTES, SIZE_BYTES)
     at = 0
     while at + _HEAD.size <= len(data):
         pid, length = _HEAD.unpack_from(data, at)
         at += _HEAD.size
+        if at + length > len(data):  # it is being written just now
+            return
         yield pid, data[at : at + length].decode(errors="replace")
         at += length
 

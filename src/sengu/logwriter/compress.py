@@ -58,8 +58,10 @@ def compress_all(log: str) -> None:
 
 def _compress(plain: str) -> None:
     part = plain + PART_SUFFIX
+    remove(part)  # of a writer that was killed
     try:
-        with open(plain, "rb") as source, open(part, "wb") as target:
+        # "x": nobody can put a link there that leads to another file.
+        with open(plain, "rb") as source, open(part, "xb") as target:
             found = os.fstat(source.fileno())
             os.fchmod(target.fileno(), found.st_mode & 0o777)
             with contextlib.suppress(PermissionError):

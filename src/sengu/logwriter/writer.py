@@ -113,14 +113,11 @@ class Writer:
             found = os.fstat(self._fd)
             if _is_same(self._path, found):  # else it was moved away already
                 os.rename(self._path, next_archive(self._path, self._wall()))
-            fd = _open(self._path)
+            fd = _begin(self._path, found)
         except OSError as error:
             self._complain(f"cannot rotate {self._path}: {describe_error(error)}; it goes on")
             self._retry_at = self._wall() + _RETRY_SECONDS
             return False
-        with contextlib.suppress(PermissionError):  # as whoever owns the log wants it
-            os.fchmod(fd, found.st_mode & 0o777)
-            os.fchown(fd, found.st_uid, found.st_gid)
         self._turn_to(fd)
         self._tidy_up()
         return True
@@ -147,6 +144,22 @@ def _compressor(path: str) -> "Compressor":
 
 def _open(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def _begin(path: str, former: os.stat_result) -> int:
+    """The next file, as whoever owns the log wants it. Raises OSError.
+
+    What somebody else has put there meanwhile stays as it is: it may lead to another file.
+    """
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(path, flags, former.st_mode & 0o777)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with contextlib.suppress(PermissionError):
+        os.fchmod(fd, former.st_mode & 0o777)
+        os.fchown(fd, former.st_uid, former.st_gid)
+    return fd
 
 
 def _is_same(path: str, found: os.stat_result) -> bool:

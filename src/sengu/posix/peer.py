@@ -5,6 +5,7 @@ Imported by the server, where processes of other users may ask it for something.
 
 import array
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -45,14 +46,12 @@ def peer_of(sock: socket.socket) -> Peer:
 def has_ended(sock: socket.socket) -> bool:
     """Whether the process that connected is gone, so that its pid may mean another by now.
 
-    A kernel before 6.5 does not know; then it is taken for living.
+    A kernel before 6.5 does not know (ENOPROTOOPT); then it is taken for living.
     """
     try:
         data = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _NUMBER.size)
-    except ProcessLookupError:
-        return True
-    except OSError:  # ENOPROTOOPT
-        return False
+    except OSError as error:  # EINVAL: one that was reaped, up to Linux 6.15
+        return error.errno in {errno.ESRCH, errno.EINVAL}
     (pidfd,) = _NUMBER.unpack(data)
     try:
         poll = select.poll()

@@ -7,6 +7,7 @@ caller reads it, so a pid from here is for telling and never for killing. Import
 import os
 from collections.abc import Set
 
+_MOST_BYTES = 1 << 20
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -156,14 +157,22 @@ def memory_of(pid: int) -> tuple[int, int, int] | None:
 
 
 def memory_file_of(pid: int, name: str) -> bytes | None:
-    """What is in the memory file of that name which the process has open. None: there is none, or
-    it is not for us to see."""
+    """What is in the memory file of that name which the process has open, a mebibyte at most. None:
+    there is none, or it is not for us to see."""
     directory, link = f"/proc/{pid}/fd", f"/memfd:{name} (deleted)"
     try:
         for fd in os.listdir(directory):
             if _link(f"{directory}/{fd}") == link:
-                with open(f"{directory}/{fd}", "rb") as stream:
-                    return stream.read()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+                return _beginning_of(f"{directory}/{fd}")
+    except OSError:  # gone, another user's, or by now what has no beginning to be read
         return None
     return None
+
+
+def _beginning_of(path: str) -> bytes:
+    """Never waits, whatever its owner may have put there. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.pread(fd, _MOST_BYTES, 0)
+    finally:
+        os.close(fd)
