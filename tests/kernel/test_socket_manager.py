@@ -368,3 +368,23 @@ def test_more_visitors_than_there_is_room_for_wait_outside(
             sock.close()
         answer, _ = house.hear(third)
     assert isinstance(answer, wire.Given)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_socket_that_cannot_be_kept_is_not_given_and_the_next_who_asks_gets_it(
+    house: House, monkeypatch: pytest.MonkeyPatch, is_open: bool
+) -> None:
+    house.observed = observe(1, 2)
+    if is_open:
+        house.given(TCP)
+        house.living = {os.getpid(): "worker/2"}
+
+    def hold(_name: str, _fd: int, _note: str = "") -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.shelf, "hold", hold)
+        refused = house.refused(wire.encode(TCP))
+    assert refused.errno == errno.EMFILE
+    assert "cannot keep 127.0.0.1:0: Too many open files" in refused.problem
+    house.given(TCP)

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from sengu.posix import prctl
 from sengu.posix.swap_file import SwapFile, make_swap_file
+from tests.kernel.children import in_child
+from tests.support import needs_root
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -39,6 +44,24 @@ def test_it_does_not_grow_with_each_version(swap_file: SwapFile) -> None:
     for number in range(200):
         swap_file.write(str(number).encode() * 100)
     assert os.fstat(swap_file.fd).st_size < 5 * 300
+
+
+def test_another_user_who_may_read_it_cannot_write_it(swap_file: SwapFile) -> None:
+    needs_root()
+    swap_file.write(b"one")
+
+    def body() -> None:
+        reader = swap_file.open_to_read()
+        os.close(swap_file.fd)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        prctl.set_dumpable(True)  # so that /proc/self is its own, as after an exec
+        assert SwapFile(reader).read() == (1, b"one")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(reader, b"x", 0)
+        with pytest.raises(PermissionError):
+            os.open(f"/proc/self/fd/{reader}", os.O_RDWR)
+
+    in_child(body)
 
 
 class _KilledError(Exception):

@@ -51,6 +51,10 @@ class SwapFile:
         os.ftruncate(self.fd, max(offset + len(content), self._end_of(version - 1)))
         return True
 
+    def open_to_read(self) -> int:
+        """A descriptor for who reads it only, and whoever that passes it on to. Raises OSError."""
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+
     def _head(self, version: int) -> tuple[int, int, int, int]:
         raw = os.pread(self.fd, _HEAD.size, version % 2 * _HEAD.size)
         found: tuple[int, int, int, int] = _HEAD.unpack(raw)
@@ -71,8 +75,10 @@ class SwapFile:
 
 
 def make_swap_file(name: str) -> SwapFile:
-    """An empty one. Raises OSError."""
-    return SwapFile(os.memfd_create(name, os.MFD_CLOEXEC))
+    """An empty one, which no other user can open to write. Raises OSError."""
+    made = SwapFile(os.memfd_create(name, os.MFD_CLOEXEC))
+    os.fchmod(made.fd, 0o400)
+    return made
 
 
 def _checksum(version: int, offset: int, content: bytes) -> int:

@@ -55,7 +55,7 @@ class Configurations:
         self._application: Application | None = None
 
     def file(self, generation: int) -> SwapFile:
-        """Where the generation's workers find it. Raises OSError."""
+        """Where the generation's workers find it, who get it to read only. Raises OSError."""
         found = self._files.get(generation)
         if found is None:
             name = f"{_PREFIX}{generation}"

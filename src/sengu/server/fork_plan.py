@@ -1,6 +1,7 @@
 """What fork servers are made with, and sent. Imported by `server.forkservers` and who uses that."""
 
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -8,6 +9,8 @@ from typing import Protocol
 import msgspec
 
 from sengu.model.application import Application
+from sengu.posix import packets
+from sengu.posix.descriptors import close_all
 from sengu.posix.loop import Loop
 from sengu.posix.title import ROOM
 from sengu.server.cgroups import generation_key
@@ -17,7 +20,7 @@ from sengu.server.core import Reporter
 from sengu.server.environment import generation_environment
 from sengu.server.link import Link
 from sengu.server.stage import Stage
-from sengu.wire.forkserver import ToForkServer
+from sengu.wire.forkserver import Load, ToForkServer, encode
 
 
 class Ears(Reporter, Protocol):
@@ -54,6 +57,21 @@ class Letter(msgspec.Struct, frozen=True):
 
     message: ToForkServer
     descriptors: Sequence[int]
+
+
+def send_load(sock: socket.socket, context: Context, plan: Plan) -> None:
+    """The first message of all. Raises OSError."""
+    scoreboard = context.stage.scoreboard
+    assert scoreboard is not None  # there is one as soon as there is an application
+    load = Load(plan.application, plan.service, plan.generation, inquiry=plan.inquiry)
+    memory = [scoreboard.fd]
+    if plan.application.is_configured:
+        # It will run as another user, who is not to decide what we read there.
+        memory.append(context.configurations.file(plan.generation).open_to_read())
+    try:
+        packets.send(sock, encode(load), memory)
+    finally:
+        close_all(memory[1:])
 
 
 def fork_server(

@@ -19,7 +19,7 @@ from sengu.posix import packets
 from sengu.posix.descriptors import close_all, copies
 from sengu.posix.process import Process
 from sengu.server.configurations import Found
-from sengu.server.fork_plan import Context, Letter, Plan, fork_server
+from sengu.server.fork_plan import Context, Letter, Plan, fork_server, send_load
 from sengu.server.member import capture, worker_key
 from sengu.wire import forkserver as wire
 
@@ -62,18 +62,10 @@ class ForkServer:
     def start(self, plan: Plan) -> None:
         """Have its process made. Raises OSError, ValueError; nothing is left then."""
         context, stage = self._context, self._context.stage
-        scoreboard = stage.scoreboard
-        assert scoreboard is not None  # there is one as soon as there is an application
         self._socket, theirs = packets.pair()
         with theirs:
             try:
-                load = wire.Load(
-                    plan.application, plan.service, plan.generation, inquiry=plan.inquiry
-                )
-                memory = [scoreboard.fd]
-                if plan.application.is_configured:
-                    memory.append(context.configurations.file(plan.generation).fd)
-                packets.send(self._socket, wire.encode(load), memory)
+                send_load(self._socket, context, plan)
                 context.link.hold(_socket_name(self.key), self._socket.fileno())
                 outputs = {fd: relay.write_end for fd, relay in self._relays.items()}
                 order = fork_server(stage, plan, outputs, (theirs.fileno(), context.births_fd))

@@ -5,13 +5,14 @@ What there is, for whom, and with whose rights it was opened is noted in the sto
 Imported by `server.socket_manager`.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Container, Iterator
 
 import msgspec
 
-from sengu.errors import UsageError
+from sengu.errors import UsageError, describe_error
 from sengu.listeners.bind import open_listener
 from sengu.listeners.listener import FileIdentity, Listener
 from sengu.model.address import Address, ListenerSpec, Sockets, UnixAddress
@@ -102,7 +103,8 @@ class ManagedSockets:
                 managed.close()
                 self._keeper.drop(managed.name)
             elif left != managed.note.generations:
-                self._keep(managed, left)
+                with contextlib.suppress(UsageError):  # the next time, then
+                    self._keep(managed, left)
         return closed
 
     def close(self) -> None:
@@ -151,18 +153,24 @@ class ManagedSockets:
         generations = () if lost is None else lost.note.generations
         try:
             self._keep(managed, (*dict.fromkeys((*generations, generation)),))
-        except OSError as error:
+        except UsageError:
             managed.close()
-            raise UsageError(f"cannot keep {address}: {error.strerror}") from error
+            raise
         if lost is not None:
             lost.listener.leave()  # its file is not ours any more
         self._all[address] = managed
         return managed
 
     def _keep(self, managed: Managed, generations: tuple[int, ...]) -> None:
-        managed.note = msgspec.structs.replace(managed.note, generations=generations)
-        note = msgspec.json.encode(managed.note).decode()
-        self._keeper.hold(managed.name, managed.listener.socket.fileno(), note)
+        """Raises UsageError when that cannot be on record; nothing has changed then."""
+        note = msgspec.structs.replace(managed.note, generations=generations)
+        text = msgspec.json.encode(note).decode()
+        try:
+            self._keeper.hold(managed.name, managed.listener.socket.fileno(), text)
+        except (OSError, ValueError) as error:
+            problem = f"cannot keep {note.address}: {describe_error(error)}"
+            raise UsageError(problem) from error
+        managed.note = note
 
 
 def _listener(sock: socket.socket, address: Address, file: FileIdentity | None = None) -> Listener:
