@@ -2,8 +2,10 @@
 
 import asyncio
 import faulthandler
+import mmap
 import os
 import signal
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -13,16 +15,17 @@ from sengu.dump import pages
 from sengu.dump.ear import Ear
 from sengu.dump.report import describe_memory, describe_process
 from sengu.posix.procfs import memory_file_of, memory_of
+from sengu.server.scoreboard import Scoreboard
 from sengu.wire.scoreboard import SIZE_BYTES
+from tests.kernel.shelf import Shelf
 
 
 @contextmanager
 def memory_file() -> Iterator[int]:
-    fd = os.memfd_create("scoreboard")
-    os.ftruncate(fd, SIZE_BYTES)
-    try:
+    with Shelf() as shelf:
+        fd = Scoreboard(1, shelf).fd
+        pages.open_pages(fd)
         yield fd
-    finally:
         os.close(fd)
 
 
@@ -82,26 +85,44 @@ def test_one_that_is_gone_has_no_memory() -> None:
 
 def test_pages_of_several_processes_lie_behind_each_other() -> None:
     with memory_file() as fd:
-        pages.open_pages(fd)
         pages.write(fd, b"one\n")
         pid = os.fork()
         if pid == 0:
             pages.write(fd, "zwölf\n".encode())
             os._exit(0)
         os.waitpid(pid, 0)
-        assert list(pages.read(fd)) == [(os.getpid(), "one\n"), (pid, "zwölf\n")]
-        pages.clear(fd)
-        assert list(pages.read(fd)) == []
-        assert os.fstat(fd).st_size == SIZE_BYTES
+        found, end = pages.read(fd, SIZE_BYTES)
+        assert found == {os.getpid(): "one\n", pid: "zwölf\n"}
+        assert pages.read(fd, end) == ({}, end)
+
+
+def test_pages_that_were_read_take_no_memory_and_the_file_gets_no_shorter() -> None:
+    with memory_file() as fd:
+        pages.write(fd, b"x" * 1_000_000)
+        at = pages.clear(fd)
+        assert os.fstat(fd).st_blocks * 512 <= 2 * mmap.PAGESIZE
+        pages.write(fd, b"two\n")
+        assert pages.read(fd, at)[0] == {os.getpid(): "two\n"}
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, SIZE_BYTES)
+
+
+def test_a_file_that_was_made_longer_than_any_memory_is_cleared_of_nothing() -> None:
+    with memory_file() as fd:
+        os.ftruncate(fd, (1 << 63) - 1)
+        assert pages.clear(fd) == (1 << 63) - 1
+        pages.write(fd, b"there is no room for it")
+        assert pages.read(fd, (1 << 63) - 1) == ({}, (1 << 63) - 1)
 
 
 def test_a_page_that_is_being_written_is_not_there_yet() -> None:
     with memory_file() as fd:
-        pages.open_pages(fd)
         pages.write(fd, b"one\n")
-        pages.write(fd, b"another one\n")
-        os.ftruncate(fd, os.fstat(fd).st_size - 1)
-        assert list(pages.read(fd)) == [(os.getpid(), "one\n")]
+        os.write(fd, struct.pack("=II", 1, 10) + b"half")
+        found, end = pages.read(fd, SIZE_BYTES)
+        assert found == {os.getpid(): "one\n"}
+        os.write(fd, b" whole")
+        assert pages.read(fd, end)[0] == {1: "half whole"}
 
 
 def test_a_memory_file_of_any_length_is_not_read_to_its_end() -> None:
@@ -117,12 +138,11 @@ def test_a_memory_file_of_any_length_is_not_read_to_its_end() -> None:
 
 
 def test_when_nobody_collects_pages_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "_MOST_BYTES", 100)
+    monkeypatch.setattr(pages, "_MOST_BYTES", 100_000)
     with memory_file() as fd:
-        pages.open_pages(fd)
         for _ in range(10):
-            pages.write(fd, b"x" * 40)
-        assert len(list(pages.read(fd))) == 2
+            pages.write(fd, b"x" * 40_000)
+        assert os.fstat(fd).st_size < SIZE_BYTES + 100_000
 
 
 def test_pieces_are_whole_lines_and_all_of_them() -> None:

@@ -41,6 +41,8 @@ class Dumps:
         self._observed = observed
         self._asking: list[Tell] = []
         self._awaited: set[int] = set()
+        self._written: dict[int, str] = {}
+        self._next_page = 0
         self._until = 0.0
         if stage.scoreboard is not None:
             pages.open_pages(stage.scoreboard.fd)
@@ -51,7 +53,7 @@ class Dumps:
         if len(self._asking) > 1:
             return
         if self._stage.scoreboard is not None:
-            pages.clear(self._stage.scoreboard.fd)
+            self._next_page = pages.clear(self._stage.scoreboard.fd)
             for pid, key in self._children.living().items():
                 if _is_python(key):
                     self._awaited.add(pid)
@@ -60,27 +62,30 @@ class Dumps:
         self._look()
 
     def _look(self) -> None:
-        written = self._collect()
-        missing = self._awaited & self._children.living().keys() - written.keys()
+        self._collect()
+        missing = self._awaited & self._children.living().keys() - self._written.keys()
         if missing and self._loop.now() < self._until:
             self._loop.call_at(self._loop.now() + _LOOK_SECONDS, self._look)
             return
-        self._conclude(written)
+        self._conclude()
 
-    def _collect(self) -> dict[int, str]:
+    def _collect(self) -> None:
         scoreboard = self._stage.scoreboard
-        return {} if scoreboard is None else dict(pages.read(scoreboard.fd))
+        if scoreboard is not None:
+            written, self._next_page = pages.read(scoreboard.fd, self._next_page)
+            self._written.update(written)
 
-    def _conclude(self, written: dict[int, str]) -> None:
+    def _conclude(self) -> None:
         found = [self._supervisor(), self._server()]
         for pid, key in self._children.living().items():
-            text = written.get(pid)
+            text = self._written.get(pid)
             if text is None:
                 text = self._without(pid, key)
                 self._log(text)
             found.append(ProcessDump(self._name(key), pid, text))
         asking, self._asking = self._asking, []
         self._awaited.clear()
+        self._written.clear()
         if self._stage.scoreboard is not None:
             pages.clear(self._stage.scoreboard.fd)
         for tell in asking:
