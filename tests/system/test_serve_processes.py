@@ -219,7 +219,9 @@ def test_a_worker_holds_what_its_contract_says_and_programs_that_it_runs_get_not
         # and no end of a pipe whose other end somebody else has.
         for fd, what in found.items():
             is_a_pair = what.startswith("pipe:") and list(found.values()).count(what) == 2
-            assert is_a_pair or re.match("/memfd:sengu-scoreboard|anon_inode:|socket:", what), what
+            assert is_a_pair or re.match(
+                "/memfd:sengu-(scoreboard|stacks)|anon_inode:|socket:", what
+            ), what
             info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
             assert int(re.findall(r"^flags:\s+([0-7]+)$", info, re.M)[0], 8) & os.O_CLOEXEC
         assert os.getsid(pid) == os.getpgid(pid) == pid

@@ -34,9 +34,11 @@ def clear(fd: int) -> int:
     length = (end - SIZE_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE
     if length:
         # Whoever else has the file may have made it longer than can be mapped.
-        with contextlib.suppress(OSError, ValueError, OverflowError):
-            with mmap.mmap(fd, length, offset=SIZE_BYTES) as behind:
-                behind.madvise(mmap.MADV_REMOVE)
+        with (
+            contextlib.suppress(OSError, ValueError, OverflowError),
+            mmap.mmap(fd, length, offset=SIZE_BYTES) as behind,
+        ):
+            behind.madvise(mmap.MADV_REMOVE)
     return end
 
 
@@ -52,7 +54,10 @@ def write(fd: int, text: bytes) -> None:
 
 def read(fd: int, at: int) -> tuple[dict[int, str], int]:
     """Texts by pid of those that have come since, and where the next one will begin."""
-    data = os.pread(fd, _MOST_BYTES, at)
+    try:
+        data = os.pread(fd, _MOST_BYTES, at)
+    except OSError:  # EINVAL: somebody has made it as long as can be
+        return {}, at
     found = {}
     begin = 0
     while begin + _HEAD.size <= len(data):
