@@ -8,12 +8,11 @@ and `server.instance`.
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sengu.config.boot import Boot
-from sengu.config.tuning import Tuner
 from sengu.errors import UsageError
 from sengu.model import events as ev
 from sengu.model.application import Application
@@ -24,6 +23,9 @@ from sengu.posix.store import Store
 from sengu.posix.swap_file import SwapFile, make_swap_file
 from sengu.server.environment import Environments
 from sengu.wire.forkserver import MAX_CONFIGURATION_BYTES
+
+if TYPE_CHECKING:
+    from sengu.config.tuning import Tuner
 
 _PREFIX = "config/"
 
@@ -48,7 +50,7 @@ class Surroundings(msgspec.Struct, frozen=True):
 class Configurations:
     """All of them, by generation. Without a `tuner` there is no such thing."""
 
-    def __init__(self, tuner: Tuner | None, around: Surroundings) -> None:
+    def __init__(self, tuner: "Tuner | None", around: Surroundings) -> None:
         self._tuner = tuner
         self._around = around
         self._files: dict[int, SwapFile] = {}
@@ -147,14 +149,18 @@ def _content(fd: int) -> bytes:
     return os.pread(fd, size, 0)
 
 
-def tuned_spec(tuner: Tuner | None, spec: ServiceSpec, settings: Mapping[str, Any]) -> ServiceSpec:
+def tuned_spec(
+    tuner: "Tuner | None", spec: ServiceSpec, settings: Mapping[str, Any]
+) -> ServiceSpec:
     """The service as it is by what the configuration has said last."""
     return spec if tuner is None or not settings else tuner.recall(settings).spec
 
 
-def find_tuner(boot: Boot) -> Tuner | None:
+def find_tuner(boot: Boot) -> "Tuner | None":
     """None where there is no configuration."""
     application = boot.service.application
     if application is None or not application.is_configured:
         return None
+    from sengu.config.tuning import Tuner  # memory, of those who have one only
+
     return Tuner(boot.service, boot.given)

@@ -4,11 +4,11 @@ Imported by `server.instance`, `server.execute` and `server.adopt`.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sengu.config.boot import Boot
-from sengu.config.tuning import Tuner
 from sengu.model.observed import Observed
 from sengu.posix.loop import Loop
 from sengu.server.children import Children
@@ -20,6 +20,9 @@ from sengu.server.forkservers import ForkServers
 from sengu.server.link import Link
 from sengu.server.pre_deploy import Steps, Tools
 from sengu.server.stage import Stage
+
+if TYPE_CHECKING:
+    from sengu.config.tuning import Tuner
 
 
 class Groundwork(msgspec.Struct, frozen=True):
@@ -42,7 +45,7 @@ class Site(msgspec.Struct, frozen=True):
     observed: Callable[[], Observed]
 
 
-def lay_groundwork(boot: Boot, site: Site, tuner: Tuner | None) -> Groundwork:
+def lay_groundwork(boot: Boot, site: Site, tuner: "Tuner | None") -> Groundwork:
     """Put them together."""
     loop, link, children, stage, crew = site.loop, site.link, site.children, site.stage, site.crew
     births = link.take("births")
