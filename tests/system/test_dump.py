@@ -122,6 +122,35 @@ def test_cont_to_the_main_process_dumps_to_the_log(sengu: Sengu, jobs: Jobs) -> 
         instance.wait_for_line(f"^sengu: that was pid {pid}$")
 
 
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGTERM, signal.SIGCONT), (signal.SIGCONT, signal.SIGTERM)]
+)
+def test_the_cont_that_comes_with_a_term_dumps_nothing(
+    sengu: Sengu, jobs: Jobs, numbers: tuple[signal.Signals, ...]
+) -> None:
+    """As systemd and timeout(1) send it."""
+    jobs.write(
+        """
+        class Slow(sengu.Worker):
+            def run(self):
+                self.stopping.wait()
+
+            def teardown(self):
+                while not os.path.exists("end"):
+                    time.sleep(0.01)
+        """.replace("class", "import os, time\n        class", 1)
+    )
+    instance = work(sengu, jobs, "Slow")
+    for number in numbers:
+        instance.signal(number)
+    instance.wait_for_line("is asked to stop by TERM")
+    assert instance.cli("dump").returncode == 0, "who asks for it gets it"
+    (jobs.directory / "end").touch()
+    assert instance.wait() == 0
+    shown = [line for line in instance.lines if line.startswith("sengu: main process")]
+    assert len(shown) == 1
+
+
 def test_cont_to_a_worker_is_about_that_one(sengu: Sengu, jobs: Jobs) -> None:
     jobs.write(THREADED)
     instance = work(sengu, jobs, "Threaded", "-w", "2")

@@ -101,10 +101,3 @@ def test_signals_mean_what_users_of_unicorn_expect(
 def test_a_second_int_does_not_wait_for_workers() -> None:
     again = read(SignalProfile.DEFAULT, signal.SIGINT, is_stopping=True)
     assert again == ev.StopRequested("INT", immediate=True)
-
-
-@pytest.mark.parametrize("profile", [SignalProfile.DEFAULT, SignalProfile.SERVERENGINE])
-def test_the_cont_that_systemd_sends_behind_a_term_writes_nothing_down(
-    profile: SignalProfile,
-) -> None:
-    assert read(profile, signal.SIGCONT, is_stopping=True) == []

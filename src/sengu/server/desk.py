@@ -103,8 +103,7 @@ class SignalDesk:
                 self._keeper.reopen_logs()
                 return ev.ConfigureRequested(by)
             case Wish.DUMP:
-                if not is_stopping:  # systemd and timeout(1) send CONT behind the signal that stops
-                    self._keeper.dump()
+                self._keeper.dump()
             case _:
                 assert_never(wish)
         return None

@@ -53,6 +53,7 @@ from sengu.server.watcher import Watcher
 from sengu.wire import supervisor as wire
 
 _FAILED = 1  # exit code when the supervisor is gone
+_CONT_SECONDS = 0.05
 _LEAVE_SECONDS = 2.0
 
 
@@ -310,8 +311,15 @@ class Instance:
         self._log.warn(text)
 
     def dump(self) -> None:
-        """Have all that is Python write down where it is."""
-        self._service.dump(lambda _: None)
+        """Have all that is Python write down where it is, unless the service is to end.
+
+        systemd and timeout(1) send CONT with the signal that stops; either may come first.
+        """
+        self._loop.call_at(self._loop.now() + _CONT_SECONDS, self._dump)
+
+    def _dump(self) -> None:
+        if self._core.observed.stop is None:
+            self._service.dump(lambda _: None)
 
     def reopen_logs(self) -> None:
         """Let all who write to files open them anew."""
