@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import sengu
-from sengu.model.work import LogForm
+from sengu.model.work import LogForm, WorkKind
 from sengu.wire import scoreboard
 from sengu.work import target
 from sengu.work.api import StopEvent
@@ -208,3 +208,53 @@ def test_a_logger_of_a_worker_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -
     assert other is not logger
     make_logger(WHO, "warning", LogForm.TEXT).info("too low")
     assert stream.getvalue() == ""
+
+
+class Coroutine(sengu.Worker):
+    async def run(self) -> None:
+        return
+
+
+class Program(sengu.Worker):
+    def command(self) -> list[str]:
+        return ["true"]
+
+
+class Plain(sengu.Worker):
+    def run(self) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "advice"),
+    [
+        (Coroutine, WorkKind.PROCESS, "add --kind async"),
+        (Coroutine, WorkKind.THREAD, "add --kind async"),
+        (Program, WorkKind.PROCESS, "add --kind spawn"),
+        (Plain, WorkKind.SPAWN, "has no command()"),
+        (sengu.Worker, WorkKind.PROCESS, "has no run(); write one"),
+    ],
+)
+def test_a_class_that_cannot_run_as_its_kind_is_not_deployed(
+    found: type[sengu.Worker], kind: WorkKind, advice: str
+) -> None:
+    with pytest.raises(LoadError) as caught:
+        target.check_kind(found, kind, "jobs:It")
+    assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (Plain, WorkKind.PROCESS),
+        (Plain, WorkKind.THREAD),
+        (Plain, WorkKind.ASYNC),
+        (Coroutine, WorkKind.ASYNC),
+        (Coroutine, WorkKind.EMBEDDED),
+        (Program, WorkKind.SPAWN),
+    ],
+)
+def test_a_class_runs_as_each_kind_that_it_is_written_for(
+    found: type[sengu.Worker], kind: WorkKind
+) -> None:
+    target.check_kind(found, kind, "jobs:It")

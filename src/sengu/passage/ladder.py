@@ -70,6 +70,8 @@ class Ladder:
         Who has begun a passage ends it, so that comes before all.
         """
         problems = []
+        if self._asked is Technique.SYSCTL and not migration_is_on():
+            problems.append("sysctl: net.ipv4.tcp_migrate_req is 0; add --set-sysctl")
         for technique, make in self._under_way() or self._rungs():
             if self._asked not in {Technique.AUTO, technique}:
                 continue

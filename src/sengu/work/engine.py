@@ -18,7 +18,7 @@ from sengu.work.api import Server, StopEvent, Worker
 from sengu.work.configuration import Configuration, log_level, settings_of
 from sengu.work.life import Tending
 from sengu.work.logs import make_logger
-from sengu.work.target import find_class
+from sengu.work.target import check_kind, find_class
 from sengu.worker import engine as port
 from sengu.worker.engine import Loaded
 from sengu.worker.identity import Identity
@@ -50,6 +50,7 @@ class Prepared:
         self._extend_path()
         config = source.evaluate(options.config) if self._config is None else self._config
         module, found = find_class(options.target, Worker)
+        check_kind(found, options.kind, options.target)
         server = Server if options.server is None else find_class(options.server, Server)[1]
         return WorkerClass(options, module, (found, server), config)
 

@@ -7,12 +7,15 @@ by `engine` and `source`.
 import difflib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
 from types import ModuleType
 from typing import Any
 
+from sengu.model.work import WorkKind
+from sengu.work.api import Worker
 from sengu.worker.engine import LoadError
 
 # A script is imported under this name, so that what it does when it is run is not done.
@@ -45,6 +48,24 @@ def find_class(text: str, base: type) -> tuple[ModuleType, Any]:
             f"{text.rpartition(':')[2]}(sengu.{base.__name__}):`"
         )
     return module, found
+
+
+def check_kind(found: type[Worker], kind: WorkKind, text: str) -> None:
+    """Refuse a class that cannot run as that kind: it would be ready, and then not work.
+
+    Raises LoadError.
+    """
+    if kind is WorkKind.SPAWN:
+        if found.command is Worker.command:
+            raise LoadError(f"{text} has no command(), which --kind spawn runs; write one")
+        return
+    if found.run is Worker.run:
+        hint = "; add --kind spawn, as it has a command()"
+        also = hint if found.command is not Worker.command else "; write one"
+        raise LoadError(f"{text} has no run(){also}")
+    is_coroutine = inspect.iscoroutinefunction(found.run)
+    if is_coroutine and kind in {WorkKind.PROCESS, WorkKind.THREAD}:
+        raise LoadError(f"{text} has an `async def run`: add --kind async, or write `def run`")
 
 
 def _module(name: str) -> ModuleType:
