@@ -38,7 +38,7 @@ HOW = """\
 A hello of programs that bind their port by themselves, with SO_REUSEPORT: `gunicorn --reuse-port`
 and granian with {workers} workers, and a container with one worker in C, of an image by `podman
 import`, with the host's network. Each runs under `start_server --kill-old-delay=1`, and under
-`sengu start --self-bound`, as {whom}; what leads connections from
+`sengu start --self-bound 8080`, as {whom}; what leads connections from
 old to new is what sengu found by itself. Every {every:g} s there is a deploy; those of sengu all
 succeeded. `sengu serve` binds nothing by itself: there it is `--reuseport`, with
 nobody beside it. `ab -r -l` makes {amount}, a connection for each; with `-k`, and in the

@@ -30,6 +30,7 @@ SETTINGS = {"serve": serve.SETTINGS, "start": start.SETTINGS, "work": work.SETTI
 
 # Options of others that the pages name.
 FOREIGN = {
+    "benchmarks.md": {"--reuse-port"},
     "containers.md": {
         *(
             "--all",
