@@ -1,7 +1,7 @@
 """The journal: what one server wrote, the next one knows, wherever the first was killed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 import msgspec
@@ -10,7 +10,7 @@ import pytest
 from sengu.control.api import PastDeploy, Record
 from sengu.errors import SenguError
 from sengu.model import events as ev
-from sengu.model.observed import Observed, Outcome, Slot
+from sengu.model.observed import Observed, Outcome, Slot, Urging
 from sengu.model.service import Pacing
 from sengu.planner import initial, reduce
 from sengu.planner.reduce import Fact
@@ -29,6 +29,10 @@ _SAMPLES: dict[object, Any] = {
     bool: True,
     Pacing: Pacing(2.5, None),
     Outcome: Outcome.ROLLED_BACK,
+    tuple[Urging, ...]: (Urging(15, 12.5), Urging(3, 20.0)),
+    Mapping[str, Any]: {"workers": 3, "log-level": "debug"},
+    int | None: 3,
+    tuple[str, ...]: ("workers", "log-level"),
 }
 _FACTS: tuple[type[Fact], ...] = get_args(Fact)
 

@@ -17,7 +17,7 @@ from tests.system.test_configure import TELLING, configure, put, wait_for
 RECORD = "sengu.server.journal:Journal.write"
 TAKE = "sengu.server.configurations:Configurations.take"
 SERVER_SEND = "sengu.posix.packets:send"
-READ = "sengu.server.forkservers:ForkServer._take"
+READ = "sengu.server.forkservers:ForkServer._heed"
 EXECUTE = "sengu.server.execute:Executor.execute"
 WRITE = "sengu.posix.swap_file:SwapFile.write"
 TELL = "sengu.server.crew:Crew.tell_configured"

@@ -29,7 +29,7 @@ CALLS = {
     "new journal": "sengu.server.journal:Journal.create",
     "execute": "sengu.server.execute:Executor.execute",
     "order a worker": "sengu.server.forkservers:ForkServer._send",
-    "hear the fork server": "sengu.server.forkservers:ForkServer._take",
+    "hear the fork server": "sengu.server.forkservers:ForkServer._heed",
     "hear the worker": "sengu.server.crew:Crew._hear",
     "hear of a birth": "sengu.server.crew:Crew.born",
     "hear of an exit": "sengu.server.crew:Crew.ended",

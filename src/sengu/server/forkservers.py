@@ -183,6 +183,10 @@ class ForkServer:
             close_all(passed)
             self._close_socket()
             return
+        self._heed(report, passed)
+
+    def _heed(self, report: wire.FromForkServer, passed: Sequence[int]) -> None:
+        number, ears = self._generation, self._context.ears
         match report:
             case wire.Loaded():
                 for line in report.warnings:
