@@ -1,5 +1,6 @@
 """The scoreboard's memory: made here, written by workers, read for status and deadlines."""
 
+import fcntl
 import mmap
 import os
 from collections.abc import Iterable
@@ -15,8 +16,10 @@ class Scoreboard:
         """Raises OSError."""
         held = store.take("scoreboard")
         if held is None:
-            self.fd = os.memfd_create("sengu-scoreboard", os.MFD_CLOEXEC)
+            self.fd = os.memfd_create("sengu-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(self.fd, SIZE_BYTES)
+            # A worker that made it shorter would end us (SIGBUS), and each server after us.
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
             store.hold("scoreboard", self.fd)
         else:
             self.fd = held.fd
