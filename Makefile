@@ -14,7 +14,7 @@ demo: setup ## Deploy a small web server under load, and see that nothing is los
 	@$(BIN)/sengu demo
 
 test: setup-test lint ## Run everything: style, types and all tests (minutes)
-	@$(PYTEST) -n 2 --dist loadscope
+	@$(PYTEST) -n 3 --dist loadscope
 
 check: setup lint ## Run what needs no other program: style, types, pure tests (a minute)
 	@$(PYTEST) -q tests/unit tests/architecture
