@@ -101,11 +101,12 @@ def _program_with_a_daemon(procs: str) -> Iterator[tuple[int, int]]:
             yield program.pid, daemon
         finally:
             program.kill()
+            program.wait()  # whose daemon is then ours to reap, if we are a subreaper
             # The daemon has the pipe too, so this is its end as well.
             assert program.stdout.read() == b""
             assert select.select([pidfd], [], [], _PATIENCE_SECONDS)[0]
             os.close(pidfd)
-            with contextlib.suppress(ChildProcessError):  # ours only if we are a subreaper
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(daemon, 0)
 
 
@@ -457,20 +458,22 @@ def test_no_more_cgroups_than_the_limit_is_no_error(cgroups: Cgroups) -> None:
 
 
 def test_what_ended_instances_have_left_is_removed_if_it_is_empty(cgroups: Cgroups) -> None:
-    with Child(lambda child: child.tell("here")) as ended:
-        ended.wait_to_hear("here")
     parent = os.path.dirname(cgroups.directory)
-    left = Cgroups(f"{parent}/sengu-left-{ended.pid}")
-    inhabited = Cgroups(f"{parent}/sengu-inhabited-{ended.pid}")
     living = cgroups.make("worker/1")
-    left.make("worker/1")
-    with Child(_stay_in(inhabited.make("worker/1"))) as child:
-        child.wait_to_hear("entered")
-        cgroups.remove_leftovers()
-        assert not os.path.exists(left.directory)
-        assert not inhabited.is_empty("worker/1")
-        assert os.path.exists(living)
-        inhabited.kill("worker/1")
-        _wait_until_empty(inhabited, "worker_1")
+    with Child(Child.wait_for_go) as ended:
+        # Other tests' instances remove leftovers too: its main process lives until all is made.
+        left = Cgroups(f"{parent}/sengu-left-{ended.pid}")
+        inhabited = Cgroups(f"{parent}/sengu-inhabited-{ended.pid}")
+        left.make("worker/1")
+        with Child(_stay_in(inhabited.make("worker/1"))) as child:
+            child.wait_to_hear("entered")
+            ended.go()
+            ended.reap()
+            cgroups.remove_leftovers()
+            assert not os.path.exists(left.directory)
+            assert not inhabited.is_empty("worker/1")
+            assert os.path.exists(living)
+            inhabited.kill("worker/1")
+            _wait_until_empty(inhabited, "worker_1")
     cgroups.remove_leftovers()
     assert not os.path.exists(inhabited.directory)

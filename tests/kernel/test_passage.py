@@ -7,10 +7,12 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from sengu.errors import UsageError
 from sengu.model.address import InetAddress
 from sengu.model.passage import Technique
 from sengu.passage.group import Group, Look
@@ -315,6 +317,22 @@ def test_nobody_can_steer_nothing_that_is_another_users_and_is_told_why() -> Non
 
         with Child(run) as child:
             child.wait_to_hear("succeeded")
+
+
+@netns.isolated
+def test_a_program_that_lets_nobody_listen_beside_it_is_told_of() -> None:
+    with scene() as it, socket.create_server((HOST, PORT)):
+        name, remark = offered(it, Technique.AUTO)
+        assert (name, "has not set SO_REUSEPORT" in remark) == (Technique.NONE, True)
+
+
+def test_whoever_may_not_set_the_sysctl_is_told_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "gone" / "tcp_migrate_req")
+    monkeypatch.setattr("sengu.passage.ladder._MIGRATE_SYSCTL", missing)
+    with pytest.raises(UsageError, match="CAP_NET_ADMIN"):
+        turn_migration_on()
 
 
 @netns.isolated

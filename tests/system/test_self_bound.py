@@ -57,7 +57,7 @@ def test_ab_sees_no_deploy(sengu: Sengu, program: Prefork, technique: str) -> No
     told = {"address": ADDRESS, "technique": found, "sockets": COUNTS[-1], "remark": ""}
     assert passage(instance) == told
     said = instance.cli("status").stdout
-    assert f"self-bound {ADDRESS}, {COUNTS[-1]} sockets, led by {found}\n" in said
+    assert f"self-bound {ADDRESS}, {COUNTS[-1]} sockets, steered by {found}\n" in said
     instance.wait_for_line(f"{ADDRESS}: steered by {found}$")
     assert not [line for line in instance.lines if "cannot see" in line]
 

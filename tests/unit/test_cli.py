@@ -288,6 +288,23 @@ def test_stop_waits_for_the_main_process_though_a_server_has_bound_the_socket_an
     assert held == [4242]
 
 
+def test_stop_of_who_serves_on_as_a_lame_duck_says_how_to_end_that(
+    web: FakeInstance, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    web.statuses = [make_status(), make_status(lame_seconds=30.0)]
+    with subprocess.Popen(["sleep", "600"]) as process:
+
+        def end(_body: bytes) -> api.StopAccepted:
+            process.kill()
+            return api.StopAccepted()
+
+        seen_as(monkeypatch, process.pid)
+        web.reactions[api.STOP_PATH] = end
+        assert run(["stop"]) == 0
+    said = "it serves on for 30 s before (--lame-duck); `sengu stop web` once more ends that"
+    assert said in capfd.readouterr().err
+
+
 def test_stop_that_takes_too_long_says_so(web: FakeInstance, capfd: Capture) -> None:
     assert run(["stop", "--timeout", "1ms"]) == 5
     assert "goes on stopping" in capfd.readouterr().err

@@ -127,6 +127,14 @@ def scoreboard_in(shelf: Shelf, lanes: int) -> Iterator[Scoreboard]:
     os.close(board.fd)
 
 
+def test_no_worker_can_make_it_shorter(shelf: Shelf) -> None:
+    with scoreboard_in(shelf, 1) as board:
+        theirs = shelf.held["scoreboard"].fd
+        with pytest.raises(PermissionError):
+            os.ftruncate(theirs, 0)
+        assert os.fstat(board.fd).st_size == scoreboard.SIZE_BYTES
+
+
 def memory_in(shelf: Shelf) -> memoryview:
     """As a worker has it."""
     return memoryview(mmap.mmap(shelf.held["scoreboard"].fd, scoreboard.SIZE_BYTES))

@@ -102,7 +102,7 @@ def _summary(status: Status, now: float) -> list[str]:
     ]
     lines += [
         f"  self-bound {one.address}, {plural(one.sockets, 'socket')}, "
-        f"{f'led by {one.technique}' if one.technique else 'nobody listens yet'}"
+        f"{f'steered by {one.technique}' if one.technique else 'nobody listens yet'}"
         f"{f': {printable(one.remark)}' if one.remark else ''}"
         for one in status.passages
     ]

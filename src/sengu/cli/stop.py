@@ -7,7 +7,7 @@ import click
 
 from sengu.cli.exits import Exit
 from sengu.cli.options import Verb, duration_option
-from sengu.cli.text import say
+from sengu.cli.text import duration, say
 from sengu.cli.waiting import TimedOutError, wait_for_exit, waiting_for
 from sengu.cli.which import changes_instance
 from sengu.control.api import Status
@@ -45,11 +45,23 @@ def command(client: ControlClient, now: bool, timeout: float | None) -> int:
         with suppress(WentAwayError):  # it has stopped, and its last server could not say so
             client.stop(immediate=now)
         say(f"stopping {status.name!r} (process {status.pid})")
+        if not now:
+            _say_if_lame(client)
         if pidfd is None:
             _wait_for_silence(client, deadline)
         elif not wait_for_exit(pidfd, deadline.left()):
             raise TimedOutError(f"timed out after {timeout:g} s; {goes_on}")
     return Exit.OK
+
+
+def _say_if_lame(client: ControlClient) -> None:
+    with suppress(NotRunningError, WentAwayError):  # it has stopped already
+        status = client.status()
+        if status.lame_seconds is not None:
+            say(
+                f"it serves on for {duration(status.lame_seconds)} before (--lame-duck); "
+                f"`sengu stop {status.name}` once more ends that"
+            )
 
 
 def _main_process(client: ControlClient, status: Status) -> int:

@@ -68,6 +68,9 @@ class Runner:
         if self._order.ready_seconds is not None:
             self._look_at = clock.monotonic() + _LOOK_SECONDS
         code = self._follow()
+        if code == _CANNOT_RUN and not self._is_stopping:
+            engine, image = self._order.engine[0], self._order.image
+            _tell(f"{engine} could not run {image}; if that is not there yet, --pull fetches it")
         self._remove(of_none=code == _CANNOT_RUN)
         return code
 

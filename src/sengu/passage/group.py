@@ -17,6 +17,16 @@ from sengu.passage.relay import begin_to_connect
 from sengu.posix.listening import Listening, Peer, Traffic, connections, listening
 from sengu.posix.procfs import held_sockets, holders, parent_of, variable_of
 
+_ANY_PORT = 0
+_NOBODY = 0  # no worker has this number
+_DOORS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which a client on this machine gets in
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_IP_MINTTL = 21
+_IPV6_MINHOPCOUNT = 73
+_MAX_HOPS = 255  # others begin with less
+_MAX_ANCESTORS = 64
+_RUNNER = "SENGU_RUNNER"
+
 
 class Processes(Protocol):
     """Who knows the workers' processes: the crew."""
@@ -160,17 +170,6 @@ class Group:
                 worker = newest
             if worker is not None:
                 self._owners[inode] = worker
-
-
-_ANY_PORT = 0
-_NOBODY = 0  # no worker has this number
-_DOORS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # by which a client on this machine gets in
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)
-_IP_MINTTL = 21
-_IPV6_MINHOPCOUNT = 73
-_MAX_HOPS = 255  # others begin with less
-_MAX_ANCESTORS = 64
-_RUNNER = "SENGU_RUNNER"
 
 
 def _belongs(pid: int, leaders: Mapping[int, int]) -> int | None:

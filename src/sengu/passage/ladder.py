@@ -3,10 +3,12 @@
 From the one that is surest to none at all. Imported by `passage`.
 """
 
+import socket
 from collections.abc import Callable, Set
 
 import msgspec
 
+from sengu.errors import UsageError
 from sengu.model.passage import Technique
 from sengu.passage.by_index import ByCopies
 from sengu.passage.by_member import ByMembers
@@ -14,11 +16,16 @@ from sengu.passage.by_socket import BySocket
 from sengu.passage.group import Group, Look
 from sengu.passage.kept import Kept
 from sengu.passage.places import Ground
-from sengu.passage.steering import Steered, Steering, inode_of
+from sengu.passage.steering import Steered, Steering, borrow_one, inode_of
 from sengu.posix.loop import Loop
 from sengu.posix.store import Store
 
 _MIGRATE_SYSCTL = "/proc/sys/net/ipv4/tcp_migrate_req"
+
+_CANNOT_BE_DEPLOYED = (
+    "the program has not set SO_REUSEPORT, so no new generation can bind this address beside it, "
+    "and deploys fail; give it the option for that (docs/self-bound.md)"
+)
 
 Rung = tuple[Technique, Callable[[], Steering]]
 
@@ -69,6 +76,8 @@ class Ladder:
 
         Who has begun a passage ends it, so that comes before all.
         """
+        if not _others_may_join(look):
+            return Choice(Unsteered(Technique.NONE, migrates=False), _CANNOT_BE_DEPLOYED)
         problems = []
         if self._asked is Technique.SYSCTL and not migration_is_on():
             problems.append("sysctl: net.ipv4.tcp_migrate_req is 0; add --set-sysctl")
@@ -125,9 +134,25 @@ def migration_is_on() -> bool:
 
 
 def turn_migration_on() -> None:
-    """For all in our network namespace, until it is turned off. Raises OSError."""
-    with open(_MIGRATE_SYSCTL, "w", encoding="ascii") as stream:
-        stream.write("1")
+    """For all in our network namespace, until it is turned off. Raises UsageError."""
+    try:
+        with open(_MIGRATE_SYSCTL, "w", encoding="ascii") as stream:
+            stream.write("1")
+    except OSError as error:
+        raise UsageError(
+            f"--set-sysctl: cannot set net.ipv4.tcp_migrate_req to 1: {error.strerror}; it takes "
+            "Linux 5.14 and CAP_NET_ADMIN, and in a container the engine sets it: "
+            "--sysctl net.ipv4.tcp_migrate_req=1"
+        ) from error
+
+
+def _others_may_join(look: Look) -> bool:
+    """Whether the kernel lets others bind the same address; also when it is not known."""
+    try:
+        with borrow_one(look.sockets.keys()) as one:
+            return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+    except OSError:  # nobody may look into that process
+        return True
 
 
 def _remark(steering: Steering, problems: list[str]) -> str:

@@ -3,13 +3,14 @@
 A connection waits in the queue of a socket whose program is gone, and we hold that socket: it is
 accepted here, and another is made to those who serve now. They see our address instead of the
 client's. It is the last resort, after queues were drained and where the kernel cannot migrate what
-is left. Imported by `removal` and `by_index`.
+is left. Imported by those who hold such sockets.
 """
 
 import errno
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable, Iterator
 
 from sengu.posix.loop import Loop
@@ -18,6 +19,7 @@ from sengu.posix.loop import Loop
 Address = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 
 _BUFFER_BYTES = 65_536
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
 
 class Relay:
@@ -87,9 +89,6 @@ class Relay:
             if reset:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             end.close()
-
-
-_RESET_ON_CLOSE = b"\1\0\0\0\0\0\0\0"  # struct linger: on, 0 seconds
 
 
 def pass_on(

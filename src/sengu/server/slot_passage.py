@@ -48,7 +48,7 @@ class Handshakes:
         return self._found[number]
 
 
-class Calm:
+class QueueVigil:
     """Watches the queues of a slot that gets nobody new any more, until they stay empty."""
 
     def __init__(self, groups: Sequence[Slots], slot: int, now: Handshakes) -> None:
@@ -77,7 +77,7 @@ class SlotPassage:
         self._post = reporter.post
         self._warn = reporter.warn
         self._chosen = [frozenset[int]() for _ in self._groups]
-        self._vigils: dict[int, Calm] = {}
+        self._vigils: dict[int, QueueVigil] = {}
         self._timer: Timer | None = None
         self._has_warned = False
 
@@ -177,7 +177,7 @@ class SlotPassage:
 
     def _is_calm(self, slot: int, now: Handshakes) -> bool:
         if slot not in self._vigils:
-            self._vigils[slot] = Calm(self._groups, slot, now)
+            self._vigils[slot] = QueueVigil(self._groups, slot, now)
         return self._vigils[slot].look(now)
 
     def _count(self) -> int:
