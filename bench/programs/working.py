@@ -12,7 +12,7 @@ import sengu
 from sengu.model.work import LogForm
 from sengu.work.life import Beat
 from sengu.work.logs import make_logger
-from sengu.work.spawn import RELOAD, Program
+from sengu.work.spawn import Program
 from sengu.worker.board import Lane
 from sengu.worker.identity import Identity
 
@@ -46,11 +46,11 @@ def pipe(lines: int) -> float:
     os.dup2(writer, 1)
     program = Program(worker, True)
     os.dup2(shown, 1)
-    program.say(RELOAD)
+    program.reload()
     os.read(reader, 1)  # it runs
     begin = time.perf_counter()
     for _ in range(lines):
-        program.say(RELOAD)
+        program.reload()
         os.read(reader, 1)
     return time.perf_counter() - begin
 

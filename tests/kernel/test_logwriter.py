@@ -402,6 +402,23 @@ def test_on_a_full_disk_it_waits_and_nothing_is_lost(log: Path) -> None:
     assert log.read_bytes()[size:] == sent
 
 
+def test_a_file_that_another_writer_writes_to_is_waited_for(log: Path) -> None:
+    first = Process(log)
+    first.write_until_it_is_there(b"first\n")
+    second = Process(log)
+    os.write(second.target, b"second\n")
+    assert second.program.stderr is not None
+    complaint = second.program.stderr.readline().decode()
+    assert complaint == (
+        f"sengu: log writer: another log writer writes to {log}; waiting until it ends, "
+        "or name another file with --log-file\n"
+    )
+    os.write(first.target, b"last\n")
+    assert first.finish() == ""
+    assert second.finish() == "", "told once"
+    assert log.read_bytes().replace(b"first\n", b"") == b"last\nsecond\n"
+
+
 def test_a_file_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "sengu.logwriter", str(tmp_path)]
     found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)

@@ -6,6 +6,7 @@ Imported by `logwriter.main`.
 """
 
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -44,7 +45,7 @@ class Writer:
         self._complain = complain
         self._compressor = _compressor(path) if rules.compress else None
         self._retry_at = 0.0
-        self._fd = _open(path)
+        self._fd = self._open()
         found = os.fstat(self._fd)
         self._written_at = found.st_mtime if found.st_size else wall()
         self._tidy_up()
@@ -80,8 +81,10 @@ class Writer:
 
     def reopen(self) -> None:
         """Open the file anew, which somebody may have moved away."""
+        if _is_same(self._path, os.fstat(self._fd)):
+            return
         try:
-            self._turn_to(_open(self._path))
+            self._turn_to(self._open())
         except OSError as error:
             self._complain(f"cannot reopen {self._path}: {describe_error(error)}; the old is kept")
 
@@ -113,7 +116,7 @@ class Writer:
             found = os.fstat(self._fd)
             if _is_same(self._path, found):  # else it was moved away already
                 os.rename(self._path, next_archive(self._path, self._wall()))
-            fd = _begin(self._path, found)
+            fd = self._begin(found)
         except OSError as error:
             self._complain(f"cannot rotate {self._path}: {describe_error(error)}; it goes on")
             self._retry_at = self._wall() + _RETRY_SECONDS
@@ -121,6 +124,44 @@ class Writer:
         self._turn_to(fd)
         self._tidy_up()
         return True
+
+    def _open(self) -> int:
+        """The file, ours alone. Raises OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        fd = self._own(os.open(self._path, flags, 0o666))
+        while not _is_same(self._path, os.fstat(fd)):  # moved while we waited for it
+            os.close(fd)
+            fd = self._own(os.open(self._path, flags, 0o666))
+        return fd
+
+    def _begin(self, former: os.stat_result) -> int:
+        """The next file, as whoever owns the log wants it. Raises OSError.
+
+        What somebody else has put there meanwhile stays as it is: it may lead to another file.
+        """
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = os.open(self._path, flags, former.st_mode & 0o777)
+        except FileExistsError:
+            return self._own(os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC))
+        with contextlib.suppress(PermissionError):
+            os.fchmod(fd, former.st_mode & 0o777)
+            os.fchown(fd, former.st_uid, former.st_gid)
+        return self._own(fd)
+
+    def _own(self, fd: int) -> int:
+        """Lock the file: two writers would write over each other. Waits for one that is there."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._complain(
+                f"another log writer writes to {self._path}; waiting until it ends, "
+                "or name another file with --log-file"
+            )
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        return fd
 
     def _turn_to(self, fd: int) -> None:
         os.close(self._fd)
@@ -140,26 +181,6 @@ def _compressor(path: str) -> "Compressor":
     from sengu.logwriter.compress import Compressor  # memory, for those who want it only
 
     return Compressor(path)
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-
-
-def _begin(path: str, former: os.stat_result) -> int:
-    """The next file, as whoever owns the log wants it. Raises OSError.
-
-    What somebody else has put there meanwhile stays as it is: it may lead to another file.
-    """
-    try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(path, flags, former.st_mode & 0o777)
-    except FileExistsError:
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with contextlib.suppress(PermissionError):
-        os.fchmod(fd, former.st_mode & 0o777)
-        os.fchown(fd, former.st_uid, former.st_gid)
-    return fd
 
 
 def _is_same(path: str, found: os.stat_result) -> bool:

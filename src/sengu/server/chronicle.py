@@ -1,4 +1,4 @@
-"""The chronicle: every event that people may want to read, kept for a while and told at once.
+"""The chronicle: every event that people may want to read, kept for a while.
 
 The log, `sengu events` and whoever waits for a deploy read the same records.
 """
@@ -19,8 +19,8 @@ class Chronicle:
 
     def __init__(self) -> None:
         self._records: deque[Record] = deque(maxlen=_KEPT_RECORDS)
-        self._readers: dict[int, Reader] = {}
-        self._next_reader = 0
+        self._followers: set[_Follower] = set()
+        self._untold = 0
         self.last_id = 0
 
     @property
@@ -34,20 +34,38 @@ class Chronicle:
         self.last_id = last_id
 
     def write(self, event: Event, text: str, wall: float) -> None:
-        """Tell of `event`, which was at `wall` (UNIX time)."""
+        """Keep `event`, which was at `wall` (UNIX time)."""
+        if self._untold == _KEPT_RECORDS:  # the next would push the first of them out
+            self.tell()
+        self._untold += 1
         self.last_id += 1
-        record = record_of(event, self.last_id, wall, text)
-        self._records.append(record)
-        for reader in list(self._readers.values()):
-            reader(record)
+        self._records.append(record_of(event, self.last_id, wall, text))
 
     def since(self, number: int) -> Iterator[Record]:
         """Kept records with a greater id than `number`, in order."""
         return (record for record in self._records if record.id > number)
 
     def follow(self, reader: Reader) -> Callable[[], None]:
-        """Tell `reader` of each new record; returns what ends that."""
-        key = self._next_reader
-        self._next_reader += 1
-        self._readers[key] = reader
-        return lambda: self._readers.pop(key, None) and None
+        """Have `tell` give `reader` each new record; returns what ends that."""
+        follower = _Follower(reader, self.last_id)
+        self._followers.add(follower)
+        return lambda: self._followers.discard(follower)
+
+    def tell(self) -> None:
+        """Let who reads along have what is new. For when all that follows from it is under way: who
+        reads that a deploy has succeeded is to find old workers that were asked to stop.
+        """
+        self._untold = 0
+        for follower in list(self._followers):
+            if follower.told_id < self.last_id:
+                for record in self.since(follower.told_id):
+                    follower.reader(record)
+                follower.told_id = self.last_id
+
+
+class _Follower:
+    """One who reads along, and how far it has come."""
+
+    def __init__(self, reader: Reader, told_id: int) -> None:
+        self.reader = reader
+        self.told_id = told_id

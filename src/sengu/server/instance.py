@@ -193,6 +193,7 @@ class Instance:
                 self._stage.passage.follow(self._core.observed)
             self._sockets.follow(self._core.observed)
             self._outside.on_settled(self._core.observed)
+            self._service.on_settled()
             self._memory.shorten(self._core, self._chronicle, self._service.past)
             if not self._ended:
                 self._loop.run_once(self._core.wake_at)

@@ -51,6 +51,7 @@ class RunningService:
         self._chronicle = chronicle
         self._instance = instance
         self._waiting: dict[int, list[Tell]] = {}
+        self._concluded: list[api.ReloadOutcome] = []
         self._inquirers: dict[int, list[Callable[[api.ConfigureOutcome], None]]] = {}
         self.past = Past()
         self.dumps: Dumps | None = None
@@ -181,14 +182,22 @@ class RunningService:
         self.past.learn(turn, self._chronicle.last_id)
         fact = turn.fact
         if isinstance(fact, ev.DeployConcluded):
-            told = api.ReloadOutcome(fact.generation, fact.outcome, fact.reason, fact.last_words)
-            for tell in self._waiting.pop(fact.generation, ()):
-                tell(told)
+            self._concluded.append(
+                api.ReloadOutcome(fact.generation, fact.outcome, fact.reason, fact.last_words)
+            )
         found = outcome_of(turn) if self._inquirers else None
         if found is not None:
             for inquiry in [one for one in self._inquirers if one <= found.inquiry]:
                 for tell_found in self._inquirers.pop(inquiry):
                     tell_found(found)
+
+    def on_settled(self) -> None:
+        """Answer those who wait, now that what follows from the facts is under way."""
+        self._chronicle.tell()
+        concluded, self._concluded = self._concluded, []
+        for outcome in concluded:
+            for tell in self._waiting.pop(outcome.generation, ()):
+                tell(outcome)
 
 
 def service_state(observed: Observed) -> api.ServiceState:

@@ -11,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from typing import NoReturn
 
 from sengu.posix import prctl
@@ -40,51 +41,61 @@ class Program:
         self._pipe = self._child.stdin
         if self._pipe is not None:
             os.set_blocking(self._pipe.fileno(), False)
+        # Its descriptors are used from any thread, and by signal handlers amidst their closing.
+        self._lock = threading.RLock()
+        self._has_ended = False
 
     def stop(self, how: Stopping) -> None:
         """Tell it, once of each. From any thread and at any moment, as signals come."""
         if how <= self._told:
             return
         self._told = how
-        is_immediate = how is Stopping.STOP
-        if self._pipe is not None:
-            self.say(IMMEDIATE_STOP if is_immediate else GRACEFUL_STOP)
+        if how is Stopping.STOP:
+            self._tell(IMMEDIATE_STOP, signal.SIGQUIT)
         else:
-            self._process.signal(signal.SIGQUIT if is_immediate else signal.SIGTERM)
+            self._tell(GRACEFUL_STOP, signal.SIGTERM)
 
     def reload(self) -> None:
         """Tell it that the configuration is another one, if it can hear that."""
-        if self._pipe is not None:
-            self.say(RELOAD)
-        elif self._worker.reload_signal is not None:
-            self._process.signal(self._worker.reload_signal)
+        self._tell(RELOAD, self._worker.reload_signal)
 
     def dump(self) -> None:
         """Tell it to write down where it is, as we have."""
-        if self._pipe is not None:
-            self.say(DUMP)
-        else:
-            self._process.signal(signal.SIGCONT)
+        self._tell(DUMP, signal.SIGCONT)
 
-    def say(self, line: str) -> None:
-        """A line on its stdin. Never waits: who does not read hears no more."""
-        assert self._pipe is not None
-        try:
-            os.write(self._pipe.fileno(), f"{line}\n".encode())
-        except BlockingIOError:
-            self._worker.log.warning("the program does not read its stdin; %s is lost", line)
-        except ValueError:  # it is closed: the program has ended just now
-            return
-        except BrokenPipeError:
-            self._worker.log.warning("the program has closed its stdin; %s is lost", line)
+    def _tell(self, line: str, number: int | None) -> None:
+        """The line, or else the signal. Never waits: who does not read its stdin hears no more."""
+        problem = None
+        with self._lock:
+            if self._has_ended:
+                return
+            if self._pipe is not None:
+                problem = _write(self._pipe.fileno(), line)
+            elif number is not None:
+                self._process.signal(number)
+        if problem is not None:
+            self._worker.log.warning("the program %s; %s is lost", problem, line)
 
     def wait(self) -> int:
         """Its exit code, minus the signal's number if it was one."""
         code = self._child.wait()
-        self._process.close()
-        if self._pipe is not None:
-            self._pipe.close()
+        with self._lock:
+            self._has_ended = True
+            self._process.close()
+            if self._pipe is not None:
+                self._pipe.close()
         return code
+
+
+def _write(pipe: int, line: str) -> str | None:
+    """What is wrong with the program that it does not get the line."""
+    try:
+        os.write(pipe, f"{line}\n".encode())
+    except BlockingIOError:
+        return "does not read its stdin"
+    except BrokenPipeError:
+        return "has closed its stdin"
+    return None
 
 
 def _start(worker: Worker, has_pipe: bool) -> subprocess.Popen[bytes]:
