@@ -218,6 +218,16 @@ def test_what_fails_before_the_background_reaches_the_terminal(scripts: Scripts)
             1,
             "TypeError: sengu.run() has no setting 'pidfile'; did you mean 'pid_file'?",
         ),
+        (
+            "sengu.run(Consumer, log='x', log_file='y')",
+            1,
+            "TypeError: sengu.run() takes 'log' or 'log_file', not both",
+        ),
+        (
+            "sengu.run(Consumer, kind='embedded', daemonize=True)",
+            2,
+            "kind embedded runs in the foreground process; leave out daemonize",
+        ),
         ("sengu.run(Consumer, zzz=1)", 1, "has no setting 'zzz'; see sengu work --help"),
     ],
 )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from sengu.config.launch import look_around
 from sengu.config.setting import Values
+from sengu.config.settings import common
+from sengu.config.settings import work as known
 from sengu.config.work import Script, work_options
 from sengu.errors import UsageError
 from sengu.work.embedded import run
@@ -20,6 +22,10 @@ def run_embedded(
     """
     if not target:
         raise UsageError("no worker class was given; add it: sengu work MODULE:CLASS")
+    if values[common.DAEMONIZE]:
+        raise UsageError("kind embedded runs in the foreground process; leave out daemonize")
+    if values[known.WORKERS] > 1:
+        print("sengu: kind embedded runs one worker, whatever workers says", file=sys.stderr)
     options = work_options(values, target, script)
     around = look_around(values, environ)
     os.environ.update(around.workers_environment)

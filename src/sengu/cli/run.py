@@ -96,6 +96,8 @@ def _texts(settings: Mapping[str, Any]) -> dict[str, list[str]]:
         name = _ALIASES.get(given, given)
         if name not in _SETTINGS:
             raise TypeError(f"sengu.run() has no setting {given!r}; {_guess(given)}")
+        if name != given and name in settings:
+            raise TypeError(f"sengu.run() takes {given!r} or {name!r}, not both")
         if value is not None:
             texts[_SETTINGS[name].name] = _words(_SETTINGS[name], given, value)
     return texts
