@@ -1,0 +1,185 @@
+"""What becomes of a message: whether it is run when it comes, and where it goes when it was.
+
+Pure. A message goes on by a copy in another queue, which is confirmed before the message itself is
+acknowledged: so it may be there twice when somebody is killed in between, and is never lost.
+
+A message that kills its worker comes back from the broker, with all others that this worker had.
+Which of them did it nobody knows. So one that has come back twice becomes a suspect, in a queue of
+its own from which each process has one at a time: what comes back from there was what was running.
+"""
+
+import enum
+from collections.abc import Mapping
+from typing import Any, NamedTuple, assert_never
+
+from sengu.consumers.spec import ConsumerSpec
+from sengu.consumers.topology import dead_queue, retry_queue, suspects_queue
+
+# Headers of ours. How often it has failed; how often it came back before it was a suspect.
+FAILURES = "sengu-failures"
+SUSPECTED = "sengu-suspected"
+# Why it is where it is: an outcome, what the last error was, and its traceback.
+REASON = "sengu-reason"
+ERROR = "sengu-error"
+STACK = "sengu-stack"
+# What it was published with, which a copy has not.
+EXCHANGE = "sengu-exchange"
+ROUTING_KEY = "sengu-routing-key"
+USER_ID = "sengu-user-id"
+CARBON_COPIES = "sengu-cc"
+
+DELIVERY_COUNT = "x-delivery-count"  # of quorum queues: how often it came back
+# A suspect has come back so often. Once is what a deploy or a broken connection does to anybody.
+_RETURNS_OF_SUSPECT = 2
+
+_LONGEST_ERROR = 1000
+_LONGEST_STACK = 8000
+
+
+class Origin(enum.Enum):
+    """The queue that a delivery is from."""
+
+    MAIN = enum.auto()
+    SUSPECTS = enum.auto()
+
+
+class Outcome(enum.StrEnum):
+    """How a job ended; as `sengu-reason`, why a message was moved."""
+
+    DONE = "done"
+    REJECTED = "rejected"
+    REQUEUED = "requeued"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    UNDECODABLE = "undecodable"
+    KILLED = "killed its worker"
+    SUSPECTED = "may have killed its worker"
+
+
+class Delivered(NamedTuple):
+    """What the broker says of a message; `headers` are its own."""
+
+    headers: Mapping[str, Any]
+    exchange: str
+    routing_key: str
+    redelivered: bool
+    origin: Origin = Origin.MAIN
+    user_id: str | None = None
+
+    @property
+    def failures(self) -> int:
+        return _number(self.headers.get(FAILURES))
+
+    @property
+    def returns(self) -> int:
+        """How often it came back to the queue that it is from, as far as that is known."""
+        count = _number(self.headers.get(DELIVERY_COUNT))
+        return count or int(self.redelivered)
+
+
+class Ending(NamedTuple):
+    """How a job ended, and what there is to say of that."""
+
+    outcome: Outcome
+    error: str = ""
+    stack: str = ""
+
+
+class Move(NamedTuple):
+    """Publish a copy to `queue` with these headers, then acknowledge it."""
+
+    queue: str
+    headers: Mapping[str, Any]
+    outcome: Outcome
+    delay_seconds: float | None = None
+
+
+DONE = Ending(Outcome.DONE)
+
+
+def admit(spec: ConsumerSpec, delivered: Delivered, last_words: Ending | None = None) -> Move | None:
+    """Where it goes without being run; None when it is to be run.
+
+    `last_words` are those of a worker that died with it, if they are known.
+    """
+    if not spec.ack_late:
+        return None
+    if delivered.origin is Origin.MAIN:
+        threshold = _RETURNS_OF_SUSPECT if spec.type == "quorum" else 1
+        if delivered.returns < threshold:
+            return None
+        headers = _headers(delivered, Ending(Outcome.SUSPECTED))
+        headers[SUSPECTED] = delivered.returns
+        return Move(suspects_queue(spec.queue), headers, Outcome.SUSPECTED)
+    kills = delivered.returns
+    if not kills or _charges(delivered) <= spec.retrying.retries:
+        return None
+    error = f"{kills + _number(delivered.headers.get(SUSPECTED))} workers died with it"
+    ending = last_words or Ending(Outcome.KILLED, error)
+    headers = _headers(delivered, ending)
+    headers[FAILURES] = _charges(delivered)
+    return Move(dead_queue(spec.queue), headers, Outcome.KILLED)
+
+
+def conclude(spec: ConsumerSpec, delivered: Delivered, ending: Ending) -> Move | None:
+    """Where it goes after its job; None when it is done with."""
+    headers = _headers(delivered, ending)
+    match ending.outcome:
+        case Outcome.DONE:
+            return None
+        case Outcome.REQUEUED:
+            return Move(spec.queue, headers, ending.outcome)
+        case Outcome.FAILED | Outcome.TIMED_OUT:
+            # What it has killed as a suspect counts, what it may have killed before does not.
+            kills = delivered.returns if delivered.origin is Origin.SUSPECTS else 0
+            before = delivered.failures + kills
+            headers[FAILURES] = before + 1
+            if before < spec.retrying.retries:
+                delay = spec.retrying.delays[before]
+                return Move(retry_queue(spec.queue, delay), headers, ending.outcome, delay)
+            return Move(dead_queue(spec.queue), headers, ending.outcome)
+        case Outcome.REJECTED | Outcome.UNDECODABLE | Outcome.KILLED | Outcome.SUSPECTED:
+            return Move(dead_queue(spec.queue), headers, ending.outcome)
+        case _:
+            assert_never(ending.outcome)
+
+
+def original(delivered: Delivered) -> tuple[str, str]:
+    """Exchange and routing key that it was published with."""
+    headers = delivered.headers
+    exchange, key = headers.get(EXCHANGE), headers.get(ROUTING_KEY)
+    if isinstance(exchange, str) and isinstance(key, str):
+        return exchange, key
+    return delivered.exchange, delivered.routing_key
+
+
+def _charges(delivered: Delivered) -> int:
+    suspected = _number(delivered.headers.get(SUSPECTED))
+    return delivered.failures + suspected + delivered.returns
+
+
+def _headers(delivered: Delivered, ending: Ending) -> dict[str, Any]:
+    """Those of a copy: nothing that would send it elsewhere."""
+    headers = {
+        name: value
+        for name, value in delivered.headers.items()
+        if name not in {"CC", "BCC", DELIVERY_COUNT, SUSPECTED}
+    }
+    headers[EXCHANGE], headers[ROUTING_KEY] = original(delivered)
+    headers[REASON] = ending.outcome.value
+    for name, text, longest in (
+        (ERROR, ending.error, _LONGEST_ERROR),
+        (STACK, ending.stack, _LONGEST_STACK),
+    ):
+        headers.pop(name, None)
+        if text:
+            headers[name] = text[-longest:]
+    if "CC" in delivered.headers:
+        headers[CARBON_COPIES] = delivered.headers["CC"]
+    if delivered.user_id is not None:
+        headers[USER_ID] = delivered.user_id
+    return headers
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
