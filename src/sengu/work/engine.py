@@ -49,10 +49,16 @@ class Prepared:
         options = self._options
         self._extend_path()
         config = source.evaluate(options.config) if self._config is None else self._config
-        module, found = find_class(options.target, Worker)
-        check_kind(found, options.kind, options.target)
+        module, found = self._find()
         server = Server if options.server is None else find_class(options.server, Server)[1]
         return WorkerClass(options, module, (found, server), config)
+
+    def _find(self) -> tuple[ModuleType, type[Worker]]:
+        """The module, and the class in it. Raises LoadError."""
+        options = self._options
+        module, found = find_class(options.target, Worker)
+        check_kind(found, options.kind, options.target)
+        return module, found
 
     def _extend_path(self) -> None:
         sys.path[:0] = [path for path in self._options.paths if path not in sys.path]

@@ -1,7 +1,7 @@
 """From `module:Class` or `path/script.py:Class` to a worker class, or a sentence on what is wrong.
 
 Runs in the fork server, or in the foreground for `embedded`, where the user's code runs. Imported
-by `engine` and `source`.
+by `engine`, `source` and the engine for consumers.
 """
 
 import difflib
@@ -30,13 +30,18 @@ def find(text: str) -> tuple[ModuleType, Any]:
             f"{text!r} names no class; write module:Class, such as myapp.jobs:Consumer, or "
             "script.py:Class"
         )
-    module = _script(place) if place.endswith(".py") else _module(place)
+    module = import_module(place)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
             raise LoadError(f"{place} has no {part}; {_hint(part, found)}")
         found = getattr(found, part)
     return module, found
+
+
+def import_module(place: str) -> ModuleType:
+    """A module by its name, or a script by its path. Raises LoadError."""
+    return _script(place) if place.endswith(".py") else _module(place)
 
 
 def find_class(text: str, base: type) -> tuple[ModuleType, Any]:

@@ -1,0 +1,125 @@
+"""The connection of a process to its broker, made again whenever it is lost.
+
+Brokers are tried in turn. Each try that fails makes the pause before the next one longer, and no
+two processes pause alike, so that a broker that comes back is not run over. Imported by `process`.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from sengu.consumers.broker import Address, BrokerError, explain, open_socket, parameters
+from sengu.consumers.connection import LoopConnection
+from sengu.posix.loop import Loop
+
+_CONNECT_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 15.0
+
+
+class Caller(Protocol):
+    """Who needs the connection."""
+
+    def up(self, connection: Any) -> None:
+        """It is open."""
+
+    def down(self, problem: BrokerError) -> None:
+        """It is lost, or could not be made."""
+
+    def blocked(self, reason: str) -> None:
+        """The broker takes nothing for now; with "", it does again."""
+
+
+class Link:
+    """`start` makes the first connection; `close` ends the last."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        addresses: Sequence[Address],
+        heartbeat_seconds: float,
+        name: str,
+        caller: Caller,
+    ) -> None:
+        """`name` is what the broker shows the connection as."""
+        self._loop = loop
+        self._addresses = addresses
+        self._heartbeat_seconds = heartbeat_seconds
+        self._name = name
+        self._caller = caller
+        self._connection: LoopConnection | None = None
+        self._tries = 0
+        self._failed_in_row = 0
+        self._is_ending = False
+
+    @property
+    def address(self) -> Address:
+        """The one that is connected to, or was tried last."""
+        return self._addresses[self._tries % len(self._addresses)]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all was sent."""
+        return self._connection is None or not self._connection.unsent_bytes
+
+    def start(self) -> None:
+        """Try to connect now."""
+        if self._is_ending or self._connection is not None:
+            return
+        try:
+            opened = open_socket(self.address, _CONNECT_SECONDS)
+        except BrokerError as problem:
+            self._pause(problem)
+            return
+        settings = parameters(
+            self.address, heartbeat_seconds=self._heartbeat_seconds, name=self._name
+        )
+        self._connection = LoopConnection(settings, self._loop, opened, self._open, self._end)
+        self._connection.add_on_connection_blocked_callback(
+            lambda _connection, frame: self._caller.blocked(str(frame.method.reason))
+        )
+        self._connection.add_on_connection_unblocked_callback(
+            lambda _connection, _frame: self._caller.blocked("")
+        )
+
+    def flush(self) -> None:
+        if self._connection is not None:
+            self._connection.flush()
+
+    def drop(self, problem: BrokerError) -> None:
+        """It is of no use as it is: make another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+            self._pause(problem)
+
+    def close(self) -> None:
+        """Say good-bye. `is_closed` when the broker has answered."""
+        self._is_ending = True
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._connection is None
+
+    def _open(self, connection: Any) -> None:
+        self._failed_in_row = 0
+        self._caller.up(connection)
+
+    def _end(self, connection: Any, error: BaseException) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        if self._is_ending:
+            return
+        self._pause(explain(error, self.address))
+
+    def _pause(self, problem: BrokerError) -> None:
+        self._tries += 1
+        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**self._failed_in_row)
+        self._failed_in_row += 1
+        self._loop.call_at(self._loop.now() + pause * random.uniform(0.5, 1.0), self.start)
+        self._caller.down(problem)

@@ -1,0 +1,170 @@
+"""What a process sends: declarations, and copies of messages, each confirmed by the broker.
+
+A copy goes to a queue by its name. If that is not there (somebody has deleted it), it is declared
+anew, and the copy sent again: the message that it is of is acknowledged only when the copy is safe.
+Imported by `process`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pika
+
+from sengu.consumers.topology import Bind, Exchange, Queue, Topology
+from sengu.posix.loop import Loop
+
+_AGAIN_SECONDS = 1.0
+
+Step = Callable[[Callable[..., None]], object]
+
+
+class Needs(NamedTuple):
+    """What is to be there, and whether it is declared or only looked for."""
+
+    topologies: tuple[Topology, ...]
+    declares: bool
+
+
+class Copy(NamedTuple):
+    """Something to publish; `then` is called when it is safe."""
+
+    queue: str
+    properties: Any
+    body: bytes
+    then: Callable[[], None]
+
+
+class Outbox:
+    """One channel of a connection, while that lasts. `on_lost` gets why it does not any more."""
+
+    def __init__(
+        self,
+        connection: Any,
+        loop: Loop,
+        needs: Needs,
+        on_open: Callable[[], None],
+        on_lost: Callable[[BaseException], None],
+    ) -> None:
+        self._loop = loop
+        self._needs = needs
+        self._on_open = on_open
+        self._on_lost = on_lost
+        self._steps: Iterator[Step] = iter(())
+        self._pending: dict[int, Copy] = {}
+        self._unroutable: set[str] = set()
+        self._failed: list[Copy] = []
+        self._next_tag = 1
+        self._is_open = False
+        self._channel: Any = connection.channel(on_open_callback=self._begin)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._pending and not self._failed
+
+    def publish(self, copy: Copy) -> None:
+        """Send it; `copy.then` is never called if the connection is lost before."""
+        if not self._is_open:
+            self._failed.append(copy)
+            return
+        self._pending[self._next_tag] = copy
+        self._next_tag += 1
+        self._channel.basic_publish("", copy.queue, copy.body, copy.properties, mandatory=True)
+
+    def _begin(self, channel: Any) -> None:
+        channel.add_on_close_callback(lambda _channel, why: self._on_lost(why))
+        channel.add_on_return_callback(self._on_return)
+        self._steps = self._all_steps()
+        self._advance()
+
+    def _all_steps(self) -> Iterator[Step]:
+        yield from self._declarations()
+        yield self._ask_for_confirms
+        self._opened()
+
+    def _declarations(self) -> Iterator[Step]:
+        for one in self._needs.topologies:
+            yield from declarations(self._channel, one, passive=not self._needs.declares)
+
+    def _ask_for_confirms(self, done: Callable[..., None]) -> None:
+        self._channel.confirm_delivery(self._on_confirm, callback=done)
+
+    def _advance(self, *_: object) -> None:
+        step = next(self._steps, None)
+        if step is not None:
+            step(self._advance)
+
+    def _opened(self) -> None:
+        self._is_open = True
+        self._on_open()
+
+    def _on_return(self, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        """It comes before the confirm of what it is about."""
+        self._unroutable.add(method.routing_key)
+
+    def _on_confirm(self, frame: Any) -> None:
+        confirm = frame.method
+        first = next(iter(self._pending), 0) if confirm.multiple else confirm.delivery_tag
+        for tag in range(first, confirm.delivery_tag + 1):
+            copy = self._pending.pop(tag, None)
+            if copy is None:
+                continue
+            if isinstance(confirm, pika.spec.Basic.Nack) or copy.queue in self._unroutable:
+                self._fail(copy)
+            else:
+                copy.then()
+
+    def _fail(self, copy: Copy) -> None:
+        self._failed.append(copy)
+        if len(self._failed) == 1:
+            self._loop.call_at(self._loop.now() + _AGAIN_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        if self._channel.is_open:
+            self._steps = self._again()
+            self._advance()
+
+    def _again(self) -> Iterator[Step]:
+        yield from self._declarations()
+        self._unroutable.clear()
+        failed, self._failed = self._failed, []
+        for copy in failed:
+            self.publish(copy)
+
+
+def declarations(channel: Any, topology: Topology, *, passive: bool = False) -> Iterator[Step]:
+    """What to do one after the other; each gets what to call when it is done."""
+    for exchange in topology.exchanges:
+        yield _exchange(channel, exchange, passive)
+    for queue in topology.queues:
+        yield _queue(channel, queue, passive)
+    if passive:
+        return
+    for bind in topology.binds:
+        yield _bind(channel, bind)
+
+
+def _exchange(channel: Any, one: Exchange, passive: bool) -> Step:
+    return lambda done: channel.exchange_declare(
+        one.name,
+        one.type,
+        passive=passive,
+        durable=one.durable,
+        arguments=dict(one.arguments),
+        callback=done,
+    )
+
+
+def _queue(channel: Any, one: Queue, passive: bool) -> Step:
+    return lambda done: channel.queue_declare(
+        one.name,
+        passive=passive,
+        durable=one.durable,
+        arguments=dict(one.arguments),
+        callback=done,
+    )
+
+
+def _bind(channel: Any, one: Bind) -> Step:
+    return lambda done: channel.queue_bind(
+        one.queue, one.exchange, one.routing_key, arguments=dict(one.arguments), callback=done
+    )

@@ -1,0 +1,210 @@
+"""A worker process of `sengu consume`: subscribed to its consumers' queues as long as it lives.
+
+Its main thread has the connection; jobs run in others. Ready means subscribed. Who is not for too
+long ends, to be replaced. Run by `engine`.
+"""
+
+import os
+import select
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from sengu.consumers.api import Found
+from sengu.consumers.broker import BrokerError, explain, parse_brokers
+from sengu.consumers.deadlines import InHand
+from sengu.consumers.job import Job
+from sengu.consumers.judge import Ending
+from sengu.consumers.link import Link
+from sengu.consumers.message import Message
+from sengu.consumers.outbox import Copy, Needs, Outbox
+from sengu.consumers.runners import Runner
+from sengu.consumers.staff import Staff
+from sengu.consumers.subscription import Subscription
+from sengu.consumers.topology import topology
+from sengu.model.consume import ConsumeOptions
+from sengu.posix.loop import Loop
+from sengu.posix.notify import notify
+from sengu.work.api import Worker
+from sengu.worker.board import Lane
+from sengu.worker.engine import LoadError
+
+_BEAT_SECONDS = 1.0
+# Whoever tried again would find the same (sysexits.h, EX_CONFIG): wrong credentials, a queue that
+# is there already and is another one.
+EX_CONFIG = 78
+
+
+class Process(Worker):
+    """`engine` makes a subclass with the consumers and options of the service."""
+
+    consumers: ClassVar[Sequence[Found]] = ()
+    options: ClassVar[ConsumeOptions]
+    _lanes: Sequence[Lane] = ()
+
+    def setup(self) -> None:
+        """Connect and subscribe. Raises LoadError when that cannot be; SystemExit when nobody else
+        could either.
+        """
+        options = self.options
+        self._loop = Loop()
+        self._problem: BrokerError | None = None
+        self._outbox: Outbox | None = None
+        self._was_subscribed = False
+        self._is_ending = False
+        self._unsubscribed_since = self._loop.now()
+        self._in_hand = InHand(self._loop, self._lanes, self._lose_thread)
+        self._staff = Staff(self._mine(), options, self.log)
+        self._subscriptions = [Subscription(one, self) for one in self._staff.assigned]
+        self._needs = Needs(
+            tuple(topology(one.spec) for one in self._staff.assigned), options.declares
+        )
+        addresses = parse_brokers(options.brokers, os.environ)
+        name = f"{self.service} {self.generation}/{self.slot} (pid {os.getpid()})"
+        self._link = Link(self._loop, addresses, options.amqp_heartbeat_seconds, name, self)
+        self._loop.watch(self._staff.endings.fileno(), select.EPOLLIN, self._settle_ended)
+        self._loop.watch(self.stopping.fileno(), select.EPOLLIN, self._stop)
+        self._link.start()
+        while not self._is_subscribed and not self._is_ending:
+            self._look_at_start()
+            self._turn()
+        self._beat()
+
+    def run(self) -> None:
+        while not self._is_drained:
+            self._turn()
+        self._link.close()
+        while not self._link.is_closed:
+            self._turn()
+
+    def teardown(self) -> None:
+        self._staff.tear_down()
+
+    def _mine(self) -> Sequence[Found]:
+        """The consumers of this process: all, or with --split one."""
+        found = self.consumers
+        return (found[self.slot % len(found)],) if self.options.split else found
+
+    # One round
+
+    def _turn(self) -> None:
+        self._loop.run_once(None)
+        for one in self._subscriptions:
+            one.flush()
+        self._link.flush()
+
+    def _settle_ended(self) -> None:
+        for job, ending in self._staff.endings.take():
+            job.settle(job, ending)
+
+    def _beat(self) -> None:
+        """As long as it is subscribed, or may be again."""
+        now = self._loop.now()
+        if self._is_subscribed or self._is_ending:
+            self._unsubscribed_since = now
+        elif now - self._unsubscribed_since > self.options.unsubscribed_seconds:
+            raise LoadError(
+                f"not subscribed for {now - self._unsubscribed_since:.0f} s: {self._why}"
+            )
+        else:
+            self._show()
+        self.heartbeat()
+        self._in_hand.beat()
+        self._loop.call_at(now + _BEAT_SECONDS, self._beat)
+
+    def _look_at_start(self) -> None:
+        """Raises LoadError, SystemExit."""
+        problem, limit = self._problem, self.options.connect_timeout_seconds
+        if problem is not None and problem.is_final:
+            self.log.error("%s", problem)
+            raise SystemExit(EX_CONFIG)
+        if limit is not None and self._loop.now() - self._unsubscribed_since > limit:
+            raise LoadError(f"not connected after {limit:g} s: {self._why}")
+
+    @property
+    def _why(self) -> str:
+        return "the broker does not answer" if self._problem is None else str(self._problem)
+
+    @property
+    def _is_subscribed(self) -> bool:
+        return all(one.is_subscribed for one in self._subscriptions)
+
+    @property
+    def _is_drained(self) -> bool:
+        if not self._is_ending:
+            return False
+        outbox = self._outbox
+        return all(one.is_settled for one in self._subscriptions) and (
+            outbox is None or outbox.is_empty
+        )
+
+    def _stop(self) -> None:
+        self._loop.unwatch(self.stopping.fileno())
+        self._is_ending = True
+        for one in self._subscriptions:
+            one.cancel()
+
+    def _lose_thread(self, what: str) -> None:
+        """A job does not come back: others go on, in another process."""
+        self.log.error("%s", what)
+        self.worn("a job is stuck")
+
+    def _show(self) -> None:
+        if self._is_subscribed:
+            notify("STATUS=subscribed")
+        else:
+            seconds = self._loop.now() - self._unsubscribed_since
+            notify(f"STATUS=not subscribed for {seconds:.0f} s: {self._why}")
+
+    # What the connection says (link.Caller)
+
+    def up(self, connection: Any) -> None:
+        self._connection = connection
+        self._outbox = Outbox(connection, self._loop, self._needs, self._subscribe, self.lost)
+
+    def down(self, problem: BrokerError) -> None:
+        if self._problem is None or str(problem) != str(self._problem):
+            self.log.warning("%s", problem)
+        self._problem = problem
+        self._outbox = None
+        for one in self._subscriptions:
+            one.forget()
+        self._show()
+
+    def blocked(self, reason: str) -> None:
+        if reason:
+            self.log.warning("the broker takes no messages for now: %s", reason)
+        else:
+            self.log.info("the broker takes messages again")
+
+    def _subscribe(self) -> None:
+        if not self._is_ending:
+            for one in self._subscriptions:
+                one.open(self._connection)
+
+    # What subscriptions say and need (subscription.Site)
+
+    def publish(self, copy: Copy) -> None:
+        if self._outbox is not None:
+            self._outbox.publish(copy)
+
+    def last_words(self, message: Message) -> Ending | None:
+        """Those of a worker that died with it, if it was one of this instance."""
+        return None
+
+    def begun(self, job: Job, runner: Runner) -> None:
+        self._in_hand.begin(job, runner)
+
+    def ended(self, job: Job) -> None:
+        self._in_hand.end(job)
+
+    def changed(self) -> None:
+        if self._is_subscribed and not self._is_ending:
+            if self._was_subscribed and self._problem is not None:
+                self.log.info("subscribed again")
+            self._was_subscribed = True
+            self._problem = None
+            self._show()
+
+    def lost(self, error: BaseException) -> None:
+        """A channel of the connection; the rest of it is of no use without that."""
+        self._link.drop(explain(error, self._link.address))

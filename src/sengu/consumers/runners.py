@@ -1,0 +1,177 @@
+"""Where jobs run: threads, or an event loop in a thread of its own. How they end comes back through
+`Endings`, to the thread that has the connection.
+
+All threads are daemons: one that is stuck in a job does not keep the process from ending.
+"""
+
+import asyncio
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections import deque
+from typing import Protocol
+
+from sengu.consumers.job import Job
+from sengu.consumers.judge import Ending, Outcome
+from sengu.posix import clock
+
+
+class Endings:
+    """A box for jobs that have ended, and a descriptor that is readable when some are in it."""
+
+    def __init__(self) -> None:
+        self._box: deque[tuple[Job, Ending]] = deque()
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._is_woken = False
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def put(self, job: Job, ending: Ending) -> None:
+        """In any thread."""
+        self._box.append((job, ending))
+        if not self._is_woken:
+            self._is_woken = True
+            os.eventfd_write(self._fd, 1)
+
+    def take(self) -> list[tuple[Job, Ending]]:
+        """In the thread of the connection."""
+        if self._is_woken:
+            os.eventfd_read(self._fd)
+            self._is_woken = False  # before the box is emptied: who comes now wakes us once more
+        taken = []
+        while self._box:
+            taken.append(self._box.popleft())
+        return taken
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Runner(Protocol):
+    """What runs jobs."""
+
+    def start(self, job: Job) -> None:
+        """Run it as soon as there is room."""
+
+    def withdraw(self, job: Job) -> bool:
+        """Take it back, if it has not begun."""
+
+    def expire(self, job: Job) -> Ending | None:
+        """Its time is up. How it ended with that; None if that is still to come through the box."""
+
+
+class Pool:
+    """Threads. A job that is stuck keeps its thread, and the pool gets another in its place."""
+
+    def __init__(self, name: str, threads: int, endings: Endings) -> None:
+        self._name = name
+        self._endings = endings
+        self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._stuck: set[int] = set()
+        for _ in range(threads):
+            self._begin_thread()
+
+    def start(self, job: Job) -> None:
+        self._waiting.put(job)
+
+    def withdraw(self, job: Job) -> bool:
+        with self._lock:
+            has_begun = job.started_at > 0.0
+            job.is_over = job.is_over or not has_begun
+        return not has_begun
+
+    def expire(self, job: Job) -> Ending | None:
+        with self._lock:
+            if job.has_ended:  # this very moment
+                return None
+            thread_id = job.thread_id
+            self._stuck.add(thread_id)
+        self._begin_thread()
+        return Ending(Outcome.TIMED_OUT, _too_long(job), stack_of(thread_id))
+
+    def _begin_thread(self) -> None:
+        threading.Thread(target=self._work, name=f"job-{self._name}", daemon=True).start()
+
+    def _work(self) -> None:
+        me = threading.get_ident()
+        while me not in self._stuck:
+            job = self._waiting.get()
+            if self._begins(job, me):
+                ending = job.run()
+                with self._lock:
+                    job.has_ended = True
+                job.report(ending)
+                self._endings.put(job, ending)
+
+    def _begins(self, job: Job, thread_id: int) -> bool:
+        with self._lock:
+            if job.is_over:  # withdrawn
+                return False
+            job.thread_id = thread_id
+            job.started_at = clock.monotonic()
+            return True
+
+
+class Tasks:
+    """An event loop: all jobs that there are run at the same time."""
+
+    def __init__(self, name: str, endings: Endings) -> None:
+        self._endings = endings
+        self._loop = asyncio.new_event_loop()
+        self._running: dict[Job, asyncio.Task[None]] = {}
+        self._thread = threading.Thread(target=self._run, name=f"jobs-{name}", daemon=True)
+        self._thread.start()
+
+    def start(self, job: Job) -> None:
+        job.started_at = clock.monotonic()
+        job.thread_id = self._thread.ident or 0
+        self._loop.call_soon_threadsafe(self._begin, job)
+
+    def call(self, function: object) -> None:
+        """Run a coroutine function to its end, from another thread."""
+        asyncio.run_coroutine_threadsafe(function(), self._loop).result()  # type: ignore[operator]
+
+    def withdraw(self, job: Job) -> bool:
+        """None waits here."""
+        return False
+
+    def expire(self, job: Job) -> Ending | None:
+        """Cancelled, it ends by itself, and what it is waiting for is told."""
+        self._loop.call_soon_threadsafe(self._cancel, job)
+        return None
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _begin(self, job: Job) -> None:
+        task = self._loop.create_task(self._work(job))
+        self._running[job] = task
+        task.add_done_callback(lambda _task: self._running.pop(job, None))
+
+    async def _work(self, job: Job) -> None:
+        try:
+            ending = await job.run_async()
+        except asyncio.CancelledError:
+            ending = Ending(Outcome.TIMED_OUT, _too_long(job), traceback.format_exc())
+        job.report(ending)
+        self._endings.put(job, ending)
+
+    def _cancel(self, job: Job) -> None:
+        task = self._running.get(job)
+        if task is not None:
+            task.cancel()
+
+
+def stack_of(thread_id: int) -> str:
+    """Where a thread is."""
+    frame = sys._current_frames().get(thread_id)
+    return "" if frame is None else "".join(traceback.format_stack(frame))
+
+
+def _too_long(job: Job) -> str:
+    return f"not done after {job.spec.timeout_seconds:g} s"
