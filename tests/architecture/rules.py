@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "http": frozenset({"errors", "model", "posix", "wire", "worker"}),
     "work": frozenset({"dump", "errors", "model", "posix", "wire", "worker"}),
     "testing": frozenset({"errors", "model", "posix", "wire", "work"}),
-    "consumers": frozenset({"errors", "worker"}),
+    "consumers": frozenset({"errors", "model", "posix", "work", "worker"}),
     "logwriter": frozenset({"errors", "posix"}),
     "container": frozenset({"errors", "model", "posix"}),
     "cli": ANYTHING,
