@@ -19,7 +19,7 @@ from sengu.model.work import LogForm, WorkKind
 from sengu.wire import scoreboard
 from sengu.work import target
 from sengu.work.api import StopEvent
-from sengu.work.life import Beat
+from sengu.work.life import Beat, Worn
 from sengu.work.logs import WorkerLogger, make_logger
 from sengu.worker.board import Lane
 from sengu.worker.engine import LoadError
@@ -258,3 +258,17 @@ def test_a_class_runs_as_each_kind_that_it_is_written_for(
     found: type[sengu.Worker], kind: WorkKind
 ) -> None:
     target.check_kind(found, kind, "jobs:It")
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("no connection", "no connection"), ("a\nREADY=1", "a READY=1"), ("", "it says so")],
+)
+def test_that_a_worker_is_worn_is_told_once_and_on_one_line(reason: str, told: str) -> None:
+    reasons: list[str] = []
+    worker = sengu.Worker()
+    worker.worn("nobody is there to hear it")
+    worker._worn = Worn(reasons.append)
+    worker.worn(reason)
+    worker.worn("again")
+    assert reasons == [told]

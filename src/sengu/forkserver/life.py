@@ -40,7 +40,8 @@ class Order(NamedTuple):
 
 class Heritage(NamedTuple):
     """What all workers of a generation are born with; `memory` is the scoreboard, `ear` the fork
-    server's own, `configuration` where workers find that, if they have one.
+    server's own, `configuration` where workers find that, if they have one, and `obituaries` where
+    they find those, if they read any.
     """
 
     load: wire.Load
@@ -48,6 +49,7 @@ class Heritage(NamedTuple):
     memory: memoryview
     ear: Ear
     configuration: SwapFile | None = None
+    obituaries: SwapFile | None = None
 
     def identity(self, order: Order, pid: int = 0) -> Identity:
         return Identity(self.load.service, self.load.generation, order.fork.slot, pid)
@@ -101,6 +103,7 @@ def _run(
     board = Board(heritage.memory, order.fork.line, application.lanes)
     runtime = Runtime(identity, application, _listeners(), board)
     runtime.configuration = heritage.configuration
+    runtime.obituaries = heritage.obituaries
     who = f"{identity.service} worker {identity.slot} gen {identity.generation}"
     ear = heritage.ear.succeed(who, runtime.on_dump)
     ear.listen()

@@ -47,7 +47,9 @@ def run(sock: socket.socket, births: socket.socket) -> int:
     name = f"sengu: {order.service} fork server gen {order.generation}"
     title.set(f"{name}: loading {order.application.target}")
     memory = mmap.mmap(passed[0], scoreboard.SIZE_BYTES)
-    configuration = SwapFile(passed[1]) if len(passed) > 1 else None
+    files = [SwapFile(fd) for fd in passed[1:]]
+    obituaries = files.pop() if order.application.reads_obituaries else None
+    configuration = files[0] if files else None
     ear = Ear(name.removeprefix("sengu: "), passed[0])
     ear.listen()
     try:
@@ -62,7 +64,7 @@ def run(sock: socket.socket, births: socket.socket) -> int:
     except LoadError as error:
         return _fail(sock, error)
     title.set(f"{name}: {order.application.target}")
-    heritage = Heritage(order, prepared, memoryview(memory), ear, configuration)
+    heritage = Heritage(order, prepared, memoryview(memory), ear, configuration, obituaries)
     ward = Ward(heritage, sock, births)
     warned = thread_warnings(order.application.target)
     settings = {} if found is None else found.settings

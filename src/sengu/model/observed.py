@@ -48,7 +48,8 @@ class Worker(msgspec.Struct, frozen=True):
     is none, when it was asked for. `overdue` says what the worker is stuck in, `worn` why it is to
     be replaced. While it drains, connections are steered past it: `drain_until` is how long its
     queues may take to be empty, `drained` says how they came to be, `reason` why it is to go.
-    `urgings` are still to come, before `kill_at`.
+    `urgings` are still to come, before `kill_at`. `condemned` is why it was to end though it was
+    wanted, or was not given more time.
     """
 
     id: int
@@ -68,6 +69,7 @@ class Worker(msgspec.Struct, frozen=True):
     drained: str = ""
     reason: str = ""
     urgings: tuple[Urging, ...] = ()
+    condemned: str = ""
 
     @property
     def is_wanted(self) -> bool:

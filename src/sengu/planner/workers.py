@@ -65,7 +65,7 @@ def reduce_worker(  # noqa: PLR0912
         case ev.WorkerUrged():
             return _worker_urged(observed, event.worker)
         case ev.WorkerKilled():
-            return _change_worker(observed, event.worker, phase=Phase.KILLED)
+            return _worker_killed(observed, event)
         case ev.WorkerExited():
             return _worker_exited(spec, observed, event, now)
         case _:
@@ -166,6 +166,7 @@ def _worker_stopping(
         kill_at=event.kill_at,
         stop_signal=event.signal,
         urgings=event.urgings,
+        condemned=worker.condemned or (event.reason if event.failed else ""),
     )
 
 
@@ -174,6 +175,15 @@ def _worker_urged(observed: Observed, worker_id: int) -> Observed:
     if worker is None:
         return observed
     return _change_worker(observed, worker_id, urgings=worker.urgings[1:])
+
+
+def _worker_killed(observed: Observed, event: ev.WorkerKilled) -> Observed:
+    """Why it is killed at last tells less than why it was asked to stop as one that has failed."""
+    worker = observed.workers.get(event.worker)
+    if worker is None:
+        return observed
+    condemned = worker.condemned or event.reason
+    return _change_worker(observed, event.worker, phase=Phase.KILLED, condemned=condemned)
 
 
 def _worker_exited(

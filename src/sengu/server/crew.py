@@ -234,6 +234,7 @@ class Crew:
             return
         member.notify.drain()
         exited = ev.WorkerExited(worker, how, member.last_words())
+        self._stage.bury(exited, member.line, was_asked=bool(member.stop_signal))
         member.stop_probing()
         member.notify.close()
         if not member.stop_signal:
@@ -325,8 +326,7 @@ class Crew:
         member = self._members.pop(exited.worker, None)
         if member is None:  # killed, and gone before that was settled: it has been told
             return
-        if member.line is not None and self._stage.scoreboard is not None:
-            self._stage.scoreboard.give_back(member.line)
+        self._stage.give_back(member.line)
         self.post(exited)
 
 

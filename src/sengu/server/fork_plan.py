@@ -69,6 +69,8 @@ def send_load(sock: socket.socket, context: Context, plan: Plan) -> None:
         # It will run as another user, who is not to decide what we read there.
         memory.append(context.configurations.file(plan.generation).open_to_read())
     try:
+        if context.stage.obituaries is not None:
+            memory.append(context.stage.obituaries.file.open_to_read())
         packets.send(sock, encode(load), memory)
     finally:
         close_all(memory[1:])

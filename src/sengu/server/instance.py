@@ -44,7 +44,6 @@ from sengu.server.output import Sink
 from sengu.server.outside import Outside, conclude
 from sengu.server.passages import Passenger, find_passage
 from sengu.server.requests import RequestWatch
-from sengu.server.scoreboard import Scoreboard
 from sengu.server.service import Identity, RunningService
 from sengu.server.socket_manager import SocketManager
 from sengu.server.stage import Stage
@@ -122,9 +121,9 @@ class Instance:
         self._sockets = SocketManager(self._loop, link, boot.sockets, askers, self._log.write)
         self._stage.sockets = self._sockets
         let_go.callback(self._sockets.close)
-        if boot.service.application is not None:
-            self._stage.scoreboard = Scoreboard(boot.service.application.lanes, link)
-            self._stage.scoreboard.claim(lines_taken(link))
+        application = boot.service.application
+        if application is not None:
+            self._stage.share_memory(application, lines_taken(link), lambda: self._core.observed)
 
     def _wire(self, let_go: contextlib.ExitStack) -> None:
         boot, spec = self._boot, self._boot.service

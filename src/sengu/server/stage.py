@@ -3,15 +3,19 @@
 import functools
 import os
 import socket
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
 
 from sengu.listeners.listeners import Layout, Listeners
+from sengu.model import events as ev
+from sengu.model.application import Application
 from sengu.model.observed import Observed
 from sengu.model.passage import PassageStatus
 from sengu.posix.store import Store
 from sengu.server.cgroups import WorkerCgroups
+from sengu.server.obituaries import Obituaries
 from sengu.server.output import Sink
 from sengu.server.probe import Target, probe_target
 from sengu.server.scoreboard import Scoreboard
@@ -36,7 +40,8 @@ class Passage(Protocol):
 
 
 class Stage:
-    """Listeners, cgroups, lifeline, output, working directory; an application's scoreboard.
+    """Listeners, cgroups, lifeline, output, working directory; an application's scoreboard, and
+    its obituaries, if it wants them.
 
     `captured` are the descriptors of a worker that go through us: stderr, for a failed
     deploy's last words; stdout only when it goes to a log file, which may be reopened.
@@ -58,10 +63,33 @@ class Stage:
         self.cgroups = cgroups
         self.captured: tuple[int, ...] = (2,)
         self.scoreboard: Scoreboard | None = None
+        self.obituaries: Obituaries | None = None
         self.passage: Passage | None = None
         self.sockets: SocketManager | None = None
         self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.lifeline_fd = _hold_lifeline(store)
+
+    def share_memory(
+        self, application: Application, taken: Iterable[int], observed: Callable[[], Observed]
+    ) -> None:
+        """With the workers of an application. Some there already are have the first lines `taken`.
+
+        Raises OSError.
+        """
+        self.scoreboard = Scoreboard(application.lanes, self.store)
+        self.scoreboard.claim(taken)
+        if application.reads_obituaries:
+            self.obituaries = Obituaries(self.store, observed)
+
+    def bury(self, exited: ev.WorkerExited, line: int | None, *, was_asked: bool) -> None:
+        """Note how a worker has ended, before that is told; `line`: its first on the scoreboard."""
+        if line is not None and self.scoreboard is not None and self.obituaries is not None:
+            self.obituaries.write(exited, self.scoreboard.read(line), was_asked=was_asked)
+
+    def give_back(self, line: int | None) -> None:
+        """The worker is gone that had this as its first line on the scoreboard."""
+        if line is not None and self.scoreboard is not None:
+            self.scoreboard.give_back(line)
 
     def layout(self, slot: int = 0) -> Layout:
         """What a worker in that slot gets. Raises UsageError if its sockets cannot be bound."""

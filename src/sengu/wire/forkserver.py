@@ -18,9 +18,9 @@ MAX_SETTINGS_BYTES = 32 << 10
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """To the fork server, first of all. Descriptors: the scoreboard's memory, and the memory file
-    that workers find their configuration in, if the application has one, which is to be read; that
-    is the answer to `inquiry` too, unless that is 0.
+    """To the fork server, first of all. Descriptors: the scoreboard's memory; the memory file that
+    workers find their configuration in, if the application has one, which is to be read; that is
+    the answer to `inquiry` too, unless that is 0; and that of obituaries, if it reads them.
     """
 
     application: Application

@@ -18,7 +18,8 @@ ENDING = -LINE_BYTES
 
 # started_at and progress_at (monotonic seconds, 0 when idle), requests, connections, the start of
 # the request's head. All processes are of one machine: its own byte order, no hidden padding.
-LINE = struct.Struct("=ddQI4x96s")
+HEAD_BYTES = 96
+LINE = struct.Struct(f"=ddQI4x{HEAD_BYTES}s")
 # The head of what is no request: a worker that says that it goes on.
 HEARTBEAT = "heartbeat"
 # The beginning of a line as an array of doubles: a start of 0.0 ends a request.
@@ -47,8 +48,12 @@ def read_line(memory: bytes | bytearray | memoryview, number: int) -> Line:
     started_at, progress_at, requests, connections, head = LINE.unpack_from(
         memory, number * LINE_BYTES
     )
-    text = head.decode("latin-1")
+    return Line(started_at, progress_at, requests, connections, request_text(head))
+
+
+def request_text(head: bytes) -> str:
+    """What a line shows of a request that begins with `head`."""
+    text = head[:HEAD_BYTES].decode("latin-1")
     for end in ("\0", "\r", "\n", " HTTP/1.", "?"):
         text = text.partition(end)[0]
-    request = "".join(sign if sign.isprintable() else "." for sign in text)
-    return Line(started_at, progress_at, requests, connections, request)
+    return "".join(sign if sign.isprintable() else "." for sign in text)

@@ -11,6 +11,7 @@ import select
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sengu.posix.swap_file import SwapFile
 from sengu.work.sockets import SocketManager
 
 _FOREVER = -1.0
@@ -122,6 +123,8 @@ class Worker:
     reload_signal: int | None = None
     _open_sockets: Callable[[], SocketManager] = SocketManager
     _beat: Callable[[], None] = staticmethod(lambda: None)
+    _worn: Callable[[str], None] = staticmethod(lambda _reason: None)
+    _obituaries: SwapFile | None = None
 
     @property
     def sockets(self) -> SocketManager:
@@ -159,3 +162,10 @@ class Worker:
         `--heartbeat-timeout`, is taken for stuck: its stacks are logged, and it is replaced.
         """
         self._beat()
+
+    def worn(self, reason: str) -> None:
+        """Ask to be replaced: another worker is started, then this one is asked to stop.
+
+        Work goes on until then. Asking again changes nothing.
+        """
+        self._worn(reason)

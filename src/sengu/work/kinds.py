@@ -10,7 +10,7 @@ from typing import Any
 from sengu.model.work import WorkKind, WorkOptions
 from sengu.work import spawn
 from sengu.work.api import Worker
-from sengu.work.life import Attendant, Beat, Call, Tending
+from sengu.work.life import Attendant, Beat, Call, Tending, Worn
 from sengu.worker.runtime import Runtime
 
 
@@ -24,8 +24,10 @@ class Cast:
         self._tending = tending
         self.beats = [Beat(lane) for lane in runtime.board.lanes[:count]]
         self.workers = [make(number) for number in range(count)]
+        worn = Worn(runtime.worn)
         for worker, beat in zip(self.workers, self.beats, strict=True):
-            worker._beat = beat
+            worker._beat, worker._worn = beat, worn
+            worker._obituaries = runtime.obituaries
             runtime.on_stop(worker.stopping.set)
 
     def attend(self, call: Call) -> Attendant:

@@ -18,6 +18,7 @@ from sengu.worker.board import Lane
 from sengu.worker.runtime import Runtime, Stopping
 
 _BEATS_IN_TIMEOUT = 4
+_MAX_REASON = 1000
 
 Call = Callable[[Callable[[], object]], None]
 
@@ -47,6 +48,19 @@ class Beat:
         """It is stopping: from now on its grace period counts."""
         self._has_begun = True
         self._lane.end()
+
+
+class Worn:
+    """What a worker says by `worn`: once, for its whole process, and on one line."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._was_said = False
+
+    def __call__(self, reason: str) -> None:
+        if not self._was_said:
+            self._was_said = True
+            self._tell(" ".join(reason.split())[:_MAX_REASON] or "it says so")
 
 
 class Attendant:

@@ -70,6 +70,8 @@ class Runtime:
         self.drain_until = math.inf
         self.is_ready = False
         self.configuration: SwapFile | None = None
+        # Of workers that have died with something in hand, if the application reads them.
+        self.obituaries: SwapFile | None = None
         # Set by the ticker when nothing was to be seen for a while: who begins a request while it
         # is set calls `rouse`. So an idle worker never wakes up, and a busy one pays one look.
         self.dozing = False
