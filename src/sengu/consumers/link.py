@@ -50,7 +50,7 @@ class Link:
         self._connection: LoopConnection | None = None
         self._tries = 0
         self._failed_in_row = 0
-        self._is_ending = False
+        self.is_closing = False
 
     @property
     def address(self) -> Address:
@@ -64,7 +64,7 @@ class Link:
 
     def start(self) -> None:
         """Try to connect now."""
-        if self._is_ending or self._connection is not None:
+        if self.is_closing or self._connection is not None:
             return
         try:
             opened = open_socket(self.address, _CONNECT_SECONDS)
@@ -95,7 +95,7 @@ class Link:
 
     def close(self) -> None:
         """Say good-bye. `is_closed` when the broker has answered."""
-        self._is_ending = True
+        self.is_closing = True
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
 
@@ -113,7 +113,7 @@ class Link:
             self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
-        if self._is_ending:
+        if self.is_closing:
             return
         self._pause(explain(error, self.address))
 

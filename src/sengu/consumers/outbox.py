@@ -64,7 +64,7 @@ class Outbox:
     def publish(self, copy: Copy) -> None:
         """Send it; `copy.then` is never called if the connection is lost before."""
         if not self._is_open:
-            self._failed.append(copy)
+            self._fail(copy)
             return
         self._pending[self._next_tag] = copy
         self._next_tag += 1

@@ -67,7 +67,7 @@ class Process(Worker):
         while not self._is_subscribed and not self._is_ending:
             self._look_at_start()
             self._turn()
-        self._beat()
+        self._tick()
 
     def run(self) -> None:
         while not self._is_drained:
@@ -96,7 +96,7 @@ class Process(Worker):
         for job, ending in self._staff.endings.take():
             job.settle(job, ending)
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         """As long as it is subscribed, or may be again."""
         now = self._loop.now()
         if self._is_subscribed or self._is_ending:
@@ -109,7 +109,7 @@ class Process(Worker):
             self._show()
         self.heartbeat()
         self._in_hand.beat()
-        self._loop.call_at(now + _BEAT_SECONDS, self._beat)
+        self._loop.call_at(now + _BEAT_SECONDS, self._tick)
 
     def _look_at_start(self) -> None:
         """Raises LoadError, SystemExit."""
@@ -207,4 +207,5 @@ class Process(Worker):
 
     def lost(self, error: BaseException) -> None:
         """A channel of the connection; the rest of it is of no use without that."""
-        self._link.drop(explain(error, self._link.address))
+        if not self._link.is_closing:
+            self._link.drop(explain(error, self._link.address))
