@@ -93,9 +93,7 @@ class Consumer:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        given = {
-            name: getattr(cls, name) for name in Options._fields if hasattr(cls, name)
-        }
+        given = {name: getattr(cls, name) for name in Options._fields if hasattr(cls, name)}
         if given.get("queue"):
             setattr(cls, _MARK, _spec(cls.__name__, Options(**given)))
 
@@ -148,7 +146,7 @@ class _Function(Consumer):
     """A function as a consumer."""
 
     def __init__(self, handler: Handler) -> None:
-        self.handle = handler  # type: ignore[method-assign]
+        self.handle = handler  # type: ignore[assignment, method-assign]
 
 
 def _spec(name: str, given: Options) -> ConsumerSpec:

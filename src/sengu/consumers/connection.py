@@ -9,8 +9,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-import pika
 from pika.connection import Connection, Parameters
+from pika.exceptions import StreamLostError
 
 from sengu.posix.loop import Loop, Timer
 
@@ -21,6 +21,11 @@ _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 class LoopConnection(Connection):
     """Takes over a connected socket. `flush` is to be called after each round of the loop."""
+
+    # What the base class has for its I/O layer.
+    _on_stream_connected: Callable[[], None]
+    _on_data_available: Callable[[bytes], None]
+    _on_stream_terminated: Callable[[Exception | None], None]
 
     def __init__(
         self,
@@ -79,7 +84,7 @@ class LoopConnection(Connection):
                 self._lose(error)
                 return
             if not data:
-                self._lose(pika.exceptions.StreamLostError("the broker has closed the connection"))
+                self._lose(StreamLostError("the broker has closed the connection"))
                 return
             self._on_data_available(data)
             # TLS may have read more than it gave, of which epoll does not know.

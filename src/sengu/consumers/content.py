@@ -55,7 +55,7 @@ def decode(body: bytes, content_type: str | None) -> Any:
 def encode(value: Any, content_type: str | None = None) -> tuple[bytes, str]:
     """A body and its content type: as asked for, or what fits the value. Raises TypeError."""
     if content_type is None:
-        fits = {bytes: BYTES, bytearray: BYTES, str: TEXT}
+        fits: dict[type, str] = {bytes: BYTES, bytearray: BYTES, str: TEXT}
         content_type = fits.get(type(value), JSON)
     if isinstance(value, bytes):
         return value, content_type

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from sengu.consumers.api import Found
 from sengu.consumers.broker import BrokerError, explain, parse_brokers
-from sengu.consumers.deadlines import InHand
+from sengu.consumers.deadlines import InHand, label
 from sengu.consumers.job import Job
-from sengu.consumers.judge import Ending
+from sengu.consumers.judge import Ending, Outcome
 from sengu.consumers.link import Link
 from sengu.consumers.message import Message
 from sengu.consumers.outbox import Copy, Needs, Outbox
@@ -25,7 +25,7 @@ from sengu.model.consume import ConsumeOptions
 from sengu.posix.loop import Loop
 from sengu.posix.notify import notify
 from sengu.work.api import Worker
-from sengu.worker.board import Lane
+from sengu.worker import obituaries
 from sengu.worker.engine import LoadError
 
 _BEAT_SECONDS = 1.0
@@ -39,7 +39,6 @@ class Process(Worker):
 
     consumers: ClassVar[Sequence[Found]] = ()
     options: ClassVar[ConsumeOptions]
-    _lanes: Sequence[Lane] = ()
 
     def setup(self) -> None:
         """Connect and subscribe. Raises LoadError when that cannot be; SystemExit when nobody else
@@ -189,7 +188,12 @@ class Process(Worker):
 
     def last_words(self, message: Message) -> Ending | None:
         """Those of a worker that died with it, if it was one of this instance."""
-        return None
+        if self._obituaries is None:
+            return None
+        found = obituaries.find(self._obituaries, label(message))
+        if found is None:
+            return None
+        return Ending(Outcome.KILLED, f"a worker died with it: {found.how}", found.last_words)
 
     def begun(self, job: Job, runner: Runner) -> None:
         self._in_hand.begin(job, runner)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sengu.posix.swap_file import SwapFile
@@ -125,6 +125,8 @@ class Worker:
     _beat: Callable[[], None] = staticmethod(lambda: None)
     _worn: Callable[[str], None] = staticmethod(lambda _reason: None)
     _obituaries: SwapFile | None = None
+    # Lines of the scoreboard beside that of its beats.
+    _lanes: Sequence[Any] = ()
 
     @property
     def sockets(self) -> SocketManager:

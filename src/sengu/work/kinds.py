@@ -27,7 +27,7 @@ class Cast:
         worn = Worn(runtime.worn)
         for worker, beat in zip(self.workers, self.beats, strict=True):
             worker._beat, worker._worn = beat, worn
-            worker._obituaries = runtime.obituaries
+            worker._obituaries, worker._lanes = runtime.obituaries, runtime.board.lanes[count:]
             runtime.on_stop(worker.stopping.set)
 
     def attend(self, call: Call) -> Attendant:
