@@ -10,7 +10,7 @@ from typing import Any
 
 from sengu.cli.exits import Exit
 from sengu.config.setting import Effect, Setting
-from sengu.config.settings import application, common, serve, start, work
+from sengu.config.settings import application, common, consume, serve, start, work
 from sengu.config.tuning import BY_DEPLOY, LIVE
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
@@ -49,11 +49,16 @@ _CHAPTERS = (
         _without_shared(work.SETTINGS),
     ),
     (
-        "Settings of `sengu serve` and `sengu work`",
+        "Settings of `sengu consume`",
+        "For queue consumers. Those that it shares with others are below.",
+        _without_shared(consume.SETTINGS),
+    ),
+    (
+        "Settings of `sengu serve`, `sengu work` and `sengu consume`",
         "For Python code that sengu loads.",
         application.SETTINGS,
     ),
-    ("Settings of all three", "For any service.", common.SETTINGS),
+    ("Settings of all four", "For any service.", common.SETTINGS),
 )
 
 _EFFECTS = {

@@ -26,7 +26,7 @@ _MEANINGS = {
     Exit.OK: "Done.",
     Exit.FAILED: "Refused; the deploy was aborted or rolled back; the upgrade or the first "
     "start failed; the doctor misses something that is needed; the instance does not take requests "
-    "(status --ready).",
+    "(status --ready); a message was not published.",
     Exit.USAGE: "Bad input; nothing was changed.",
     Exit.NOT_RUNNING: "There is no such instance.",
     Exit.SUPERSEDED: "The deploy was superseded by a later one.",

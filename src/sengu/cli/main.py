@@ -22,6 +22,7 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports a reader that went away
 _VERBS = {
     "serve": "Serve a Python web application.",
     "work": "Run a worker class.",
+    "consume": "Run the queue consumers of a module, on RabbitMQ.",
     "start": "Run a command with its listeners, and keep it running.",
     "reload": "Deploy a new generation and wait for the outcome.",
     "status": "Show generations, workers and listeners of an instance.",
@@ -32,6 +33,7 @@ _VERBS = {
     "events": "Show what has happened, or follow it.",
     "logs": "Show what was written to the log file, or follow it.",
     "dump": "Show what all threads and tasks are at, and memory.",
+    "publish": "Publish messages to a queue, or to an exchange.",
     "ls": "List all instances of this user.",
     "doctor": "Show what this machine allows, and what to change.",
     "demo": "Deploy a small web server under load, and see what it costs.",

@@ -1,6 +1,6 @@
-"""What `sengu serve` could serve in a directory, for shells: read from source, nothing imported.
+"""What `sengu serve` and `sengu consume` could run in a directory, for shells.
 
-Imported by `cli.serve`.
+It is read from source, and nothing is imported. Imported by `cli.serve` and `cli.consume`.
 """
 
 import ast
@@ -24,6 +24,11 @@ def find_targets(directory: str, begun: str) -> list[str]:
     return [target for target in targets if target.startswith(begun)] or [
         name for name, _path in modules if name.startswith(begun)
     ]
+
+
+def find_modules(directory: str, begun: str) -> list[str]:
+    """The modules whose names begin so."""
+    return [name for name, _path in _modules(directory) if name.startswith(begun)]
 
 
 def _modules(directory: str, package: str = "") -> Iterator[tuple[str, str]]:

@@ -28,6 +28,7 @@ class Group(enum.StrEnum):
 
     LISTENERS = "Listeners"
     APPLICATION = "Application"
+    QUEUES = "Queues"
     DEVELOPMENT = "Development"
     WORKERS = "Workers"
     CONTAINER = "Container"

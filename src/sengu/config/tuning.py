@@ -166,11 +166,12 @@ class Tuner:
 
     def _tuned(self, values: Values) -> ServiceSpec:
         spec = self._spec
-        options = msgspec.structs.replace(
-            self._options,
-            log_form=LogForm(values[known.LOG_FORMAT]),
-            restart_seconds=values[common.INTERVAL],
-        )
+        # There may be more of them than we know, which are an engine's own.
+        options = {
+            **msgspec.json.decode(self._application.options),
+            "log_form": LogForm(values[known.LOG_FORMAT]),
+            "restart_seconds": values[common.INTERVAL],
+        }
         application = msgspec.structs.replace(
             self._application,
             options=msgspec.Raw(msgspec.json.encode(options)),

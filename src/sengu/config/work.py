@@ -1,12 +1,14 @@
 """From values to the boot document of `sengu work`, with every check that needs more than one.
 
 What any service needs is in `config.launch`. The class is not imported: that is the fork server's
-part. Imported by `cli.work` and `cli.run`.
+part. Imported by `cli.work`, `cli.run` and `config.consume`.
 """
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
@@ -58,8 +60,21 @@ def assemble_work(
 ) -> Launch:
     """Check everything and put it together. Raises UsageError."""
     script = script or Script()
+    with blaming(script):
+        if not target:
+            raise UsageError(
+                "no worker class was given; add it: sengu work MODULE:CLASS, as in "
+                "myapp.jobs:Consumer"
+            )
+        options = work_options(values, target, script)
+        return assemble_workers(values, look_around(values, environ), environ, options, ENGINE)
+
+
+@contextmanager
+def blaming(script: Script) -> Iterator[None]:
+    """A setting that is wrong may have been found in the configuration, and not given."""
     try:
-        return _assemble(values, target, environ, script)
+        yield
     except UsageError as problem:
         if not script.configured:
             raise
@@ -67,16 +82,15 @@ def assemble_work(
         raise UsageError(f"{problem} (the configuration has the settings {found})") from None
 
 
-def _assemble(
-    values: Values, target: str | None, environ: Mapping[str, str], script: Script
+def assemble_workers(
+    values: Values,
+    around: Surroundings,
+    environ: Mapping[str, str],
+    options: WorkOptions,
+    engine: str,
 ) -> Launch:
-    if not target:
-        raise UsageError(
-            "no worker class was given; add it: sengu work MODULE:CLASS, as in myapp.jobs:Consumer"
-        )
-    options = work_options(values, target, script)
-    around = look_around(values, environ)
-    service = _service_spec(values, around, options)
+    """What any engine that runs worker classes is started with. Raises UsageError."""
+    service = _service_spec(values, around, options, engine)
     launch = make_launch(
         values, around, service, sockets_for(values, (), environ), _watched(values, around)
     )
@@ -93,21 +107,28 @@ def work_options(values: Values, target: str, script: Script) -> WorkOptions:
         target=check_class("the worker class", target),
         kind=kind,
         threads=values[known.WORKERS] if kind is WorkKind.THREAD else 1,
-        server=_server(values),
-        paths=script.paths,
-        config=script.config or config_source(values),
-        log_level=values[known.LOG_LEVEL],
-        log_form=LogForm(values[known.LOG_FORMAT]),
         command_pipe=values[known.COMMAND_PIPE],
-        heartbeat_seconds=values[known.HEARTBEAT_TIMEOUT] or None,
-        restart_seconds=values[common.INTERVAL],
-        overrides=tuple(
+        settings=NAMES,
+        **common_options(values, script),
+    )
+
+
+def common_options(values: Values, script: Script) -> dict[str, Any]:
+    """Fields of WorkOptions that do not depend on what a worker is. Raises UsageError."""
+    return {
+        "server": _server(values),
+        "paths": script.paths,
+        "config": script.config or config_source(values),
+        "log_level": values[known.LOG_LEVEL],
+        "log_form": LogForm(values[known.LOG_FORMAT]),
+        "heartbeat_seconds": values[known.HEARTBEAT_TIMEOUT] or None,
+        "restart_seconds": values[common.INTERVAL],
+        "overrides": tuple(
             setting.name
             for setting in known.SETTINGS
             if values.has(setting) and setting.name not in script.configured
         ),
-        settings=NAMES,
-    )
+    }
 
 
 def check_class(label: str, text: str) -> str:
@@ -120,13 +141,20 @@ def check_class(label: str, text: str) -> str:
         )
     if not place.endswith(".py"):
         return text
-    path = os.path.abspath(place)
+    return f"{check_script(label, place)}:{name}"
+
+
+def check_script(label: str, text: str) -> str:
+    """Its path. Raises UsageError."""
+    path = os.path.abspath(text)
     if not os.path.isfile(path):
         raise UsageError(f"{label} {text!r}: there is no script {path}; check the path")
-    return f"{path}:{name}"
+    return path
 
 
-def _service_spec(values: Values, around: Surroundings, options: WorkOptions) -> ServiceSpec:
+def _service_spec(
+    values: Values, around: Surroundings, options: WorkOptions, engine: str
+) -> ServiceSpec:
     is_alone = options.kind is WorkKind.THREAD
     return ServiceSpec(
         name=around.name,
@@ -138,14 +166,14 @@ def _service_spec(values: Values, around: Surroundings, options: WorkOptions) ->
         restart=restart_policy(values),
         strategy=strategy(values),
         watchdog_seconds=options.heartbeat_seconds,
-        application=_application(values, options),
+        application=_application(values, options, engine),
         start=start_policy(values),
     )
 
 
-def _application(values: Values, options: WorkOptions) -> Application:
+def _application(values: Values, options: WorkOptions, engine: str) -> Application:
     return Application(
-        engine=ENGINE,
+        engine=engine,
         target=options.target,
         options=msgspec.Raw(msgspec.json.encode(options)),
         lanes=options.threads,
