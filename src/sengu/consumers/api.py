@@ -13,9 +13,11 @@ from sengu.consumers.spec import (
     Binding,
     ConsumerSpec,
     Middleware,
+    Retrying,
     check,
     retrying,
 )
+from sengu.errors import UsageError
 
 Handler = Callable[[Message], Any]
 _H = TypeVar("_H", bound=Callable[[Message], Any])
@@ -45,7 +47,7 @@ class Options(NamedTuple):
     `bindings` are exchanges; `exchange` and what follows it are the first of them. `timeout` is in
     seconds; `backoff` says how `retry_delay` grows (constant, linear, exponential), or is all
     delays. With ack=False a message is acknowledged before its job, which is then never tried
-    again.
+    again, whatever `retries` is.
     """
 
     queue: str = ""
@@ -95,6 +97,8 @@ class Consumer:
         super().__init_subclass__(**options)
         given = {name: getattr(cls, name) for name in Options._fields if hasattr(cls, name)}
         if given.get("queue"):
+            if cls.handle is Consumer.handle:
+                raise UsageError(f"consumer {cls.__name__} has no handle(self, message); write one")
             setattr(cls, _MARK, _spec(cls.__name__, Options(**given)))
 
 
@@ -110,6 +114,8 @@ def consumer(queue: str, **options: Any) -> Callable[[_H], _H]:
 
     The function stays as it is, and can be called by tests. Raises UsageError, TypeError.
     """
+    if not isinstance(queue, str):
+        raise TypeError("@consumer needs the name of a queue, as in @consumer('downloads')")
     unknown = options.keys() - set(Options._fields)
     if unknown:
         raise TypeError(
@@ -120,6 +126,10 @@ def consumer(queue: str, **options: Any) -> Callable[[_H], _H]:
 
     def mark(handler: _H) -> _H:
         name = getattr(handler, "__name__", repr(handler))
+        if isinstance(handler, type):
+            raise TypeError(f"{name} is a class; derive it from Consumer, without @consumer")
+        if found_in(handler) is not None:
+            raise UsageError(f"{name} is a consumer already; one function consumes one queue")
         setattr(handler, _MARK, _spec(name, given))
         return handler
 
@@ -128,7 +138,10 @@ def consumer(queue: str, **options: Any) -> Callable[[_H], _H]:
 
 def found_in(thing: object) -> Found | None:
     """What a name of a module is, if it is a consumer."""
-    spec = getattr(thing, "__dict__", {}).get(_MARK)
+    try:
+        spec = getattr(thing, "__dict__", {}).get(_MARK)
+    except Exception:  # a proxy of something that is not there, such as flask.request
+        return None
     if not isinstance(spec, ConsumerSpec):
         return None
     if isinstance(thing, type):
@@ -160,6 +173,11 @@ def _spec(name: str, given: Options) -> ConsumerSpec:
         given.exchange_arguments,
         given.bind_arguments,
     )
+    if not given.exchange and (keys or given.bind_arguments):
+        raise UsageError(
+            f"consumer {name}: routing_keys and bind_arguments are of an exchange; give exchange="
+        )
+    plan = retrying(given.retries, given.backoff, given.retry_delay)
     bindings = (*((first,) if given.exchange else ()), *given.bindings)
     return check(
         ConsumerSpec(
@@ -173,7 +191,7 @@ def _spec(name: str, given: Options) -> ConsumerSpec:
             threads=given.threads,
             ack_late=given.ack,
             timeout_seconds=given.timeout,
-            retrying=retrying(given.retries, given.backoff, given.retry_delay),
+            retrying=plan if given.ack else Retrying(()),
             content_type=given.content_type,
             middleware=tuple(given.middleware),
             error_reporters=tuple(given.error_reporters),

@@ -36,7 +36,7 @@ def register(
     content_type: str, decode: Callable[[bytes], Any], encode: Callable[[Any], bytes]
 ) -> None:
     """Let messages of that type be decoded and encoded so. In each process: at import time."""
-    _codecs[content_type] = _Codec(decode, encode)
+    _codecs[_bare(content_type)] = _Codec(decode, encode)
 
 
 def decode(body: bytes, content_type: str | None) -> Any:
@@ -53,12 +53,14 @@ def decode(body: bytes, content_type: str | None) -> Any:
 
 
 def encode(value: Any, content_type: str | None = None) -> tuple[bytes, str]:
-    """A body and its content type: as asked for, or what fits the value. Raises TypeError."""
+    """A body and its content type: as asked for, or what fits the value.
+
+    bytes are a body already, of whatever type. Raises TypeError, and what a codec raises.
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value), content_type or BYTES
     if content_type is None:
-        fits: dict[type, str] = {bytes: BYTES, bytearray: BYTES, str: TEXT}
-        content_type = fits.get(type(value), JSON)
-    if isinstance(value, bytes):
-        return value, content_type
+        content_type = TEXT if isinstance(value, str) else JSON
     codec = _codecs.get(_bare(content_type))
     if codec is None:
         raise TypeError(

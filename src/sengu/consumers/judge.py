@@ -29,6 +29,20 @@ USER_ID = "sengu-user-id"
 CARBON_COPIES = "sengu-cc"
 
 DELIVERY_COUNT = "x-delivery-count"  # of quorum queues: how often it came back
+# What a copy must not have: it would go elsewhere as well, or the broker would take it for a
+# message that goes round in circles, and drop it (RabbitMQ, Dead Letter Exchanges, Routing).
+_OF_THE_BROKER = {
+    "CC",
+    "BCC",
+    DELIVERY_COUNT,
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+}
 # A suspect has come back so often. Once is what a deploy or a broken connection does to anybody.
 _RETURNS_OF_SUSPECT = 2
 
@@ -97,7 +111,9 @@ class Move(NamedTuple):
 DONE = Ending(Outcome.DONE)
 
 
-def admit(spec: ConsumerSpec, delivered: Delivered, last_words: Ending | None = None) -> Move | None:
+def admit(
+    spec: ConsumerSpec, delivered: Delivered, last_words: Ending | None = None
+) -> Move | None:
     """Where it goes without being run; None when it is to be run.
 
     `last_words` are those of a worker that died with it, if they are known.
@@ -112,8 +128,10 @@ def admit(spec: ConsumerSpec, delivered: Delivered, last_words: Ending | None = 
         headers[SUSPECTED] = delivered.returns
         return Move(suspects_queue(spec.queue), headers, Outcome.SUSPECTED)
     kills = delivered.returns
-    if not kills or _charges(delivered) <= spec.retrying.retries:
+    if not kills:
         return None
+    if _charges(delivered) <= spec.retrying.retries:
+        return None if spec.type == "quorum" else _suspect_again(spec, delivered)
     error = f"{kills + _number(delivered.headers.get(SUSPECTED))} workers died with it"
     ending = last_words or Ending(Outcome.KILLED, error)
     headers = _headers(delivered, ending)
@@ -124,18 +142,18 @@ def admit(spec: ConsumerSpec, delivered: Delivered, last_words: Ending | None = 
 def conclude(spec: ConsumerSpec, delivered: Delivered, ending: Ending) -> Move | None:
     """Where it goes after its job; None when it is done with."""
     headers = _headers(delivered, ending)
+    charged = delivered.failures + _kills(spec, delivered)
     match ending.outcome:
         case Outcome.DONE:
             return None
         case Outcome.REQUEUED:
+            if charged:
+                headers[FAILURES] = charged
             return Move(spec.queue, headers, ending.outcome)
         case Outcome.FAILED | Outcome.TIMED_OUT:
-            # What it has killed as a suspect counts, what it may have killed before does not.
-            kills = delivered.returns if delivered.origin is Origin.SUSPECTS else 0
-            before = delivered.failures + kills
-            headers[FAILURES] = before + 1
-            if before < spec.retrying.retries:
-                delay = spec.retrying.delays[before]
+            headers[FAILURES] = charged + 1
+            if charged < spec.retrying.retries:
+                delay = spec.retrying.delays[charged]
                 return Move(retry_queue(spec.queue, delay), headers, ending.outcome, delay)
             return Move(dead_queue(spec.queue), headers, ending.outcome)
         case Outcome.REJECTED | Outcome.UNDECODABLE | Outcome.KILLED | Outcome.SUSPECTED:
@@ -153,6 +171,22 @@ def original(delivered: Delivered) -> tuple[str, str]:
     return delivered.exchange, delivered.routing_key
 
 
+def _suspect_again(spec: ConsumerSpec, delivered: Delivered) -> Move:
+    """As a copy: a classic queue says that a message came back, and not how often."""
+    headers = _headers(delivered, Ending(Outcome.SUSPECTED))
+    headers[SUSPECTED] = _number(delivered.headers.get(SUSPECTED)) + delivered.returns
+    return Move(suspects_queue(spec.queue), headers, Outcome.SUSPECTED)
+
+
+def _kills(spec: ConsumerSpec, delivered: Delivered) -> int:
+    """How many died with it as a suspect. Of those before, another may have been the killer."""
+    if delivered.origin is Origin.MAIN:
+        return 0
+    suspected = _number(delivered.headers.get(SUSPECTED))
+    before = max(0, suspected - 1) if spec.type == "classic" else 0  # see _suspect_again
+    return before + delivered.returns
+
+
 def _charges(delivered: Delivered) -> int:
     suspected = _number(delivered.headers.get(SUSPECTED))
     return delivered.failures + suspected + delivered.returns
@@ -163,17 +197,16 @@ def _headers(delivered: Delivered, ending: Ending) -> dict[str, Any]:
     headers = {
         name: value
         for name, value in delivered.headers.items()
-        if name not in {"CC", "BCC", DELIVERY_COUNT, SUSPECTED}
+        if name not in _OF_THE_BROKER and name != SUSPECTED
     }
     headers[EXCHANGE], headers[ROUTING_KEY] = original(delivered)
     headers[REASON] = ending.outcome.value
-    for name, text, longest in (
-        (ERROR, ending.error, _LONGEST_ERROR),
-        (STACK, ending.stack, _LONGEST_STACK),
-    ):
+    # An error begins with what it is; a stack ends with where it is.
+    texts = {ERROR: ending.error[:_LONGEST_ERROR], STACK: ending.stack[-_LONGEST_STACK:]}
+    for name, text in texts.items():
         headers.pop(name, None)
-        if text:
-            headers[name] = text[-longest:]
+        if text:  # which may have surrogates, as names of files do
+            headers[name] = text.encode(errors="backslashreplace").decode()
     if "CC" in delivered.headers:
         headers[CARBON_COPIES] = delivered.headers["CC"]
     if delivered.user_id is not None:

@@ -42,7 +42,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         """The body as JSON, whatever the content type says. Raises UndecodableError."""
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UndecodableError(f"the body is not JSON: {error}") from error
 
     def text(self) -> str:

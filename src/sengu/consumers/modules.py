@@ -32,22 +32,19 @@ def consumers_of(module: ModuleType) -> tuple[Found, ...]:
 
 
 def select(consumers: Sequence[Found], names: Sequence[str]) -> tuple[Found, ...]:
-    """Those of these names, which are of consumers or queues; all if there are none.
+    """Those of these names, which are of consumers or queues, in their order; all for no names.
 
     Raises UsageError.
     """
     if not names:
         return tuple(consumers)
-    by_name = {one.spec.name: one for one in consumers} | {
-        one.spec.queue: one for one in consumers
-    }
+    known = {one.spec.name for one in consumers} | {one.spec.queue for one in consumers}
     for name in names:
-        if name not in by_name:
-            close = difflib.get_close_matches(name, by_name, n=1)
-            known = ", ".join(sorted(by_name))
-            hint = f"did you mean {close[0]}?" if close else f"there are {known}"
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
             raise UsageError(f"there is no consumer {name}; {hint}")
-    return tuple(dict.fromkeys(by_name[name] for name in names))
+    return tuple(one for one in consumers if {one.spec.name, one.spec.queue} & set(names))
 
 
 def _each(module: ModuleType) -> Iterator[Found]:

@@ -15,7 +15,8 @@ Middleware = Callable[[Any, Callable[[Any], Any]], Any]
 _DEFAULT_DELAY_SECONDS = 10.0
 _GROWTHS = ("constant", "linear", "exponential")
 _LONGEST_NAME_BYTES = 200  # AMQP's limit of 255, less what we append to it
-_LONGEST_DELAY_SECONDS = 86400.0 * 365
+_ENOUGH_DOUBLINGS = 64  # of a millisecond, for more than the longest delay
+_LONGEST_DELAY_SECONDS = 4_294_967.0  # x-message-ttl has 32 bits for milliseconds
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -33,7 +34,10 @@ class Binding(msgspec.Struct, frozen=True):
 
 
 class Retrying(msgspec.Struct, frozen=True):
-    """How often a failed job is tried again, and how many seconds later each time."""
+    """How often a failed job is tried again, and how many seconds later each time.
+
+    A delay is of whole milliseconds.
+    """
 
     delays: tuple[float, ...]
 
@@ -43,7 +47,7 @@ class Retrying(msgspec.Struct, frozen=True):
 
 
 class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """`name` is that of the function or class. `type` is the queue's: quorum, classic or stream.
+    """`name` is that of the function or class. `type` is the queue's: quorum or classic.
 
     Of `prefetch` messages that a process holds, `threads` are being handled at a time; a coroutine
     handles all of them. Without `ack_late` a message is acknowledged before its job begins: it is
@@ -71,14 +75,14 @@ def retrying(
     retries: int, backoff: str | Sequence[float], delay: float = _DEFAULT_DELAY_SECONDS
 ) -> Retrying:
     """`backoff` is how the delay grows, or all delays. Raises UsageError."""
+    if retries < 0:
+        raise UsageError(f"retries={retries!r} is below 0; give 0 for none")
     if isinstance(backoff, str):
         if backoff not in _GROWTHS:
             raise UsageError(
                 f"backoff={backoff!r} is none; give {', '.join(map(repr, _GROWTHS))}, or the "
                 "delays in seconds, as in backoff=[1, 10, 60]"
             )
-        if retries < 0:
-            raise UsageError(f"retries={retries!r} is below 0; give 0 for none")
         delays = tuple(_delay(backoff, delay, number) for number in range(retries))
     else:
         given = tuple(float(seconds) for seconds in backoff)
@@ -86,9 +90,9 @@ def retrying(
             raise UsageError("backoff=[] has no delays; give at least one, or retries=0")
         delays = tuple(given[min(number, len(given) - 1)] for number in range(retries))
     for seconds in delays:
-        if not 0 < seconds <= _LONGEST_DELAY_SECONDS:
-            raise UsageError(f"a delay of {seconds:g} s is not above 0 and below a year")
-    return Retrying(delays)
+        if not 0.001 <= seconds <= _LONGEST_DELAY_SECONDS:
+            raise UsageError(f"a delay of {seconds:g} s is not from 0.001 s to 49 days")
+    return Retrying(tuple(round(seconds, 3) for seconds in delays))
 
 
 def _delay(growth: str, first: float, number: int) -> float:
@@ -96,9 +100,10 @@ def _delay(growth: str, first: float, number: int) -> float:
         case "constant":
             return first
         case "linear":
-            return first * (number + 1)
+            grown = first * (number + 1)
         case _:
-            return min(first * 2.0**number, _LONGEST_DELAY_SECONDS)
+            grown = first * 2.0 ** min(number, _ENOUGH_DOUBLINGS)
+    return max(first, min(grown, _LONGEST_DELAY_SECONDS))
 
 
 def check(spec: ConsumerSpec) -> ConsumerSpec:
@@ -120,10 +125,19 @@ def _problem(spec: ConsumerSpec) -> str:
         return f"type={spec.type!r} is none; give 'quorum' or 'classic'"
     if spec.type == "quorum" and not spec.durable:
         return "a quorum queue is durable; add type='classic', or leave out durable=False"
+    if "x-queue-type" in spec.arguments:
+        return "arguments has x-queue-type; give type='quorum' or type='classic' instead"
+    if not all(one.exchange for one in spec.bindings):
+        return "a binding has no exchange; the default one needs none, its key is the queue's name"
     if not 1 <= spec.prefetch <= 65535:
         return f"prefetch={spec.prefetch} is not from 1 to 65535"
     if spec.threads < 1:
         return f"threads={spec.threads} is below 1"
+    if spec.threads > spec.prefetch:
+        return (
+            f"threads={spec.threads} is above prefetch={spec.prefetch}, so that some would never "
+            f"have a message; give a prefetch of {spec.threads} at least"
+        )
     if spec.timeout_seconds is not None and spec.timeout_seconds <= 0:
         return f"timeout={spec.timeout_seconds:g} is not above 0; leave it out for none"
     return ""

@@ -66,9 +66,7 @@ def dead_queue(queue: str) -> str:
 
 
 def topology(spec: ConsumerSpec) -> Topology:
-    return Topology(
-        tuple(_exchanges(spec.bindings)), tuple(_queues(spec)), tuple(_binds(spec))
-    )
+    return Topology(tuple(_exchanges(spec.bindings)), tuple(_queues(spec)), tuple(_binds(spec)))
 
 
 def _exchanges(bindings: tuple[Binding, ...]) -> Iterator[Exchange]:
