@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import support
+from tests import broker_keeper, broker_nodes, support
+from tests.broker import Broker
+from tests.broker_nodes import Node
 
 
 @pytest.fixture
@@ -29,6 +31,53 @@ def free_path() -> Iterator[Path]:
 def port() -> int:
     """A TCP port on 127.0.0.1 that nobody uses."""
     return support.free_port()
+
+
+@pytest.fixture(scope="session")
+def shared_broker() -> Iterator[Broker]:
+    with broker_keeper.shared() as broker:
+        yield broker
+
+
+@pytest.fixture
+def broker(shared_broker: Broker) -> Iterator[Broker]:
+    """RabbitMQ with a virtual host of the test's own. Others use the same node."""
+    with shared_broker.own_vhost():
+        yield shared_broker
+
+
+@pytest.fixture(scope="module")
+def node_of_module() -> Iterator[Node]:
+    with broker_nodes.node() as node:
+        yield node
+
+
+@pytest.fixture
+def own_broker(node_of_module: Node) -> Iterator[Node]:
+    """RabbitMQ that a test may kill, restart and block, with a virtual host of its own."""
+    with node_of_module.start().own_vhost():
+        yield node_of_module
+        node_of_module.start()
+
+
+@pytest.fixture(scope="module")
+def nodes_of_module() -> Iterator[tuple[Node, ...]]:
+    with broker_nodes.cluster() as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def cluster(nodes_of_module: tuple[Node, ...]) -> Iterator[tuple[Node, ...]]:
+    """RabbitMQ of three nodes that a test may kill, with a virtual host of its own."""
+    for node in nodes_of_module:
+        node.start()
+    first, *others = nodes_of_module
+    with first.own_vhost():
+        for node in others:
+            node.vhost = first.vhost
+        yield nodes_of_module
+        for node in nodes_of_module:
+            node.start()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,8 +8,9 @@ import ctypes
 import os
 import select
 import signal
+import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,8 @@ KILL_SECONDS = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
+_kept: list[subprocess.Popen[bytes]] = []
+
 
 def become_subreaper() -> None:
     """Whatever a test starts stays our descendant, so that no daemon can hide from the check."""
@@ -31,8 +34,22 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "cannot become a subreaper")
 
 
+def keep(process: subprocess.Popen[bytes]) -> None:
+    """Do not take it, nor what it starts, for something that a test has left behind.
+
+    For what serves more than one test, and ends when this process does.
+    """
+    _kept.append(process)
+
+
 def descendants() -> set[int]:
-    """Pids of all living processes below this one; zombies are not alive."""
+    """Pids of all living processes below this one, but for kept ones; zombies are not alive."""
+    _kept[:] = [process for process in _kept if process.poll() is None]
+    return descendants_of(os.getpid(), {process.pid for process in _kept})
+
+
+def descendants_of(root: int, but_for: Set[int] = frozenset()) -> set[int]:
+    """Likewise of any process, without those of `but_for` and what is below them."""
     children: dict[int, list[int]] = {}
     zombies = set()
     for entry in os.scandir("/proc"):
@@ -43,11 +60,13 @@ def descendants() -> set[int]:
         except (FileNotFoundError, ProcessLookupError):  # it ended since the listing
             continue
         state, parent = stat.rpartition(")")[2].split()[:2]
+        if int(entry.name) in but_for:
+            continue
         children.setdefault(int(parent), []).append(int(entry.name))
         if state in "ZX":
             zombies.add(int(entry.name))
     found: set[int] = set()
-    unvisited = [os.getpid()]
+    unvisited = [root]
     while unvisited:
         below = children.get(unvisited.pop(), [])
         found.update(below)
