@@ -604,6 +604,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(
 
 VERBS = [
     "serve",
+    "consume",
     "start",
     "reload",
     "status",
@@ -611,6 +612,7 @@ VERBS = [
     "upgrade",
     "stop",
     "events",
+    "publish",
     "ls",
     "demo",
     "completion",

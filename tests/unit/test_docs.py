@@ -15,7 +15,7 @@ import pytest
 from sengu.cli.main import sengu
 from sengu.cli.options import given_texts
 from sengu.config.setting import parse_values
-from sengu.config.settings import serve, start, work
+from sengu.config.settings import consume, serve, start, work
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -26,7 +26,12 @@ PAGES = [
 # It tells of what is yet to be built.
 DESIGN = ROOT / "docs/design.md"
 MANUAL = [page for page in PAGES if page != DESIGN]
-SETTINGS = {"serve": serve.SETTINGS, "start": start.SETTINGS, "work": work.SETTINGS}
+SETTINGS = {
+    "serve": serve.SETTINGS,
+    "start": start.SETTINGS,
+    "work": work.SETTINGS,
+    "consume": consume.SETTINGS,
+}
 
 # Options of others that the pages name.
 FOREIGN = {
