@@ -113,9 +113,10 @@ class Broker:
             if connection.is_open:
                 connection.close()
 
-    def declare(self, queue: str, durable: bool = True, **arguments: object) -> None:
+    def declare(self, queue: str, **arguments: object) -> None:
+        """A durable one; `arguments` are RabbitMQ's, such as x-queue-type."""
         with self.channel() as channel:
-            channel.queue_declare(queue, durable=durable, arguments=arguments)
+            channel.queue_declare(queue, durable=True, arguments=arguments)
 
     def publish(
         self,

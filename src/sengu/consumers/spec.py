@@ -16,7 +16,7 @@ _DEFAULT_DELAY_SECONDS = 10.0
 _GROWTHS = ("constant", "linear", "exponential")
 _LONGEST_NAME_BYTES = 200  # AMQP's limit of 255, less what we append to it
 _ENOUGH_DOUBLINGS = 64  # of a millisecond, for more than the longest delay
-_LONGEST_DELAY_SECONDS = 4_294_967.0  # x-message-ttl has 32 bits for milliseconds
+_LONGEST_DELAY_SECONDS = 86400.0 * 365  # RabbitMQ takes ten
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ def retrying(
         delays = tuple(given[min(number, len(given) - 1)] for number in range(retries))
     for seconds in delays:
         if not 0.001 <= seconds <= _LONGEST_DELAY_SECONDS:
-            raise UsageError(f"a delay of {seconds:g} s is not from 0.001 s to 49 days")
+            raise UsageError(f"a delay of {seconds:g} s is not from 0.001 s to a year")
     return Retrying(tuple(round(seconds, 3) for seconds in delays))
 
 
