@@ -1,4 +1,4 @@
-"""Parts of worker classes by themselves: the stop event, targets, beats, the logger."""
+"""Parts of worker classes by themselves: the stop event, targets, files, beats, the logger."""
 
 import asyncio
 import io
@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 import sengu
-from sengu.model.work import LogForm, WorkKind
+from sengu.model.work import FileConfig, LogForm, WorkKind
 from sengu.wire import scoreboard
-from sengu.work import target
+from sengu.work import source, target
 from sengu.work.api import StopEvent
 from sengu.work.life import Beat
 from sengu.work.logs import WorkerLogger, make_logger
@@ -140,6 +140,34 @@ def test_a_class_that_is_not_there_is_told(importing: Path, text: str, problem: 
     with pytest.raises(LoadError) as caught:
         target.find_class(text, sengu.Worker)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("c.toml", ""), ("c.yaml", ""), ("c.yml", "# n: 1\n"), ("c.toml", "# n = 1\n")],
+)
+def test_an_empty_file_is_an_empty_configuration(importing: Path, name: str, text: str) -> None:
+    (importing / name).write_text(text)
+    assert source.evaluate(FileConfig(name)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("c.json", "", "the configuration c.json is empty, which is no JSON; write {}"),
+        ("c.json", " \n", "the configuration c.json is empty, which is no JSON; write {}"),
+        ("c.json", "null", "c.json is a NoneType, and has to be a mapping"),
+        ("c.yaml", "[]", "c.yaml is a list, and has to be a mapping"),
+        ("c.yaml", "false", "c.yaml is a bool, and has to be a mapping"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_told(
+    importing: Path, name: str, text: str, problem: str
+) -> None:
+    (importing / name).write_text(text)
+    with pytest.raises(LoadError) as caught:
+        source.evaluate(FileConfig(name))
+    assert str(caught.value).startswith(problem)
 
 
 def test_a_beat_is_the_last_moment_of_a_line_and_ends_with_the_worker() -> None:
