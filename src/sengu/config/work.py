@@ -156,6 +156,7 @@ def _application(values: Values, options: WorkOptions) -> Application:
         grace_seconds=values[common.GRACE],
         wear=wear(values),
         is_configured=options.config != InlineConfig(),
+        has_requests=False,
     )
 
 

@@ -36,6 +36,7 @@ class Application(msgspec.Struct, frozen=True):
     `lanes` is how many requests a worker may have in hand whose progress the scoreboard tells.
     `files` are what workers append to: the server makes them, for `privileges` may not be enough.
     `is_configured`: it has a configuration, which is read in the fork server.
+    `has_requests`: what workers put on the scoreboard are requests and connections.
     """
 
     engine: str
@@ -50,3 +51,4 @@ class Application(msgspec.Struct, frozen=True):
     grace_seconds: float = 30.0
     wear: Wear = Wear()
     is_configured: bool = False
+    has_requests: bool = True
