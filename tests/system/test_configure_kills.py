@@ -72,7 +72,9 @@ def test_when_the_configuration_is_asked_for(sengu: Sengu, jobs: Jobs, step: str
     before = pids(instance)
     put(jobs, "jobs.toml", "n = 2\nworkers = 3\ngrace = 7\n")
     struck.arm()
-    configure(instance)
+    assert (
+        configure(instance) == "workers have the new configuration; workers 2 -> 3; grace 30 -> 7"
+    )
     wait_until(struck.was_reached, "the step")
     wait_for(instance, "goes on with 2", 2)
     wait_for(instance, "begins with 2")

@@ -293,6 +293,7 @@ class Configured(Event, frozen=True):
 
     `settings` are those of its values that are; people are told by `taken` what holds now, by
     `waiting` what needs more, by `overridden` what does not count. `workers`: None is as before.
+    `version` is that of the file where workers find it.
     """
 
     generation: int
@@ -304,6 +305,7 @@ class Configured(Event, frozen=True):
     workers: int | None = None
     pacing: Pacing = Pacing()
     inquiry: int = 0
+    version: int = 0
 
 
 class ConfigureFailed(Event, frozen=True):
