@@ -48,19 +48,20 @@ class Strikes:
     def __init__(self, directory: Path, *steps: str) -> None:
         self._armed = directory / "armed"
         self._armed.mkdir()
-        self._faults = [_fault(step) for step in steps]
+        self._faults = {step: _fault(step) for step in steps}
         self.environment = {
             "PYTHONPATH": str(Path(faults.__file__).parent),
-            "SENGU_FAULTS": "\n".join(self._faults),
+            "SENGU_FAULTS": "\n".join(self._faults.values()),
             "SENGU_FAULTS_ARMED": str(self._armed),
         }
 
-    def arm(self) -> None:
-        for fault in self._faults:
-            (self._armed / file_name(fault)).touch()
+    def arm(self, *steps: str) -> None:
+        """Some of them, or all."""
+        for step in steps or self._faults:
+            (self._armed / file_name(self._faults[step])).touch()
 
     def was_reached(self) -> bool:
-        """Whether all of them have been."""
+        """Whether all that were armed have been."""
         return not list(self._armed.iterdir())
 
 
