@@ -19,8 +19,8 @@ from tests.system.test_configure import fork_server_of
 LIVES = [
     (
         "process",
-        "before open a managed socket -",
-        "before write a configuration -",
+        "before answer an asker -",
+        "after answer an asker -",
         "after send hold=managed/",
         "after execute StopWorker",
     ),
@@ -47,17 +47,10 @@ LIVES = [
     ),
     (
         "spawn",
-        "before answer an asker -",
+        "after answer an asker -",
         "after send hold=managed/",
         "after record GenerationRetired",
         "after record ServiceStopped",
-    ),
-    (
-        "process",
-        "after answer an asker -",
-        "after answer an asker -",
-        "after record WorkerStopping",
-        "before send end=",
     ),
 ]
 
