@@ -11,7 +11,7 @@ from sengu.config.tuning import Tuner
 from sengu.errors import UsageError
 from sengu.model import events as ev
 from sengu.model.application import Application
-from sengu.model.observed import Observed
+from sengu.model.observed import Generation, Inquiry, Observed
 from sengu.model.service import BootPolicy, ReadyByNotify, RestartPolicy, ServiceSpec, StopPolicy
 from sengu.model.work import FileConfig, WorkOptions
 from sengu.planner.reduce import Fact
@@ -118,6 +118,27 @@ def test_another_server_goes_on_with_the_same_file_and_the_same_service(shelf: S
     (fact,) = heir.facts
     assert isinstance(fact, ev.Configured)
     assert (fact.workers, fact.taken) == (None, ())
+
+
+def test_what_one_who_was_killed_has_written_but_not_told_is_new(shelf: Shelf) -> None:
+    Desk(shelf).take(b"one")
+    shelf.pass_on()
+    heir = Desk(shelf)
+    heir.observed = Observed(1, generations={1: Generation(1, inquiry=Inquiry(1, 0.0))})
+    heir.take(b"one")
+    (fact,) = heir.facts
+    assert isinstance(fact, ev.Configured)
+    assert (fact.is_new, fact.version) == (True, 1)
+
+
+def test_what_one_who_was_killed_has_told_is_told_to_workers_only(shelf: Shelf) -> None:
+    Desk(shelf).take(b"one")
+    shelf.pass_on()
+    heir = Desk(shelf)
+    heir.observed = Observed(1, generations={1: Generation(1, configuration=1)})
+    heir.take(b"one")
+    assert heir.facts == []
+    assert heir.told == [1]
 
 
 def test_that_of_a_generation_that_is_gone_is_let_go(shelf: Shelf) -> None:

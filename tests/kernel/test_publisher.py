@@ -59,7 +59,7 @@ def test_what_no_queue_gets_is_told(publisher: Publisher) -> None:
 
 
 def test_what_the_broker_refuses_is_told(broker: Broker, publisher: Publisher) -> None:
-    broker.declare("small", **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    broker.declare("small", durable=True, **{"x-max-length": 1, "x-overflow": "reject-publish"})
     publisher.publish("small", 1)
     with pytest.raises(PublishError, match="has refused what was published to queue 'small'"):
         publisher.publish("small", 2)
@@ -141,9 +141,9 @@ def test_what_waiting_does_not_mend_is_told_at_once(
 
 
 def test_a_queue_that_is_there_otherwise_is_told_in_one_line(broker: Broker) -> None:
-    broker.declare("q", **{"x-queue-type": "classic"})
+    broker.declare("q", durable=True, **{"x-queue-type": "classic"})
     with pytest.raises(Exception, match="PRECONDITION_FAILED") as raised:
-        broker.declare("q", **{"x-queue-type": "quorum"})
+        broker.declare("q", durable=True, **{"x-queue-type": "quorum"})
     (address,) = parse_brokers((broker.url,), {})
     error = explain(raised.value, address)
     assert error.is_final

@@ -388,3 +388,18 @@ def test_a_socket_that_cannot_be_kept_is_not_given_and_the_next_who_asks_gets_it
     assert refused.errno == errno.EMFILE
     assert "cannot keep 127.0.0.1:0: Too many open files" in refused.problem
     house.given(TCP)
+
+
+def test_who_asks_for_a_socket_that_is_just_being_closed_gets_a_new_one(house: House) -> None:
+    house.given(TCP)
+    (managed,) = house.manager.managed
+    port = managed.listener.socket.getsockname()[1]
+    held = managed.listener.socket.dup()  # as the supervisor's, which has not heard of it yet
+    house.observed = observe(2)
+    house.living = {os.getpid(): "worker/2"}
+    house.manager.follow(house.observed)
+    with house.connect() as sock:
+        sock.send(wire.encode(wire.Tcp(port, "127.0.0.1")))
+        house.loop.call_at(house.loop.now() + 0.1, held.close)
+        answer, _ = house.hear(sock)
+    assert answer == wire.Given(f"127.0.0.1:{port}")

@@ -1,6 +1,6 @@
 """A server killed at any step of `sengu configure`: the next one ends where it would have ended.
 
-As `test_kill_at_every_step`, by the same means (`faults`).
+As `test_kill_at_every_step`, by the same means (`strikes`).
 """
 
 from pathlib import Path
@@ -8,76 +8,53 @@ from pathlib import Path
 import pytest
 
 from tests.support import Instance, Sengu
-from tests.system import faults
-from tests.system.faults.sitecustomize import file_name
 from tests.system.jobs import ENVIRONMENT, Jobs
 from tests.system.puppets import pids, wait_until
+from tests.system.strikes import Strikes
 from tests.system.test_configure import TELLING, configure, put, wait_for
 
-RECORD = "sengu.server.journal:Journal.write"
-TAKE = "sengu.server.configurations:Configurations.take"
-SERVER_SEND = "sengu.posix.packets:send"
-READ = "sengu.server.forkservers:ForkServer._heed"
-EXECUTE = "sengu.server.execute:Executor.execute"
-WRITE = "sengu.posix.swap_file:SwapFile.write"
-TELL = "sengu.server.crew:Crew.tell_configured"
-
 CONFIGURE = [
-    f"before {RECORD} ConfigureRequested 1",
-    f"after {RECORD} ConfigureRequested 1",
-    f"before {EXECUTE} AskConfiguration 1",
-    f"after {EXECUTE} AskConfiguration 1",
-    f"after {RECORD} ConfigureSent 1",
-    f'after {SERVER_SEND} {{"type":"configure" 1',
-    f"before {READ} Configured 1",
-    f"before {TAKE} - 1",
-    f"before {WRITE} - 1",
-    f"after {WRITE} - 1",
-    f"before {RECORD} Configured 1",
-    f"after {RECORD} Configured 1",
-    f"before {TELL} - 1",
-    f"after {TELL} - 1",
-    f"after {READ} Configured 1",
-    f'after {SERVER_SEND} {{"type":"amend" 1',
+    "before record ConfigureRequested",
+    "after record ConfigureRequested",
+    "before execute AskConfiguration",
+    "after execute AskConfiguration",
+    "after record ConfigureSent",
+    'after send {"type":"configure"',
+    "before hear the fork server Configured",
+    "before take a configuration -",
+    "before write a configuration -",
+    "after write a configuration -",
+    "before record Configured",
+    "after record Configured",
+    "before tell of a configuration -",
+    "after tell of a configuration -",
+    "after hear the fork server Configured",
+    'after send {"type":"amend"',
 ]
 START = [
-    f"before {READ} Loaded 1",
-    f"after {WRITE} - 1",
-    f"after {RECORD} Configured 1",
-    f"after {READ} Loaded 1",
+    "before hear the fork server Loaded",
+    "after write a configuration -",
+    "after record Configured",
+    "after hear the fork server Loaded",
 ]
 
 
-class Struck:
+class Struck(Strikes):
     """An instance of two workers whose server is killed at a step."""
 
-    def __init__(self, sengu: Sengu, jobs: Jobs, fault: str) -> None:
-        self._armed = jobs.directory / "armed"
-        self._armed.mkdir()
-        self._fault = fault
+    def __init__(self, sengu: Sengu, jobs: Jobs, step: str) -> None:
+        super().__init__(jobs.directory, step)
         self._sengu = sengu
         self._jobs = jobs
 
     def start(self) -> Instance:
-        environment = {
-            **ENVIRONMENT,
-            "PYTHONPATH": str(Path(faults.__file__).parent),
-            "SENGU_FAULTS": self._fault,
-            "SENGU_FAULTS_ARMED": str(self._armed),
-        }
         return self._sengu.work(
             "jobs.py:Telling",
             "--config",
             "jobs.toml",
             cwd=self._jobs.directory,
-            env=environment,
+            env={**ENVIRONMENT, **self.environment},
         )
-
-    def arm(self) -> None:
-        (self._armed / file_name(self._fault)).touch()
-
-    def was_reached(self) -> bool:
-        return not list(self._armed.iterdir())
 
 
 @pytest.fixture
@@ -88,14 +65,16 @@ def jobs(free_path: Path) -> Jobs:
     return made
 
 
-@pytest.mark.parametrize("fault", CONFIGURE)
-def test_when_the_configuration_is_asked_for(sengu: Sengu, jobs: Jobs, fault: str) -> None:
-    struck = Struck(sengu, jobs, fault)
+@pytest.mark.parametrize("step", CONFIGURE)
+def test_when_the_configuration_is_asked_for(sengu: Sengu, jobs: Jobs, step: str) -> None:
+    struck = Struck(sengu, jobs, step)
     instance = struck.start().wait_ready()
     before = pids(instance)
     put(jobs, "jobs.toml", "n = 2\nworkers = 3\ngrace = 7\n")
     struck.arm()
-    configure(instance)
+    assert (
+        configure(instance) == "workers have the new configuration; workers 2 -> 3; grace 30 -> 7"
+    )
     wait_until(struck.was_reached, "the step")
     wait_for(instance, "goes on with 2", 2)
     wait_for(instance, "begins with 2")
@@ -106,9 +85,9 @@ def test_when_the_configuration_is_asked_for(sengu: Sengu, jobs: Jobs, fault: st
     assert sum("goes on with" in line for line in instance.lines) == 2
 
 
-@pytest.mark.parametrize("fault", START)
-def test_when_it_is_read_for_the_first_time(sengu: Sengu, jobs: Jobs, fault: str) -> None:
-    struck = Struck(sengu, jobs, fault)
+@pytest.mark.parametrize("step", START)
+def test_when_it_is_read_for_the_first_time(sengu: Sengu, jobs: Jobs, step: str) -> None:
+    struck = Struck(sengu, jobs, step)
     struck.arm()
     instance = struck.start().wait_ready()
     assert struck.was_reached()

@@ -1,50 +1,22 @@
 """A server killed at any step: the next one ends where it would have ended itself.
 
-Each row of a table is a step of the scenario, at which its server is killed once (`faults`). A step
-that is not reached is a failure.
+Each row of a table is a step of the scenario, at which its server is killed once (`strikes`). A
+step that is not reached is a failure.
 """
 
 import signal
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.chaos.orders import ask
 from tests.support import Event, Instance, Sengu
-from tests.system import faults
-from tests.system.faults.sitecustomize import file_name
 from tests.system.puppets import kill, wait_until
+from tests.system.strikes import Strikes
 from tests.system.web import ENVIRONMENT, Site
 
 WORKERS = 2
-
-# What a step is called here, and the call that it is.
-CALLS = {
-    "bind": "sengu.listeners.listeners:open_listener",
-    "pid file": "sengu.server.files:PidFile._lock",
-    "send": "sengu.posix.packets:send",
-    "record": "sengu.server.journal:Journal.write",
-    "new journal": "sengu.server.journal:Journal.create",
-    "execute": "sengu.server.execute:Executor.execute",
-    "order a worker": "sengu.server.forkservers:ForkServer._send",
-    "hear the fork server": "sengu.server.forkservers:ForkServer._heed",
-    "hear the worker": "sengu.server.crew:Crew._hear",
-    "hear of a birth": "sengu.server.crew:Crew.born",
-    "hear of an exit": "sengu.server.crew:Crew.ended",
-    "hear of the end": "sengu.server.crew:Crew.gone",
-    "hear of a command": "sengu.server.pre_deploy:_Running.ended",
-    "hear a signal": "sengu.server.instance:Instance._on_signal",
-    "say ready": "sengu.server.instance:Instance._say_ready",
-    "look around": "sengu.server.adopt:Adoption.__init__",
-    "adopt": "sengu.server.adopt:Adoption.finish",
-    "pause": "sengu.server.link:Link.await_resume",
-    "tell the world": "sengu.server.outside:Outside.on_settled",
-    "open a slot": "sengu.listeners.slots:open_next",
-    "close a slot": "sengu.listeners.slots:Slots.close_last",
-    "let go": "sengu.listeners.listeners:Listeners.close",
-}
 
 Places = dict[tuple[int, int], int]  # how many workers each generation and slot has had
 
@@ -53,16 +25,11 @@ def both(generation: int, times: int = 1) -> Places:
     return {(generation, slot): times for slot in range(WORKERS)}
 
 
-class Run:
-    """An instance whose server dies at the steps, each as `after record WorkerReady 1`.
-
-    A step is what `CALLS` names, before or after it, with this argument, the so manieth time.
-    """
+class Run(Strikes):
+    """An instance whose server dies at the steps."""
 
     def __init__(self, sengu: Sengu, site: Site, *steps: str) -> None:
-        self._armed = site.directory / "armed"
-        self._armed.mkdir()
-        self._faults = [_fault(step) for step in steps]
+        super().__init__(site.directory, *steps)
         self.files = [site.directory / "pid", site.directory / "socket"]
         self._sengu = sengu
         self._site = site
@@ -70,33 +37,12 @@ class Run:
     def start(self, setting: str = "", *options: str) -> Instance:
         pid_file, socket_file = self.files
         unix = () if "--reuseport" in options else ("--listen", f"unix:{socket_file}")
-        environment = {
-            **ENVIRONMENT,
-            "PYTHONPATH": str(Path(faults.__file__).parent),
-            "SENGU_FAULTS": "\n".join(self._faults),
-            "SENGU_FAULTS_ARMED": str(self._armed),
-            "SENGU_SETTINGS": setting,
-        }
         return self._sengu.serve(
             *("plain:app", "--listen", "127.0.0.1:0", *unix),
             *("--workers", str(WORKERS), "--pid-file", str(pid_file), *options),
             cwd=self._site.directory,
-            env=environment,
+            env={**ENVIRONMENT, **self.environment, "SENGU_SETTINGS": setting},
         )
-
-    def arm(self) -> None:
-        for fault in self._faults:
-            (self._armed / file_name(fault)).touch()
-
-    def was_reached(self) -> bool:
-        return not list(self._armed.iterdir())
-
-
-def _fault(step: str) -> str:
-    when, _, rest = step.partition(" ")
-    (name,) = [name for name in CALLS if rest.startswith(f"{name} ")]
-    argument, _, count = rest.removeprefix(f"{name} ").partition(" ")
-    return f"{when} {CALLS[name]} {argument} {count or 1}"
 
 
 def settled(instance: Instance, generation: int, workers: int) -> dict[str, Any]:

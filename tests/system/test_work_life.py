@@ -298,6 +298,24 @@ def test_titles_name_service_class_and_slot(sengu: Sengu, jobs: Jobs) -> None:
         wait_until(lambda: title(pid_of(instance, slot)) == expected, expected)  # noqa: B023
 
 
+def test_status_has_nothing_of_requests_and_connections(sengu: Sengu, jobs: Jobs) -> None:
+    jobs.write(TELLING.replace("while", "self.heartbeat()\n        while"))
+    instance = work(sengu, jobs, "Telling")
+    next_logs(instance, 1)
+    headings = instance.cli("status").stdout.split("\n\n")[1].splitlines()[0]
+    assert headings.split()[-3:] == ["UPTIME", "RESTARTS", "NOTE"]
+    (worker,) = workers(instance)
+    assert [worker[name] for name in ("requests", "busy", "connections")] == [None] * 3
+    assert worker["doing"] == ""
+
+
+def test_why_a_class_cannot_be_loaded_is_told_once(sengu: Sengu, free_path: Path) -> None:
+    done = sengu.run("work", "--name", "nowhere", "nowhere_of_test:Class", "--dir", str(free_path))
+    assert done.returncode == 1
+    assert done.stderr.count("no module named nowhere_of_test") == 1
+    assert "--dir" in done.stderr.splitlines()[-1]
+
+
 def test_a_worker_runs_where_and_as_whom_it_is_told(sengu: Sengu, jobs: Jobs) -> None:
     needs_root()
     jobs.write(

@@ -28,7 +28,7 @@ def test_a_table_then_the_verdict_then_the_technique(machine: FakeMachine, capfd
     lines = out.splitlines()
     assert re.split(r"  +", lines[0]) == ["CHECK", "STATE", "NEEDED", "FOUND", "WHAT TO DO"]
     assert re.split(r"  +", lines[1]) == ["kernel", "works", "yes", "Linux 6.1.0-44-amd64"]
-    assert lines[-2] == "nothing is missing for serve, start"
+    assert lines[-2] == "nothing is missing for serve, work, start"
     assert lines[-1].startswith("self-bound programs: bpf, ")
     assert err == ""
 
@@ -41,6 +41,26 @@ def test_something_needed_that_is_missing_fails(machine: FakeMachine, capfd: Cap
     assert out.splitlines()[-2] == "missing for container, serve: podman or docker"
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["--engine", "docker"], "serve, work, start, container"),
+        (["--for", "work", "--engine", "docker"], "work, container"),
+        (["--for", "container", "--engine", "docker"], "container"),
+    ],
+)
+def test_an_engine_that_was_named_is_the_one_that_has_to_work(
+    machine: FakeMachine, capfd: Capture, words: list[str], asked: str
+) -> None:
+    assert run(["doctor", *words]) == 0
+    del machine.commands["docker"]
+    assert run(["doctor", *words]) == 1
+    out, _ = capfd.readouterr()
+    assert re.search(r"^podman +works +- +podman", out, re.M)
+    assert re.search(r"^docker +does not +yes +not installed", out, re.M)
+    assert out.splitlines()[-2] == f"missing for {asked}: docker"
+
+
 def test_what_is_not_needed_may_be_missing(machine: FakeMachine, capfd: Capture) -> None:
     machine.commands.clear()
     assert run(["doctor"]) == 0
@@ -50,7 +70,7 @@ def test_what_is_not_needed_may_be_missing(machine: FakeMachine, capfd: Capture)
 
 def test_a_backlog_that_the_kernel_cuts_fails(machine: FakeMachine, capfd: Capture) -> None:
     assert run(["doctor", "--backlog", "9999"]) == 1
-    assert "missing for serve, start: somaxconn" in capfd.readouterr().out
+    assert "missing for serve, work, start: somaxconn" in capfd.readouterr().out
 
 
 def test_json_is_one_object_with_the_same_exit_code(machine: FakeMachine, capfd: Capture) -> None:
@@ -74,7 +94,9 @@ def test_what_others_have_said_cannot_command_the_terminal(
     assert r"/sys/\x1b[2J is odd" in out
 
 
-@pytest.mark.parametrize("words", [["--for", "peace"], ["--backlog", "0"], ["web"]])
+@pytest.mark.parametrize(
+    "words", [["--for", "peace"], ["--engine", "rkt"], ["--backlog", "0"], ["web"]]
+)
 def test_bad_input_is_refused_before_anything_is_tried(
     machine: FakeMachine, capfd: Capture, words: list[str]
 ) -> None:

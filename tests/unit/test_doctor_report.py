@@ -44,7 +44,7 @@ def test_what_is_needed_and_does_not_work_is_missing() -> None:
     report = examine(machine, Asked())
     assert not report.fit
     assert report.missing == (("kernel",),)
-    assert _row(report, "kernel").needed_for == (Purpose.SERVE, Purpose.START)
+    assert _row(report, "kernel").needed_for == Asked().purposes
 
 
 def test_what_is_needed_and_unknown_is_missing_too() -> None:

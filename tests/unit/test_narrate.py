@@ -5,7 +5,7 @@ import pytest
 
 from sengu.model import events as ev
 from sengu.model.application import Application
-from sengu.model.observed import Observed
+from sengu.model.observed import Observed, Outcome
 from sengu.model.service import BootPolicy, ReadyByNotify, RestartPolicy, ServiceSpec, StopPolicy
 from sengu.planner import initial, reduce
 from sengu.planner.reduce import Fact
@@ -215,3 +215,41 @@ def test_a_configuration_that_is_asked_for_where_there_is_none_is_told_to_be_non
     assert told(ev.ConfigureRequested("USR2")) == [
         "USR2 asked for the configuration to be read, but there is none to be read"
     ]
+
+
+FAILED = ev.GenerationFailed(1, "no module named jobs")
+
+
+def test_why_a_first_generation_fails_is_left_to_the_last_word() -> None:
+    reason = "no module named jobs"
+    assert told(ev.DeployRequested("start"), FAILED, aborted(1, reason))[1:] == [
+        "generation 1 cannot be prepared",
+        "deploy of generation 1 aborted",
+    ]
+
+
+def test_why_a_later_generation_fails_is_told_once() -> None:
+    reason = "no module named jobs"
+    facts = (ev.DeployRequested("HUP"), ev.GenerationFailed(2, reason), aborted(2, reason))
+    assert told(*UP, ev.DeployConcluded(1, Outcome.SUCCEEDED, "all are ready"), *facts)[-2:] == [
+        "generation 2 cannot be prepared",
+        f"deploy of generation 2 aborted: {reason}; the old generation keeps serving",
+    ]
+
+
+def test_why_a_generation_fails_is_told_at_once_when_no_deploy_will() -> None:
+    assert told(*UP, ev.DeployConcluded(1, Outcome.SUCCEEDED, "all are ready"), FAILED)[-1] == (
+        "generation 1 cannot be prepared: no module named jobs"
+    )
+    assert told(ev.DeployRequested("start"), ev.StopRequested("TERM"), FAILED)[-1] == (
+        "generation 1 cannot be prepared: no module named jobs"
+    )
+
+
+def test_a_first_deploy_that_is_stopped_says_so() -> None:
+    facts = (ev.DeployRequested("start"), ev.StopRequested("TERM"), aborted(1, "stop by TERM"))
+    assert told(*facts)[-1] == "deploy of generation 1 aborted: stop by TERM"
+
+
+def aborted(generation: int, reason: str) -> ev.DeployConcluded:
+    return ev.DeployConcluded(generation, Outcome.ABORTED, reason)

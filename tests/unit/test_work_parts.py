@@ -1,4 +1,4 @@
-"""Parts of worker classes by themselves: the stop event, targets, beats, the logger."""
+"""Parts of worker classes by themselves: the stop event, targets, files, beats, the logger."""
 
 import asyncio
 import io
@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 import sengu
-from sengu.model.work import LogForm, WorkKind
+from sengu.model.work import FileConfig, LogForm, WorkKind
 from sengu.wire import scoreboard
-from sengu.work import target
+from sengu.work import source, target
 from sengu.work.api import StopEvent
 from sengu.work.life import Beat, Worn
 from sengu.work.logs import WorkerLogger, make_logger
@@ -130,15 +130,43 @@ def test_a_class_is_found_in_a_module_and_in_a_script(
     ],
 )
 def test_a_class_that_is_not_there_is_told(importing: Path, text: str, problem: str) -> None:
-    for name, source in (
+    for name, code in (
         ("jobs", CLASSES),
         ("broken", "1 / 0"),
         ("leaving", "raise SystemExit(3)"),
         ("needing", "import missing_of_test"),
     ):
-        (importing / f"{name}_of_test.py").write_text(source)
+        (importing / f"{name}_of_test.py").write_text(code)
     with pytest.raises(LoadError) as caught:
         target.find_class(text, sengu.Worker)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("c.toml", ""), ("c.yaml", ""), ("c.yml", "# n: 1\n"), ("c.toml", "# n = 1\n")],
+)
+def test_an_empty_file_is_an_empty_configuration(free_path: Path, name: str, text: str) -> None:
+    (free_path / name).write_text(text)
+    assert source.evaluate(FileConfig(str(free_path / name))) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("c.json", "", "c.json is empty, which is no JSON; write {}"),
+        ("c.json", " \n", "c.json is empty, which is no JSON; write {}"),
+        ("c.json", "null", "c.json is a NoneType, and has to be a mapping"),
+        ("c.yaml", "[]", "c.yaml is a list, and has to be a mapping"),
+        ("c.yaml", "false", "c.yaml is a bool, and has to be a mapping"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_told(
+    free_path: Path, name: str, text: str, problem: str
+) -> None:
+    (free_path / name).write_text(text)
+    with pytest.raises(LoadError) as caught:
+        source.evaluate(FileConfig(str(free_path / name)))
     assert problem in str(caught.value)
 
 

@@ -9,6 +9,7 @@ from sengu.cli.exits import Exit
 from sengu.cli.options import Verb
 from sengu.cli.text import printable, table
 from sengu.doctor.report import MEANINGS, Asked, Purpose, Report, Row
+from sengu.model.container import ENGINES
 
 _HEADINGS = ("CHECK", "STATE", "NEEDED", "FOUND", "WHAT TO DO")
 _DEFAULT = tuple(purpose.value for purpose in Asked().purposes)
@@ -19,8 +20,8 @@ _DEFAULT = tuple(purpose.value for purpose in Asked().purposes)
     cls=Verb,
     exits=(Exit.OK, Exit.FAILED, Exit.USAGE),
     examples=(
-        ("sengu doctor", "Will sengu serve and sengu start work here?"),
-        ("sengu doctor --for self-bound --for container", "What about containers?"),
+        ("sengu doctor", "Will sengu serve, sengu work and sengu start work here?"),
+        ("sengu doctor --for self-bound --engine docker", "What about containers, by Docker?"),
         ("sengu doctor --for reuseport --backlog 8192", "May so many connections wait?"),
         (
             "setpriv --reuid www-data --clear-groups sengu doctor",
@@ -36,8 +37,15 @@ _DEFAULT = tuple(purpose.value for purpose in Asked().purposes)
     type=click.Choice([purpose.value for purpose in Purpose]),
     multiple=True,
     default=_DEFAULT,
-    help="What is to work: serve, start, reuseport, self-bound or container; may be repeated.  "
-    "[default: serve and start]",
+    help="What is to work: serve, work, start, reuseport, self-bound or container; may be "
+    "repeated.  [default: serve, work and start]",
+)
+@click.option(
+    "--engine",
+    metavar="ENGINE",
+    type=click.Choice(ENGINES),
+    help="The container engine that is to work, podman or docker; it implies --for container.  "
+    "[default: one of them]",
 )
 @click.option(
     "--backlog",
@@ -46,7 +54,9 @@ _DEFAULT = tuple(purpose.value for purpose in Asked().purposes)
     help="The backlog that is to be had; it is needed then.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def command(purposes: tuple[str, ...], backlog: int | None, as_json: bool) -> int:
+def command(
+    purposes: tuple[str, ...], engine: str | None, backlog: int | None, as_json: bool
+) -> int:
     """Show what works on this machine for this user, what does not, and what to do about it.
 
     Things are tried where they can be, on sockets and processes of its own; nothing is changed.
@@ -56,7 +66,8 @@ def command(purposes: tuple[str, ...], backlog: int | None, as_json: bool) -> in
     from sengu.doctor.examine import examine
     from sengu.doctor.here import Here
 
-    report = examine(Here(), Asked(tuple(map(Purpose, purposes)), backlog))
+    wanted = [*map(Purpose, purposes), *([] if engine is None else [Purpose.CONTAINER])]
+    report = examine(Here(), Asked(tuple(wanted), backlog, engine))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:

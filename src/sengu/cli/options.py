@@ -119,7 +119,7 @@ def _completer(kind: kinds.Kind) -> Callable[..., list[CompletionItem]] | None:
             return [CompletionItem(word) for word in kind.completes if word.startswith(incomplete)]
 
         return complete
-    if kind in (kinds.FILE, kinds.DIRECTORY, kinds.SOCKET_PATH):
+    if kind in (kinds.FILE, kinds.CONFIG, kinds.DIRECTORY, kinds.SOCKET_PATH):
         item_type = "dir" if kind is kinds.DIRECTORY else "file"
         return lambda _ctx, _parameter, incomplete: [CompletionItem(incomplete, type=item_type)]
     return None

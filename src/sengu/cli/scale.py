@@ -2,6 +2,7 @@
 
 import re
 from contextlib import ExitStack
+from typing import NoReturn
 
 import click
 import msgspec
@@ -18,6 +19,7 @@ from sengu.control.deadline import Deadline
 from sengu.errors import SenguError, UsageError
 
 _DEFAULT_TIMEOUT_SECONDS = 60.0
+_NUMBER = re.compile(r"([+-]?)([0-9]{1,6})")
 _WANTED_STATES = (WorkerState.STARTING, WorkerState.READY, WorkerState.BACKOFF)
 
 
@@ -28,18 +30,51 @@ class Change(msgspec.Struct, frozen=True):
     number: int
 
 
+class _Scale(Verb):
+    """Knows a number below 0 from an option, and tells the right order of words."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:  # a shell that completes what is not all there yet
+            self._check(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _check(self, ctx: click.Context, args: list[str]) -> None:
+        given, rest, _ = self.make_parser(ctx).parse_args(list(args))
+        found = [given.get("change"), given.get("instance"), *rest]
+        words = [word for word in found if isinstance(word, str)]
+        numbers = [word for word in words if _NUMBER.fullmatch(word)]
+        others = [word for word in words if word not in numbers]
+        options = [word.partition("=")[0] for word in others if word.startswith("-")]
+        names = [word for word in others if not word.startswith("-")]
+        right = " ".join(["sengu scale", *(numbers or ["4"])[:1], *names[:1]])
+        if options:
+            self._refuse_option(ctx, options[0], right)
+        if numbers and words[0] != numbers[0]:
+            raise UsageError(f"the number comes first; write {right}")
+
+    def _refuse_option(self, ctx: click.Context, name: str, right: str) -> NoReturn:
+        from difflib import get_close_matches  # slow to import, and needed for an error only
+
+        known = [option for parameter in self.get_params(ctx) for option in parameter.opts]
+        close = get_close_matches(name, [option for option in known if option.startswith("-")])
+        if not close:
+            raise UsageError(f"there is no option {name}; write {right}, or see sengu scale --help")
+        raise click.NoSuchOption(name, possibilities=close, ctx=ctx)
+
+
 def _parse(_ctx: click.Context, _parameter: click.Parameter, text: str) -> Change:
-    match = re.fullmatch(r"([+-]?)([0-9]{1,6})", text)
-    if match is not None:
-        return Change({"": 0, "+": 1, "-": -1}[match[1]], int(match[2]))
-    if text.startswith("-"):
-        raise UsageError(f"there is no option {text}; see sengu scale --help")
-    raise UsageError(f"N is {text!r}, which is no number of workers; write 4, +1 or -1")
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"N is {text!r}, which is no number of workers; write 4, +1 or -1, as in "
+            "sengu scale 4 [NAME]"
+        )
+    return Change({"": 0, "+": 1, "-": -1}[match[1]], int(match[2]))
 
 
 @click.command(
     "scale",
-    cls=Verb,
+    cls=_Scale,
     exits=(Exit.OK, Exit.FAILED, Exit.USAGE, Exit.NOT_RUNNING, Exit.TIMED_OUT, Exit.INTERRUPTED),
     # -1 is a number and not an option.
     context_settings={"ignore_unknown_options": True},

@@ -16,7 +16,7 @@ from sengu.control.client import ControlClient
 from sengu.model.observed import Outcome
 
 _HEADINGS = ("SERVICE", "GENERATION", "SLOT", "PID", "STATE", "UPTIME", "RESTARTS")
-_HEADINGS_OF_APPLICATIONS = ("REQUESTS", "BUSY", "CONNECTIONS", "DOING")
+_HEADINGS_OF_THE_WEB = ("REQUESTS", "BUSY", "CONNECTIONS", "DOING")
 
 
 @click.command(
@@ -71,7 +71,7 @@ def _obstacle(status: Status) -> str:
 def _workers(status: Status) -> str:
     """The table; with counts of requests when any worker tells of them."""
     counts = any(worker.requests is not None for worker in status.workers)
-    headings = (*_HEADINGS, *(_HEADINGS_OF_APPLICATIONS if counts else ()), "NOTE")
+    headings = (*_HEADINGS, *(_HEADINGS_OF_THE_WEB if counts else ()), "NOTE")
     return table(headings, [_row(status.name, worker, counts) for worker in status.workers])
 
 

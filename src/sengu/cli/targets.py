@@ -1,11 +1,11 @@
-"""What `sengu serve` and `sengu consume` could run in a directory, for shells.
+"""What verbs could run, for shells: read from source, nothing imported.
 
-It is read from source, and nothing is imported. Imported by `cli.serve` and `cli.consume`.
+Imported by `cli.serve`, `cli.work` and `cli.consume`.
 """
 
 import ast
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _MOST_FILES = 200  # a shell's user waits for us
 
@@ -13,22 +13,36 @@ _MOST_FILES = 200  # a shell's user waits for us
 def find_targets(directory: str, begun: str) -> list[str]:
     """`module:name` of all that looks like an application and begins with `begun`; if nothing
     does, the modules."""
-    modules = [
-        (name, path)
-        for name, path in _modules(directory)
-        if name.startswith(begun.partition(":")[0])
-    ]
+    return _find(_modules(directory), begun, _applications)
+
+
+def find_classes(directory: str, begun: str) -> list[str]:
+    """The same of worker classes, also as `script.py:Class` for scripts of the current directory,
+    where they are looked for whatever the modules' `directory` is."""
+    return _find([*_modules(directory), *_scripts()], begun, _worker_classes)
+
+
+def _find(
+    places: Iterable[tuple[str, str]], begun: str, names_in: Callable[[ast.Module], Iterator[str]]
+) -> list[str]:
+    places = [(name, path) for name, path in places if name.startswith(begun.partition(":")[0])]
     targets = [
-        f"{module}:{name}" for module, path in modules[:_MOST_FILES] for name in _applications(path)
+        f"{place}:{name}" for place, path in places[:_MOST_FILES] for name in names_in(_parse(path))
     ]
     return [target for target in targets if target.startswith(begun)] or [
-        name for name, _path in modules if name.startswith(begun)
+        name for name, _path in places if name.startswith(begun)
     ]
 
 
 def find_modules(directory: str, begun: str) -> list[str]:
     """The modules whose names begin so."""
     return [name for name, _path in _modules(directory) if name.startswith(begun)]
+
+
+def _scripts() -> Iterator[tuple[str, str]]:
+    for entry in sorted(_entries("."), key=lambda entry: entry.name):
+        if entry.name.endswith(".py"):
+            yield entry.name, entry.path
 
 
 def _modules(directory: str, package: str = "") -> Iterator[tuple[str, str]]:
@@ -51,12 +65,15 @@ def _entries(directory: str) -> list["os.DirEntry[str]"]:
         return []
 
 
-def _applications(path: str) -> Iterator[str]:
+def _parse(path: str) -> ast.Module:
     try:
         with open(path, "rb") as stream:
-            tree = ast.parse(stream.read())
+            return ast.parse(stream.read())
     except (OSError, SyntaxError, ValueError):  # ValueError: it has a NUL in it
-        return
+        return ast.Module([], [])
+
+
+def _applications(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         match node:
             case (
@@ -78,3 +95,21 @@ def _is_called_as_application(node: ast.FunctionDef | ast.AsyncFunctionDef) -> b
     if isinstance(node, ast.AsyncFunctionDef):
         return names == ["scope", "receive", "send"]
     return len(names) == 2 and names[1] == "start_response"
+
+
+def _worker_classes(tree: ast.Module) -> Iterator[str]:
+    """`class Consumer(sengu.Worker)`, `class Consumer(Worker)`, and their subclasses."""
+    known = {"Worker"}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not known.isdisjoint(map(_last_name, node.bases)):
+            known.add(node.name)
+            if not node.name.startswith("_"):
+                yield node.name
+
+
+def _last_name(base: ast.expr) -> str:
+    match base:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""

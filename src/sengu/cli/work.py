@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sengu.cli.become import launch_server
 from sengu.cli.configured import parse_configured
@@ -52,12 +53,25 @@ def work(target: str | None, **given: Any) -> int:
     return launch_server(launch, in_background=values[common.DAEMONIZE])
 
 
+def _complete_target(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Worker classes in the directory, for shells; files, where a path is begun."""
+    from sengu.cli.targets import find_classes  # no worker needs it
+
+    if "/" in incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(name) for name in find_classes(ctx.params.get("dir") or ".", incomplete)]
+
+
 command = Verb(
     "work",
     callback=work,
     help=work.__doc__,
     params=[
-        click.Argument(["target"], required=False, metavar="TARGET"),
+        click.Argument(
+            ["target"], required=False, metavar="TARGET", shell_complete=_complete_target
+        ),
         *map(setting_option, known.SETTINGS),
     ],
     examples=_EXAMPLES,

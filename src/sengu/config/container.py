@@ -17,13 +17,12 @@ from sengu.config.programs import check_program
 from sengu.config.setting import Setting, Values
 from sengu.config.settings import start as known
 from sengu.errors import UsageError
-from sengu.model.container import Container
+from sengu.model.container import ENGINES, Container
 from sengu.model.service import ReadyAfterDelay, ReadyByNotify, ReadyByProbe, ServiceSpec
 
 replace = msgspec.structs.replace
 
 GIVEN = "SENGU_CONTAINER_ENV"  # the runner's (container.command): variables as JSON
-_ENGINES = ("podman", "docker")
 _ADJUNCTS: tuple[Setting[Any], ...] = (
     known.PULL,
     known.ENGINE,
@@ -130,7 +129,7 @@ def _engine(values: Values, around: Surroundings) -> tuple[str, ...]:
     given = values[known.ENGINE]
     path, directory = around.workers_environment.get("PATH"), around.workers_directory
     if given is None:
-        for name in _ENGINES:
+        for name in ENGINES:
             if _is_there(name, path, directory):
                 return (name,)
         raise UsageError(
@@ -138,7 +137,7 @@ def _engine(values: Values, around: Surroundings) -> tuple[str, ...]:
             "give its full path: --engine /opt/bin/podman"
         )
     words = _words("--engine", given)
-    if os.path.basename(words[0]) not in _ENGINES:
+    if os.path.basename(words[0]) not in ENGINES:
         raise UsageError(
             f"--engine {given!r}: {words[0]!r} is no engine that is known; write podman or docker, "
             "a path that ends so, or either with its global options"

@@ -17,6 +17,7 @@ from sengu.model.address import parse_allowed
 from sengu.model.address import parse_listen as read_listen
 from sengu.model.address import parse_path as read_path
 from sengu.model.address import parse_port as read_port
+from sengu.model.container import ENGINES
 from sengu.model.service import (
     MAX_WORKERS,
     Readiness,
@@ -236,5 +237,7 @@ LISTEN = Kind("address to listen on", "ADDRESS", lambda _label, text: read_liste
 FILE = Kind("file", "FILE", parse_text)
 DIRECTORY = Kind("directory", "DIR", parse_text)
 TEXT = Kind("text", "TEXT", parse_text)
+CONFIG = Kind("file or function", "FILE | MODULE:FUNCTION", parse_text)
+ENGINE = Kind("command", "COMMAND", parse_text, ENGINES)
 NAME = Kind("name", "NAME", parse_text)
 FLAG = Kind("switch", "", parse_flag)

@@ -184,6 +184,7 @@ def _application(values: Values, options: WorkOptions, engine: str) -> Applicati
         grace_seconds=values[common.GRACE],
         wear=wear(values),
         is_configured=options.config != InlineConfig(),
+        has_requests=False,
     )
 
 

@@ -104,7 +104,7 @@ class Link:
         left = iter(parcels)
         for parcel in left:
             if self._end is not None:
-                raise self._broken([*self._pending.values(), parcel, *left])
+                raise self._broken([*self._pending.values(), parcel, *left], len(parcels))
             self._last_tag += 1
             self._pending[self._last_tag] = parcel
             target, properties, body = parcel
@@ -114,7 +114,7 @@ class Link:
                 raise PublishError(f"AMQP has no such message to {target}: {error!r}") from error
         self._run(lambda: not self._pending, until)
         if self._end is not None and self._pending:
-            raise self._broken(list(self._pending.values()))
+            raise self._broken(list(self._pending.values()), len(parcels))
         self._complain(len(parcels))
 
     def close(self) -> None:
@@ -132,8 +132,11 @@ class Link:
         self._socket.close()
         self._loop.close()
 
-    def _broken(self, unconfirmed: Sequence[Parcel]) -> Exception:
+    def _broken(self, unconfirmed: Sequence[Parcel], count: int) -> Exception:
+        """Raises PublishError, for others of them that are not to be published again."""
         assert self._end is not None
+        if self._returned or self._refused:
+            self._complain(count)
         error = explain(self._end, self._address)
         if isinstance(self._end, ex.ChannelClosedByBroker):  # it is a message that is wrong
             return PublishError(str(error))
@@ -158,8 +161,9 @@ class Link:
         target = next(iter(self._pending.values())).target
         if self._blocked_by is not None:
             return (
-                f"broker {self._address} takes no messages ({self._blocked_by}); give it more "
-                "memory or disk, see rabbitmq-diagnostics alarms"
+                f"broker {self._address} takes no messages now ({self._blocked_by}), and may take "
+                f"what was published to {target} later; give it memory or disk, see "
+                "rabbitmq-diagnostics alarms"
             )
         return (
             f"broker {self._address} has not confirmed what was published to {target}, which may "
@@ -169,11 +173,16 @@ class Link:
     def _run(self, is_done: Callable[[], bool], until: float) -> None:
         """Until it is done, the connection has ended, or it is time."""
         while True:
-            if self._end is None:
+            if not self._has_ended():
                 self._connection.flush()
-            self._loop.run_once(until)
-            if is_done() or self._end is not None or clock.monotonic() >= until:
+            if self._has_ended():  # maybe found out just now
                 return
+            self._loop.run_once(until)
+            if is_done() or self._has_ended() or clock.monotonic() >= until:
+                return
+
+    def _has_ended(self) -> bool:
+        return self._end is not None
 
     # What the broker says
 

@@ -93,7 +93,7 @@ class PastDeploy(msgspec.Struct, frozen=True):
 class WorkerStatus(msgspec.Struct, frozen=True):
     """One worker, or one slot that waits to start the next (`pid` is null then).
 
-    Workers of an application tell of their `requests` since they were started, of those in hand
+    Workers of a web application tell of their `requests` since they were started, of those in hand
     (`busy`; `doing` is the one that takes longest), and of their `connections`. `drain_seconds` is
     how much longer it may take to drain.
     """

@@ -11,6 +11,7 @@ from sengu import __version__
 from sengu.doctor import kernel, rights, sockets, surroundings
 from sengu.doctor.machine import Machine
 from sengu.doctor.report import Asked, Finding, Purpose, Report, Row, State
+from sengu.model.container import ENGINES
 
 Need = tuple[str, ...]  # names of checks, of which one has to work
 
@@ -51,11 +52,12 @@ _BACKLOG = "somaxconn"
 _ALWAYS: tuple[Need, ...] = (("kernel",), ("pidfd",), ("epoll",), ("subreaper",), ("descriptors",))
 NEEDS: dict[Purpose, tuple[Need, ...]] = {
     Purpose.SERVE: _ALWAYS,
+    Purpose.WORK: _ALWAYS,
     Purpose.START: _ALWAYS,
     Purpose.REUSEPORT: (*_ALWAYS, ("steering",), ("sock_diag",)),
     # Without these no technique works; with them, `sockets.technique` tells which.
     Purpose.SELF_BOUND: (*_ALWAYS, ("steering",), ("sock_diag",)),
-    Purpose.CONTAINER: (*_ALWAYS, ("podman", "docker")),
+    Purpose.CONTAINER: (*_ALWAYS, ENGINES),
 }
 
 
@@ -66,12 +68,13 @@ def checks_for(asked: Asked) -> tuple[Check, ...]:
 
 def needs_of(asked: Asked) -> dict[Need, tuple[Purpose, ...]]:
     """What has to work, and for which of the purposes asked for. A backlog that was named is
-    needed for all of them."""
+    needed for all of them, an engine that was named takes the place of all engines."""
     needs: dict[Need, tuple[Purpose, ...]] = {}
     for purpose in dict.fromkeys(asked.purposes):
         named = ((_BACKLOG,),) if asked.backlog is not None else ()
         for need in (*NEEDS[purpose], *named):
-            needs[need] = (*needs.get(need, ()), purpose)
+            one = (asked.engine,) if need == ENGINES and asked.engine is not None else need
+            needs[one] = (*needs.get(one, ()), purpose)
     return needs
 
 

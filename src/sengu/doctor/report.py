@@ -22,6 +22,7 @@ class Purpose(enum.Enum):
     """What the machine shall be good for."""
 
     SERVE = "serve"
+    WORK = "work"
     START = "start"
     REUSEPORT = "reuseport"
     SELF_BOUND = "self-bound"
@@ -40,10 +41,13 @@ MEANINGS: dict[Technique, str] = {
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What the report is to be about. `backlog` is the one to be used; None: the default."""
+    """What the report is to be about. `backlog` is the one to be used; None: the default. `engine`
+    is what shall run containers; None: any will do.
+    """
 
-    purposes: tuple[Purpose, ...] = (Purpose.SERVE, Purpose.START)
+    purposes: tuple[Purpose, ...] = (Purpose.SERVE, Purpose.WORK, Purpose.START)
     backlog: int | None = None
+    engine: str | None = None
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -36,7 +36,8 @@ class Application(msgspec.Struct, frozen=True):
     `lanes` is how many requests a worker may have in hand whose progress the scoreboard tells.
     `files` are what workers append to: the server makes them, for `privileges` may not be enough.
     `is_configured`: it has a configuration, which is read in the fork server. `reads_obituaries`:
-    its workers want to know how others have died, and with what in hand.
+    its workers want to know how others have died, and with what in hand. `has_requests`: what
+    workers put on the scoreboard are requests and connections.
     """
 
     engine: str
@@ -52,3 +53,4 @@ class Application(msgspec.Struct, frozen=True):
     wear: Wear = Wear()
     is_configured: bool = False
     reads_obituaries: bool = False
+    has_requests: bool = True

@@ -2,6 +2,8 @@
 
 import msgspec
 
+ENGINES = ("podman", "docker")  # the first one that is there is used
+
 
 class Container(msgspec.Struct, frozen=True):
     """An image, and how it is run. `engine` are the words before the engine's own verbs.

@@ -289,9 +289,8 @@ class ConfigureSent(Event, frozen=True):
 
 
 class Configured(Event, frozen=True):
-    """It was read, because of an `inquiry` or, with 0, of a fork server's start.
-
-    `settings` are those of its values that are; people are told by `taken` what holds now, by
+    """It was read, for an `inquiry` or, with 0, because a fork server started: `settings` are those
+    of its values that are, `version` is its file's. People are told by `taken` what holds now, by
     `waiting` what needs more, by `overridden` what does not count. `workers`: None is as before.
     """
 
@@ -304,6 +303,7 @@ class Configured(Event, frozen=True):
     workers: int | None = None
     pacing: Pacing = Pacing()
     inquiry: int = 0
+    version: int = 0
 
 
 class ConfigureFailed(Event, frozen=True):

@@ -125,7 +125,8 @@ class Generation(msgspec.Struct, frozen=True):
 
     No worker can be started before it is `prepared`, which comes after its steps. `failures`
     to prepare it are those in a row; the next try comes at `retry_at`. No worker is started before
-    `next_start_at`. `immediate`: those before it are to go quickly.
+    `next_start_at`. `immediate`: those before it are to go quickly. `configuration` is the version
+    of what its workers have been told of.
     """
 
     number: int
@@ -140,6 +141,7 @@ class Generation(msgspec.Struct, frozen=True):
     next_start_at: float = 0.0
     immediate: bool = False
     inquiry: Inquiry | None = None
+    configuration: int = 0
 
 
 class Deploy(msgspec.Struct, frozen=True):

@@ -63,7 +63,11 @@ def reduce_inquiry(
         case ev.Configured():
             left = None if is_answered else inquiry
             observed = change_generation(
-                observed, generation.number, inquiry=left, pacing=event.pacing
+                observed,
+                generation.number,
+                inquiry=left,
+                pacing=event.pacing,
+                configuration=event.version,
             )
             observed = replace(observed, settings=event.settings)
             return observed if event.workers is None else _scaled(observed, event.workers)

@@ -21,6 +21,10 @@ class SwapFile:
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
+    @property
+    def version(self) -> int:
+        return self.read()[0]
+
     def read(self) -> tuple[int, bytes]:
         """The newest content and its version, which grows. Version 0: nothing was written yet.
 

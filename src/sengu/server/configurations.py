@@ -16,7 +16,7 @@ from sengu.config.boot import Boot
 from sengu.errors import UsageError
 from sengu.model import events as ev
 from sengu.model.application import Application
-from sengu.model.observed import Observed
+from sengu.model.observed import Generation, Observed
 from sengu.model.service import Pacing, ServiceSpec
 from sengu.planner.reduce import Fact
 from sengu.posix.store import Store
@@ -101,32 +101,38 @@ class Configurations:
         """Let it hold from now on, which is told. Raises UsageError: nothing has changed then."""
         assert self._tuner is not None
         around = self._around
+        known = around.observed().generations.get(generation, Generation(generation))
         try:
             before = self._tuner.recall(around.observed().settings)
             tuned = self._tuner.tune(found.settings)
             pacing = tuned.pacing(self._environment(generation))
             change = self._tuner.compare(before, tuned)
-            content = _content(found.fd)
-            is_new = self.file(generation).write(content)
+            file = self.file(generation)
+            file.write(_content(found.fd))
+            version = file.version
         except OSError as error:
             raise UsageError(f"the configuration cannot be kept: {error.strerror}") from error
         finally:
             os.close(found.fd)
         self._application, workers = tuned.spec.application, tuned.spec.workers
-        has_changed = workers != before.spec.workers
-        around.post(
-            ev.Configured(
-                generation,
-                is_new,
-                found.settings,
-                change.taken,
-                change.waiting,
-                change.overridden,
-                workers if has_changed else None,
-                pacing,
-                inquiry,
+        # By what is on record: a server that was killed may have written it, and told nobody.
+        is_new = version != known.configuration
+        was_heard = inquiry != 0 and known.inquiry is None and not is_new
+        if not was_heard:
+            around.post(
+                ev.Configured(
+                    generation,
+                    is_new,
+                    found.settings,
+                    change.taken,
+                    change.waiting,
+                    change.overridden,
+                    None if workers == before.spec.workers else workers,
+                    pacing,
+                    inquiry,
+                    version,
+                )
             )
-        )
         # After that is on record: a server that follows tells them all once more.
         around.tell(generation)
         return pacing

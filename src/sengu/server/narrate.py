@@ -22,7 +22,7 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
             how = "immediate deploy" if fact.immediate else "deploy"
             return f"{how} of generation {after.last_generation} asked for by {fact.by}"
         case ev.DeployConcluded():
-            return _concluded(fact, keeps_serving=before.current > 0 and before.stop is None)
+            return _concluded(fact, before, after)
         case ev.WorkerStarted() if after is not before:
             return (
                 f"worker {fact.slot} of generation {fact.generation} started "
@@ -38,7 +38,7 @@ def narrate(fact: Fact, before: Observed, after: Observed) -> str | None:
             return (
                 _going(fact, before)
                 or _step(fact, before)
-                or _generation(fact)
+                or _generation(fact, before)
                 or _asked(fact, before, after)
                 or _configured(fact, before, after)
                 or _server(fact)
@@ -93,8 +93,10 @@ def _said(fact: ev.StepStopping | ev.StepKilled | ev.StepEnded) -> str:
             assert_never(fact)
 
 
-def _generation(fact: Fact) -> str | None:
+def _generation(fact: Fact, before: Observed) -> str | None:
     match fact:
+        case ev.GenerationFailed() if _is_being_deployed(fact.generation, before):
+            return f"generation {fact.generation} cannot be prepared"  # the deploy's end says why
         case ev.GenerationFailed():
             return f"generation {fact.generation} cannot be prepared: {fact.problem}"
         case ev.GenerationLost():
@@ -153,10 +155,14 @@ def _how_it_stops(fact: ev.StopRequested, before: Observed, after: Observed) -> 
     return "; until others have learnt of it (--lame-duck) all is served, or until TERM comes again"
 
 
-def _concluded(fact: ev.DeployConcluded, *, keeps_serving: bool) -> str:
-    said = f"deploy of generation {fact.generation} {fact.outcome}: {fact.reason}"
+def _concluded(fact: ev.DeployConcluded, before: Observed, after: Observed) -> str:
+    said = f"deploy of generation {fact.generation} {fact.outcome}"
+    if before.stop is None and after.stop is not None:
+        return said  # with it the service ends, and that it did not come up is its last word
+    said = f"{said}: {fact.reason}"
     if fact.outcome in (Outcome.SUCCEEDED, Outcome.SUPERSEDED):
         return said
+    keeps_serving = before.current > 0 and before.stop is None
     return f"{said}; the old generation keeps serving" if keeps_serving else said
 
 
@@ -216,6 +222,11 @@ def _exited(fact: ev.WorkerExited, before: Observed, after: Observed) -> str:
 def _was_starting(worker_id: int, before: Observed) -> bool:
     worker = before.workers.get(worker_id)
     return worker is not None and worker.phase is Phase.STARTING
+
+
+def _is_being_deployed(generation: int, before: Observed) -> bool:
+    deploy = before.deploy if before.stop is None else None
+    return deploy is not None and deploy.generation == generation
 
 
 def _is_draining(worker_id: int, before: Observed) -> bool:

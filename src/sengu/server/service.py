@@ -170,11 +170,14 @@ class RunningService:
 
     def _workers(self, now: float) -> tuple[api.WorkerStatus, ...]:
         """All rows, with what the workers themselves tell of their requests."""
-        observed = self._core.observed
+        observed, application = self._core.observed, self._core.spec.application
+        rows = worker_statuses(observed, now)
+        if application is None or not application.has_requests:
+            return tuple(rows)
         ids = {worker.pid: worker.id for worker in observed.workers.values() if worker.pid}
         return tuple(
             _with_requests(row, self._crew.lines(ids[row.pid]), now) if row.pid in ids else row
-            for row in worker_statuses(observed, now)
+            for row in rows
         )
 
     def on_fact(self, turn: Turn) -> None:

@@ -7,6 +7,7 @@ no server is there waits in its queue, and is answered by the next. A connection
 
 import array
 import errno
+import math
 import os
 import select
 import socket
@@ -32,6 +33,7 @@ _AT_ONCE = 64
 _MOST_VISITORS = 256
 _PATIENCE_SECONDS = 5.0
 _BIRTH_SECONDS = 1.0  # the supervisor tells of a worker's birth well within that
+_CLOSE_SECONDS = 1.0  # as soon has it let go of a socket that we have closed
 _LOOK_SECONDS = 0.02
 _PAUSE_SECONDS = 0.1
 _ROOM = socket.CMSG_SPACE(4 * 253)  # all that a packet may carry (SCM_MAX_FD)
@@ -64,6 +66,7 @@ class SocketManager:
         self._askers = askers
         self._tell = tell
         self._visitors: set[Visitor] = set()
+        self._closed_at = -math.inf
         held = keeper.take(_NAME)
         if held is None:
             self.name = f"@sengu/{os.getpid()}/sockets/{os.urandom(8).hex()}"
@@ -84,6 +87,7 @@ class SocketManager:
         """Close what no generation that is left has asked for."""
         if len(self.managed):
             for address in self.managed.close_unused(observed.generations):
+                self._closed_at = self._loop.now()
                 self._tell(f"closed {address}: the last generation that asked for it is gone")
 
     def close(self) -> None:
@@ -167,11 +171,14 @@ class SocketManager:
         elif generation is not None:
             self._give(visitor, request, generation)
         elif self._loop.now() < visitor.since + _BIRTH_SECONDS:
-            again = self._loop.now() + _LOOK_SECONDS
-            self._loop.call_at(again, lambda: self._answer(visitor, request))
+            self._answer_later(visitor, request)
         else:
             pid = visitor.peer.pid
             self._refuse(visitor, f"process {pid} is of no living worker", errno.EPERM)
+
+    def _answer_later(self, visitor: Visitor, request: wire.Request) -> None:
+        again = self._loop.now() + _LOOK_SECONDS
+        self._loop.call_at(again, lambda: self._answer(visitor, request))
 
     def _give(self, visitor: Visitor, request: wire.Request, generation: int) -> None:
         try:
@@ -180,6 +187,10 @@ class SocketManager:
         except UsageError as error:
             cause = error.__cause__
             number = cause.errno if isinstance(cause, OSError) else None
+            is_closing = self._loop.now() < self._closed_at + _CLOSE_SECONDS
+            if number == errno.EADDRINUSE and is_closing:  # it may be the one that has it yet
+                self._answer_later(visitor, request)
+                return
             self._refuse(visitor, str(error), number or errno.EACCES)
             return
         where = managed.listener.address

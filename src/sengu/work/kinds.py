@@ -93,18 +93,23 @@ async def _run_async(cast: Cast) -> None:
                 worker.log.exception("%s() failed", method.__name__)
 
         calls[:] = [begun for begun in calls if not begun.done()]
-        if not loop.is_closed():
-            calls.append(asyncio.run_coroutine_threadsafe(finish(), loop))
+        calls.append(asyncio.run_coroutine_threadsafe(finish(), loop))
+
+    async def after(told: Callable[[], None]) -> None:
+        await asyncio.to_thread(told)
+        for begun in tuple(calls):
+            await asyncio.wrap_future(begun)
 
     attendant = cast.attend(call)
     cast.runtime.ready()
     try:
         await _maybe(worker.run())
     finally:
-        await asyncio.to_thread(attendant.await_told)
-        for begun in tuple(calls):
-            await asyncio.wrap_future(begun)
-        await _maybe(worker.teardown())
+        try:
+            await after(attendant.await_told)
+            await _maybe(worker.teardown())
+        finally:
+            await after(attendant.end)  # who calls later would find the loop closed
 
 
 async def _maybe(result: Any) -> None:

@@ -85,14 +85,22 @@ class Attendant:
         self._tending = tending
         self._has_stopped = False
         self._has_told = threading.Event()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name="sengu-attendant", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
 
     def await_told(self) -> None:
         """Whoever was asked to stop has heard of it when this returns."""
         if self._runtime.stopping is not Stopping.NO:
             self._has_told.wait()
 
-    def start(self) -> None:
-        threading.Thread(target=self._run, name="sengu-attendant", daemon=True).start()
+    def end(self) -> None:
+        """The same, and nobody is told anything from now on."""
+        self._is_over = True
+        self._runtime.wake()
+        self._thread.join()
 
     def _run(self) -> None:
         poll = select.poll()
@@ -111,6 +119,8 @@ class Attendant:
                     beat.end()
                 self._tell("stop")
                 self._has_told.set()
+            if self._is_over:
+                return
 
     def _configure(self) -> None:
         """Look whether it has changed, as it may have before we could hear of it."""

@@ -59,7 +59,10 @@ def _decode(path: str, data: bytes) -> object:
         case ".toml":
             return msgspec.toml.decode(data)
         case ".yaml" | ".yml":
-            return msgspec.yaml.decode(data)
+            found = msgspec.yaml.decode(data)
+            return {} if found is None else found  # it is empty, or nothing but comments
+        case ".json" if not data.strip():
+            raise LoadError(f"the configuration {path} is empty, which is no JSON; write {{}}")
         case ".json":
             return msgspec.json.decode(data)
         case _:

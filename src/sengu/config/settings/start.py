@@ -88,11 +88,10 @@ PULL: Setting[bool] = Setting(
 )
 ENGINE: Setting[str | None] = Setting(
     name="engine",
-    kind=kinds.TEXT,
+    kind=kinds.ENGINE,
     default=None,
     default_text="podman, or docker where that is all there is",
     group=Group.CONTAINER,
-    metavar="COMMAND",
     help="What runs containers: podman, docker, or a path to one. With options of its own: "
     "--engine 'podman --log-level=debug'.",
 )

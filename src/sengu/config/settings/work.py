@@ -32,11 +32,10 @@ SERVER: Setting[str | None] = Setting(
 )
 CONFIG: Setting[str | None] = Setting(
     name="config",
-    kind=kinds.TEXT,
+    kind=kinds.CONFIG,
     default=None,
     default_text="an empty one",
     group=Group.APPLICATION,
-    metavar="FILE | MODULE:FUNCTION",
     help="What workers find as self.config: a file (.toml, .json, .yaml), or what a function "
     "returns. Read for each generation, and again by `sengu configure`, without a restart.",
 )
