@@ -5,6 +5,7 @@ anew, and the copy sent again: the message that it is of is acknowledged only wh
 Imported by `process`.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -26,12 +27,13 @@ class Needs(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """Something to publish; `then` is called when it is safe."""
+    """Something to publish; `then` is called when it is safe. `since` is when it was sent first."""
 
     queue: str
     properties: Any
     body: bytes
     then: Callable[[], None]
+    since: float
 
 
 class Outbox:
@@ -60,6 +62,11 @@ class Outbox:
     @property
     def is_empty(self) -> bool:
         return not self._pending and not self._failed
+
+    def silent_since(self) -> float | None:
+        """When the oldest copy was sent that is not confirmed."""
+        waiting = [*itertools.islice(self._pending.values(), 1), *self._failed[:1]]
+        return min((copy.since for copy in waiting), default=None)
 
     def publish(self, copy: Copy) -> None:
         """Send it; `copy.then` is never called if the connection is lost before."""

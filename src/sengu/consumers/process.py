@@ -29,6 +29,7 @@ from sengu.worker import obituaries
 from sengu.worker.engine import LoadError
 
 _BEAT_SECONDS = 1.0
+_CONFIRM_SECONDS = 15.0
 # Whoever tried again would find the same (sysexits.h, EX_CONFIG): wrong credentials, a queue that
 # is there already and is another one.
 EX_CONFIG = 78
@@ -50,6 +51,7 @@ class Process(Worker):
         self._outbox: Outbox | None = None
         self._was_subscribed = False
         self._is_ending = False
+        self._blocked = ""
         self._unsubscribed_since = self._loop.now()
         self._in_hand = InHand(self._loop, self._lanes, self._lose_thread)
         self._staff = Staff(self._mine(), options, self.log)
@@ -106,9 +108,17 @@ class Process(Worker):
             )
         else:
             self._show()
+        self._check_confirms(now)
         self.heartbeat()
         self._in_hand.beat()
         self._loop.call_at(now + _BEAT_SECONDS, self._tick)
+
+    def _check_confirms(self, now: float) -> None:
+        """A broker that loses another node may forget what it was to confirm."""
+        since = None if self._outbox is None else self._outbox.silent_since()
+        if since is not None and not self._blocked and now - since > _CONFIRM_SECONDS:
+            problem = f"broker {self._link.address} confirms nothing for {now - since:.0f} s"
+            self._link.drop(BrokerError(f"{problem}; connecting anew"))
 
     def _look_at_start(self) -> None:
         """Raises LoadError, SystemExit."""
@@ -157,6 +167,7 @@ class Process(Worker):
     # What the connection says (link.Caller)
 
     def up(self, connection: Any) -> None:
+        self._blocked = ""
         self._connection = connection
         self._outbox = Outbox(connection, self._loop, self._needs, self._subscribe, self.lost)
 
@@ -170,6 +181,7 @@ class Process(Worker):
         self._show()
 
     def blocked(self, reason: str) -> None:
+        self._blocked = reason
         if reason:
             self.log.warning("the broker takes no messages for now: %s", reason)
         else:

@@ -27,6 +27,7 @@ from sengu.consumers.runners import Runner
 from sengu.consumers.spec import ConsumerSpec
 from sengu.consumers.tags import Tags
 from sengu.consumers.topology import suspects_queue
+from sengu.posix import clock
 
 # What a copy must not have: it would expire before its time, or be refused (RabbitMQ, Validated
 # User-ID).
@@ -227,7 +228,8 @@ class Subscription:
 
         properties = job.message.properties
         assert isinstance(properties, Properties)
-        self._site.publish(Copy(move.queue, properties.copy(move.headers), job.message.body, moved))
+        copy = properties.copy(move.headers)
+        self._site.publish(Copy(move.queue, copy, job.message.body, moved, clock.monotonic()))
         job.is_over = True
 
     def _say(self, ending: Ending, fate: str) -> None:
