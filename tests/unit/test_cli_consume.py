@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from sengu.cli.main import run
+from sengu.cli.targets import find_modules
 from sengu.config.consume import ENGINE
 from sengu.config.tuning import Tuner
 from sengu.model.consume import ConsumeOptions
@@ -111,6 +112,14 @@ def test_settings_come_from_the_configuration(consume: Run, place: Path) -> None
     assert options.config == FileConfig(os.path.realpath(place / "jobs.toml"))
     assert not {"kind", "command-pipe"} & set(options.settings)
     assert "workers" in options.settings
+
+
+def test_shells_complete_modules_and_scripts(place: Path) -> None:
+    (place / "shop").mkdir()
+    for name in ("jobs.py", "shop/__init__.py", "shop/jobs.py"):
+        (place / name).touch()
+    assert find_modules(".", "") == ["jobs", "shop", "shop.jobs", "jobs.py"]
+    assert find_modules(".", "jobs.") == ["jobs.py"]
 
 
 @pytest.mark.parametrize(

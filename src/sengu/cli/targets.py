@@ -35,8 +35,9 @@ def _find(
 
 
 def find_modules(directory: str, begun: str) -> list[str]:
-    """The modules whose names begin so."""
-    return [name for name, _path in _modules(directory) if name.startswith(begun)]
+    """Modules and scripts whose names begin so."""
+    places = [*_modules(directory), *_scripts()]
+    return [name for name, _path in places if name.startswith(begun)]
 
 
 def _scripts() -> Iterator[tuple[str, str]]:
