@@ -71,9 +71,9 @@ class Link:
         except BrokerError as problem:
             self._pause(problem)
             return
-        settings = parameters(
-            self.address, heartbeat_seconds=self._heartbeat_seconds, name=self._name
-        )
+        given = self.address.heartbeat_seconds
+        heartbeat = self._heartbeat_seconds if given is None else given
+        settings = parameters(self.address, heartbeat_seconds=heartbeat, name=self._name)
         self._connection = LoopConnection(settings, self._loop, opened, self._open, self._end)
         self._connection.add_on_connection_blocked_callback(
             lambda _connection, frame: self._caller.blocked(str(frame.method.reason))
