@@ -52,7 +52,12 @@ FOREIGN = {
     "docker.md": {"--cpus", "--format", "--init", "--stop-timeout", "--time", "--tmpfs"},
     "doctor.md": {"--cap-add", "--security-opt", "--sysctl", "--ulimit"},
     "fastapi.md": {"--proxy-headers"},
+    "from-celery.md": {
+        *("--autoscale", "--concurrency", "--detach", "--logfile", "--loglevel", "--pidfile"),
+        *("--max-memory-per-child", "--max-tasks-per-child", "--pool", "--queues"),
+    },
     "from-gunicorn-unicorn.md": {"--preload"},
+    "from-sneakers.md": {"--require"},
     "self-bound.md": {"--no-control-socket", "--reuse-port", "--sysctl"},
     "systemd.md": {"--upgrade"},
 }
@@ -64,7 +69,7 @@ _INLINE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.svg)\)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
-_END = ("&&", "||", "|", "{", "}", "&", ";", "→")
+_END = ("&&", "||", "|", "<", "{", "}", "&", ";", "→")
 
 
 class Line(NamedTuple):
@@ -129,6 +134,8 @@ def verb(name: str) -> click.Command | None:
 def options_of_all_verbs() -> set[str]:
     context = click.Context(sengu)
     commands = [sengu, *filter(None, map(verb, sengu.list_commands(context)))]
+    groups = [one for one in commands[1:] if isinstance(one, click.Group)]
+    commands += [below for group in groups for below in group.commands.values()]
     return {
         spelling
         for command in commands

@@ -34,6 +34,8 @@ _VERBS = {
     "logs": "Show what was written to the log file, or follow it.",
     "dump": "Show what all threads and tasks are at, and memory.",
     "publish": "Publish messages to a queue, or to an exchange.",
+    "queues": "Show how full consumers' queues are, and who consumes them.",
+    "dead": "List, show, send back or throw away dead messages.",
     "ls": "List all instances of this user.",
     "doctor": "Show what this machine allows, and what to change.",
     "demo": "Deploy a small web server under load, and see what it costs.",

@@ -82,7 +82,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell; numbers to the right, states in their colour."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     is_number = [
-        bool(rows) and all(cell.isdecimal() or cell in ("", "-") for cell in column)
+        bool(rows) and all(_is_number(cell) or cell in ("", "-") for cell in column)
         for column in zip(*rows, strict=True)
     ] or [False] * len(headings)
 
@@ -98,6 +98,11 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return _COLUMN_GAP.join(coloured).rstrip()
 
     return "\n".join([line(headings), *map(line, rows)])
+
+
+def _is_number(cell: str) -> bool:
+    whole, _point, rest = cell.partition(".")
+    return whole.isdecimal() and (rest.isdecimal() or not rest)
 
 
 def is_terminal() -> bool:
