@@ -143,7 +143,7 @@ class Output:
 
 
 class Instance:
-    """One `sengu start`, `serve` or `work` and the ways to talk to it. Made by `Sengu`.
+    """One `sengu start`, `serve`, `work` or `consume` and the ways to talk to it. Made by `Sengu`.
 
     `command` begins with the verb.
     """
@@ -375,6 +375,18 @@ class Sengu:
     ) -> Instance:
         """Runs `sengu work TARGET OPTIONS` likewise."""
         return self._launch(("work", target, *options), name, env, cwd, prefix)
+
+    def consume(
+        self,
+        target: str,
+        *options: str,
+        name: str = "",
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> Instance:
+        """Runs `sengu consume TARGET OPTIONS` likewise."""
+        return self._launch(("consume", target, *options), name, env, cwd, prefix)
 
     def _launch(
         self,
