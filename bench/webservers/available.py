@@ -19,7 +19,7 @@ def present(*kinds: type[WebServer]) -> list[type[WebServer]]:
     return [kind for kind in kinds if kind.version() is not None]
 
 
-def missing_notes(*kinds: type[WebServer]) -> list[str]:
+def missing_notes(*kinds: type[Versioned]) -> list[str]:
     """A line for the page for each that is not installed."""
     return [f"{kind.label} is not installed here." for kind in kinds if kind.version() is None]
 

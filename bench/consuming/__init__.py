@@ -1,0 +1,1 @@
+"""The programs that consume queues, each behind the same few methods."""
