@@ -1,0 +1,1 @@
+"""Kills, deploys and a restart of the broker while numbers are handled, and exact accounts."""
