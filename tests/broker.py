@@ -8,6 +8,7 @@ import base64
 import http.client
 import json
 import subprocess
+import time
 import urllib.parse
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ import pytest
 CTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 _USER = _PASSWORD = "guest"
 _CTL_SECONDS = 60.0
+_PATIENCE_SECONDS = 20.0
 
 Channel = pika.adapters.blocking_connection.BlockingChannel
 
@@ -125,11 +127,15 @@ class Broker:
         properties: pika.BasicProperties | None = None,
         exchange: str = "",
     ) -> None:
-        """Persistent messages, unless `properties` say otherwise; they are there when it ends."""
+        """Persistent messages, unless `properties` say otherwise; they are there when it ends.
+
+        One that a cluster refuses, as when it just elects another leader of the queue, is
+        published again.
+        """
         properties = properties or pika.BasicProperties(delivery_mode=2)
         with self.channel() as channel:
             for body in bodies:
-                channel.basic_publish(exchange, queue, body, properties, mandatory=True)
+                _publish(channel, (exchange, queue), body, properties)
 
     def publish_numbers(self, queue: str, count: int) -> None:
         """The bodies are the numbers from 0 on, in decimal digits."""
@@ -181,3 +187,17 @@ class Taken(NamedTuple):
     headers: Mapping[str, Any]
     properties: pika.BasicProperties
     deliver: pika.spec.Basic.Deliver
+
+
+def _publish(
+    channel: Channel, target: tuple[str, str], body: bytes, properties: pika.BasicProperties
+) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            channel.basic_publish(*target, body, properties, mandatory=True)
+            return
+        except pika.exceptions.NackError:
+            if time.monotonic() > end:
+                raise
+            channel.connection.process_data_events(0.1)

@@ -60,3 +60,19 @@ def test_waiting_returns_those_that_still_live() -> None:
     with subprocess.Popen(["sleep", "60"]) as lasting, subprocess.Popen(["true"]) as ending:
         assert processes.wait_gone([lasting.pid, ending.pid], 0.5) == {lasting.pid}
         lasting.kill()
+
+
+def test_what_is_kept_is_not_left_over_and_neither_is_what_it_started() -> None:
+    known = processes.descendants()
+    shell = subprocess.Popen(
+        ["sh", "-c", "sleep 1000 & echo started; wait"], stdout=subprocess.PIPE
+    )
+    processes.keep(shell)
+    with shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == b"started\n"
+        assert len(processes.descendants_of(shell.pid)) == 1
+        assert processes.kill_descendants(known) == set()
+        shell.kill()
+    # Not kept any more, and its child has come to us.
+    assert len(processes.kill_descendants(known)) == 1
