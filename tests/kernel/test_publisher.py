@@ -1,12 +1,14 @@
 """Publishing to a real RabbitMQ: what is confirmed is there, and what is not is told."""
 
 import os
+import select
+import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from sengu.consumers import BrokerError, Publisher, PublishError
+from sengu.consumers import BrokerError, Publisher, PublishError, confirmed
 from sengu.consumers.broker import connect, explain, parse_brokers
 from tests.broker import Broker
 
@@ -118,6 +120,40 @@ def test_the_next_broker_is_taken_if_one_does_not_answer(broker: Broker) -> None
     with Publisher(["amqp://me:pw@127.0.0.1:1", broker.url]) as publisher:
         publisher.publish("q", 1)
     assert broker.depth("q") == 1
+
+
+def test_what_is_never_confirmed_is_published_again_on_another_connection(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmed, "_SILENT_SECONDS", 0.5)
+    broker.declare("q")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        way = threading.Thread(target=_confirm_nothing, args=(listener, broker.port))
+        way.start()
+        urls = broker.url_at("127.0.0.1", listener.getsockname()[1]), broker.url
+        with Publisher(urls) as publisher:
+            assert publisher.publish("q", b"forgotten", message_id="same") == "same"
+        way.join()
+    taken = broker.take("q", 2)
+    assert [(one.body, one.properties.message_id) for one in taken] == [(b"forgotten", "same")] * 2
+
+
+def _confirm_nothing(listener: socket.socket, port: int) -> None:
+    """Carries one connection to the broker, which hears no more when it has published."""
+    client = listener.accept()[0]
+    listener.close()
+    has_published = False
+    with client, socket.create_connection(("127.0.0.1", port)) as there:
+        while True:
+            for side in select.select([client, there], [], [])[0]:
+                data = side.recv(65536)
+                has_published = has_published or b"forgotten" in data
+                if side is there and not has_published:
+                    client.sendall(data)
+                elif side is client:
+                    if not data:
+                        return
+                    there.sendall(data)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from sengu.posix import clock
 from sengu.posix.loop import Loop
 
 _CLOSE_SECONDS = 2.0
+_SILENT_SECONDS = 10.0
 
 
 class PublishError(SenguError):
@@ -112,7 +113,7 @@ class Link:
                 self._channel.basic_publish(*target, body, properties, mandatory=True)
             except (ex.ShortStringTooLong, ex.UnsupportedAMQPFieldException, struct.error) as error:
                 raise PublishError(f"AMQP has no such message to {target}: {error!r}") from error
-        self._run(lambda: not self._pending, until)
+        self._await_confirms(until)
         if self._end is not None and self._pending:
             raise self._broken(list(self._pending.values()), len(parcels))
         self._complain(len(parcels))
@@ -131,6 +132,19 @@ class Link:
         """Close what a fork has copied, without a word to the broker or to the parent's epoll."""
         self._socket.close()
         self._loop.close()
+
+    def _await_confirms(self, until: float) -> None:
+        """A broker that loses another node may forget what it was to confirm: another connection
+        gets it to do so.
+        """
+        while self._pending and self._end is None and clock.monotonic() < until:
+            waiting = len(self._pending)
+            silent_at = clock.monotonic() + _SILENT_SECONDS
+            self._run(lambda: not self._pending, min(until, silent_at))
+            is_silent = len(self._pending) == waiting and clock.monotonic() >= silent_at
+            if is_silent and self._blocked_by is None and self._end is None:
+                text = f"broker {self._address} confirms nothing for {_SILENT_SECONDS:.0f} s"
+                self._end = BrokerError(text)
 
     def _broken(self, unconfirmed: Sequence[Parcel], count: int) -> Exception:
         """Raises PublishError, for others of them that are not to be published again."""
