@@ -133,9 +133,18 @@ class Broker:
         published again.
         """
         properties = properties or pika.BasicProperties(delivery_mode=2)
-        with self.channel() as channel:
-            for body in bodies:
-                _publish(channel, (exchange, queue), body, properties)
+        left = list(bodies)
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while left:
+            with self.channel() as channel:
+                try:
+                    while left:
+                        channel.basic_publish(exchange, queue, left[0], properties, mandatory=True)
+                        del left[0]
+                except pika.exceptions.NackError:
+                    # A channel may know the former leader for ever: another one finds the new.
+                    if time.monotonic() > end:
+                        raise
 
     def publish_numbers(self, queue: str, count: int) -> None:
         """The bodies are the numbers from 0 on, in decimal digits."""
@@ -187,17 +196,3 @@ class Taken(NamedTuple):
     headers: Mapping[str, Any]
     properties: pika.BasicProperties
     deliver: pika.spec.Basic.Deliver
-
-
-def _publish(
-    channel: Channel, target: tuple[str, str], body: bytes, properties: pika.BasicProperties
-) -> None:
-    end = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            channel.basic_publish(*target, body, properties, mandatory=True)
-            return
-        except pika.exceptions.NackError:
-            if time.monotonic() > end:
-                raise
-            channel.connection.process_data_events(0.1)
