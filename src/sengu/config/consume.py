@@ -6,6 +6,8 @@ server's part. Imported by `cli.consume`.
 
 from collections.abc import Mapping
 
+import msgspec
+
 from sengu.config.launch import Launch, look_around
 from sengu.config.setting import Values
 from sengu.config.settings import common, work
@@ -14,9 +16,10 @@ from sengu.config.tuning import NAMES
 from sengu.config.work import Script, assemble_workers, blaming, check_script, common_options
 from sengu.errors import UsageError
 from sengu.model.broker import parse_brokers
-from sengu.model.consume import ConsumeOptions
+from sengu.model.consume import EX_CONFIG, ConsumeOptions
 
 ENGINE = "sengu.consumers.engine"
+_JOB_LANES = 15
 # What a configuration may set.
 SETTINGS = tuple(name for name in NAMES if name not in (work.KIND.name, work.COMMAND_PIPE.name))
 
@@ -34,7 +37,9 @@ def assemble_consume(
         around = look_around(values, environ)
         # A mistake ends it here; what is in force then is found by each worker.
         parse_brokers(options.brokers, around.workers_environment)
-        return assemble_workers(values, around, environ, options, ENGINE)
+        # What nobody else would mend either ends it: wrong credentials, say.
+        ending = values.filled(common.UNRECOVERABLE_EXIT_CODES, str(EX_CONFIG))
+        return _with_lanes(assemble_workers(ending, around, environ, options, ENGINE))
 
 
 def consume_options(values: Values, target: str, script: Script) -> ConsumeOptions:
@@ -59,6 +64,18 @@ def consume_options(values: Values, target: str, script: Script) -> ConsumeOptio
         settings=SETTINGS,
         **common_options(values, script),
     )
+
+
+def _with_lanes(launch: Launch) -> Launch:
+    """One for the heartbeat, and for jobs, so that of one that kills its worker is known how."""
+    service = launch.boot.service
+    assert service.application is not None
+    application = msgspec.structs.replace(
+        service.application, lanes=1 + _JOB_LANES, reads_obituaries=True
+    )
+    service = msgspec.structs.replace(service, application=application)
+    boot = msgspec.structs.replace(launch.boot, service=service)
+    return Launch(boot, launch.environment)
 
 
 def _check_module(text: str) -> str:

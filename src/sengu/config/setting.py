@@ -104,6 +104,13 @@ class Values:
         """Whether a value was given, be it the default."""
         return setting.name in self._given
 
+    def filled(self, setting: Setting[Any], text: str) -> "Values":
+        """These, and `text` as if it had been given, unless that setting was."""
+        if self.has(setting):
+            return self
+        given = {**self._given, setting.name: setting.kind.parse(setting.flag, text)}
+        return Values(given, {**self.texts, setting.name: (text,)})
+
 
 def collect(*namespaces: Mapping[str, object]) -> tuple[Setting[Any], ...]:
     """All settings that are declared there, by group, and within one in their order."""

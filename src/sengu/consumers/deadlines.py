@@ -8,14 +8,14 @@ import zlib
 from collections.abc import Callable, Sequence
 
 from sengu.consumers.job import Job
-from sengu.consumers.judge import Ending, Outcome
+from sengu.consumers.judge import Origin
 from sengu.consumers.message import Message
-from sengu.consumers.runners import Runner, stack_of
+from sengu.consumers.runners import Runner
 from sengu.posix.loop import Loop
 from sengu.worker.board import Lane
 
 _LOOK_SECONDS = 0.5
-# A coroutine that was cancelled and goes on: its event loop is stuck.
+# A coroutine that was cancelled and goes on is stuck, or its event loop is.
 _CANCEL_SECONDS = 5.0
 
 
@@ -25,8 +25,8 @@ def label(message: Message) -> str:
 
 
 class InHand:
-    """All jobs of a process that have been taken and are not over. `settle` ends one; `stuck` is
-    told what does not come back.
+    """All jobs of a process that have been taken and have not ended, also those whose connection
+    is lost. `stuck` is told what does not come back.
     """
 
     def __init__(
@@ -48,8 +48,9 @@ class InHand:
 
     def begin(self, job: Job, runner: Runner) -> None:
         self._runners[job] = runner
-        if self._free:
-            lane = self._lanes[job] = self._free.pop()
+        lane = self._lane_for(job)
+        if lane is not None:
+            self._lanes[job] = lane
             lane.begin(self._loop.now(), label(job.message).encode(errors="replace"))
 
     def end(self, job: Job) -> None:
@@ -60,6 +61,16 @@ class InHand:
         if lane is not None:
             lane.end()
             self._free.append(lane)
+
+    def _lane_for(self, job: Job) -> Lane | None:
+        """A suspect has one in any case: it is to be known how it kills."""
+        if self._free:
+            return self._free.pop()
+        if job.delivered.origin is Origin.SUSPECTS:
+            for other in self._lanes:
+                if other.delivered.origin is not Origin.SUSPECTS:
+                    return self._lanes.pop(other)
+        return None
 
     def beat(self) -> None:
         """The process runs: none of its jobs is stuck in a way that stops it."""
@@ -77,13 +88,10 @@ class InHand:
 
     def _expire(self, job: Job, runner: Runner, now: float) -> None:
         expired_at = self._expired_at.setdefault(job, now)
-        if expired_at == now:
-            ending = runner.expire(job)
-        elif expired_at + _CANCEL_SECONDS <= now:
-            error = f"not done after {job.spec.timeout_seconds:g} s, and it goes on when cancelled"
-            ending = Ending(Outcome.TIMED_OUT, error, stack_of(job.thread_id))
-        else:
+        if expired_at < now < expired_at + _CANCEL_SECONDS:
             return
+        ending = runner.expire(job)
         if ending is not None:
             self._stuck(f"{label(job.message)}: {ending.error}, at:\n{ending.stack}")
+            self.end(job)
             job.settle(job, ending)

@@ -68,7 +68,7 @@ class Job:
         try:
             _check(self)
             return _ending_of(self.handle(self.message))
-        except (Exception, SystemExit) as error:  # whatever the user's code raises
+        except BaseException as error:  # whatever the user's code raises
             return self._failed(error)
 
     async def run_async(self) -> Ending:
@@ -77,7 +77,7 @@ class Job:
             _check(self)
             result = self.handle(self.message)
             return _ending_of(await result if inspect.isawaitable(result) else result)
-        except (Exception, SystemExit) as error:  # whatever the user's code raises
+        except BaseException as error:  # whatever the user's code raises
             return self._failed(error)
 
     def report(self, ending: Ending) -> None:
@@ -134,4 +134,7 @@ def _ending_of(result: object) -> Ending:
         return Ending(Outcome.REJECTED, result.reason)
     if result is Requeue or isinstance(result, Requeue):
         return Ending(Outcome.REQUEUED)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("the handler returned a coroutine; declare it with async def")
     return DONE

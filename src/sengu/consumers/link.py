@@ -12,7 +12,7 @@ from sengu.consumers.broker import Address, BrokerError, explain, open_socket, p
 from sengu.consumers.connection import LoopConnection
 from sengu.posix.loop import Loop
 
-_CONNECT_SECONDS = 5.0
+_CONNECT_SECONDS = _CLOSE_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
 
@@ -88,20 +88,30 @@ class Link:
 
     def drop(self, problem: BrokerError) -> None:
         """It is of no use as it is: make another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abandon()
+        if self._connection is not None:
+            self._abandon()
             self._pause(problem)
 
     def close(self) -> None:
-        """Say good-bye. `is_closed` when the broker has answered."""
+        """Say good-bye. `is_closed` when the broker has answered, or has had the time to."""
         self.is_closing = True
-        if self._connection is not None and self._connection.is_open:
-            self._connection.close()
+        if self._connection is None:
+            return
+        if not self._connection.is_open:
+            self._abandon()
+            return
+        self._connection.close()
+        self._connection.flush()
+        self._loop.call_at(self._loop.now() + _CLOSE_SECONDS, self._abandon)
 
     @property
     def is_closed(self) -> bool:
         return self._connection is None
+
+    def _abandon(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
 
     def _open(self, connection: Any) -> None:
         self._failed_in_row = 0

@@ -45,7 +45,7 @@ class Outbox:
         loop: Loop,
         needs: Needs,
         on_open: Callable[[], None],
-        on_lost: Callable[[BaseException], None],
+        on_lost: Callable[["Outbox", BaseException], None],
     ) -> None:
         self._loop = loop
         self._needs = needs
@@ -55,8 +55,9 @@ class Outbox:
         self._pending: dict[int, Copy] = {}
         self._unroutable: set[str] = set()
         self._failed: list[Copy] = []
+        self._awaiting: list[Callable[[], None]] = []
         self._next_tag = 1
-        self._is_open = False
+        self._is_open = self._is_stepping = False
         self._channel: Any = connection.channel(on_open_callback=self._begin)
 
     @property
@@ -77,11 +78,15 @@ class Outbox:
         self._next_tag += 1
         self._channel.basic_publish("", copy.queue, copy.body, copy.properties, mandatory=True)
 
+    def declare(self, then: Callable[[], None]) -> None:
+        """All once more, as some was deleted."""
+        self._awaiting.append(then)
+        self._try_again()
+
     def _begin(self, channel: Any) -> None:
-        channel.add_on_close_callback(lambda _channel, why: self._on_lost(why))
+        channel.add_on_close_callback(lambda _channel, why: self._on_lost(self, why))
         channel.add_on_return_callback(self._on_return)
-        self._steps = self._all_steps()
-        self._advance()
+        self._go(self._all_steps())
 
     def _all_steps(self) -> Iterator[Step]:
         yield from self._declarations()
@@ -95,10 +100,17 @@ class Outbox:
     def _ask_for_confirms(self, done: Callable[..., None]) -> None:
         self._channel.confirm_delivery(self._on_confirm, callback=done)
 
+    def _go(self, steps: Iterator[Step]) -> None:
+        self._is_stepping = True
+        self._steps = steps
+        self._advance()
+
     def _advance(self, *_: object) -> None:
         step = next(self._steps, None)
         if step is not None:
             step(self._advance)
+        else:
+            self._is_stepping = False
 
     def _opened(self) -> None:
         self._is_open = True
@@ -123,15 +135,22 @@ class Outbox:
     def _fail(self, copy: Copy) -> None:
         self._failed.append(copy)
         if len(self._failed) == 1:
-            self._loop.call_at(self._loop.now() + _AGAIN_SECONDS, self._try_again)
+            self._try_later()
+
+    def _try_later(self) -> None:
+        self._loop.call_at(self._loop.now() + _AGAIN_SECONDS, self._try_again)
 
     def _try_again(self) -> None:
-        if self._channel.is_open:
-            self._steps = self._again()
-            self._advance()
+        if self._is_stepping:
+            self._try_later()
+        elif self._channel.is_open and (self._failed or self._awaiting):
+            self._go(self._again())
 
     def _again(self) -> Iterator[Step]:
         yield from self._declarations()
+        awaiting, self._awaiting = self._awaiting, []
+        for then in awaiting:
+            then()
         self._unroutable.clear()
         failed, self._failed = self._failed, []
         for copy in failed:

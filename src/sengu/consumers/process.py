@@ -21,7 +21,7 @@ from sengu.consumers.runners import Runner
 from sengu.consumers.staff import Staff
 from sengu.consumers.subscription import Subscription
 from sengu.consumers.topology import topology
-from sengu.model.consume import ConsumeOptions
+from sengu.model.consume import EX_CONFIG, ConsumeOptions
 from sengu.posix.loop import Loop
 from sengu.posix.notify import notify
 from sengu.work.api import Worker
@@ -30,9 +30,6 @@ from sengu.worker.engine import LoadError
 
 _BEAT_SECONDS = 1.0
 _CONFIRM_SECONDS = 15.0
-# Whoever tried again would find the same (sysexits.h, EX_CONFIG): wrong credentials, a queue that
-# is there already and is another one.
-EX_CONFIG = 78
 
 
 class Process(Worker):
@@ -51,7 +48,9 @@ class Process(Worker):
         self._outbox: Outbox | None = None
         self._was_subscribed = False
         self._is_ending = False
+        self._shown = ""
         self._blocked = ""
+        self._unblocked_at = 0.0
         self._unsubscribed_since = self._loop.now()
         self._in_hand = InHand(self._loop, self._lanes, self._lose_thread)
         self._staff = Staff(self._mine(), options, self.log)
@@ -95,6 +94,7 @@ class Process(Worker):
 
     def _settle_ended(self) -> None:
         for job, ending in self._staff.endings.take():
+            self._in_hand.end(job)
             job.settle(job, ending)
 
     def _tick(self) -> None:
@@ -116,7 +116,10 @@ class Process(Worker):
     def _check_confirms(self, now: float) -> None:
         """A broker that loses another node may forget what it was to confirm."""
         since = None if self._outbox is None else self._outbox.silent_since()
-        if since is not None and not self._blocked and now - since > _CONFIRM_SECONDS:
+        if since is None or self._blocked:
+            return
+        since = max(since, self._unblocked_at)
+        if now - since > _CONFIRM_SECONDS:
             problem = f"broker {self._link.address} confirms nothing for {now - since:.0f} s"
             self._link.drop(BrokerError(f"{problem}; connecting anew"))
 
@@ -142,6 +145,8 @@ class Process(Worker):
         if not self._is_ending:
             return False
         outbox = self._outbox
+        if len(self._in_hand):  # also those of a connection that is lost
+            return False
         return all(one.is_settled for one in self._subscriptions) and (
             outbox is None or outbox.is_empty
         )
@@ -159,17 +164,22 @@ class Process(Worker):
 
     def _show(self) -> None:
         if self._is_subscribed:
-            notify("STATUS=subscribed")
+            status = "subscribed"
         else:
             seconds = self._loop.now() - self._unsubscribed_since
-            notify(f"STATUS=not subscribed for {seconds:.0f} s: {self._why}")
+            status = f"not subscribed for {seconds:.0f} s: {self._why}"
+        if status != self._shown:
+            self._shown = status
+            notify(f"STATUS={status}")
 
     # What the connection says (link.Caller)
 
     def up(self, connection: Any) -> None:
         self._blocked = ""
         self._connection = connection
-        self._outbox = Outbox(connection, self._loop, self._needs, self._subscribe, self.lost)
+        self._outbox = Outbox(
+            connection, self._loop, self._needs, self._subscribe, self._lost_outbox
+        )
 
     def down(self, problem: BrokerError) -> None:
         if self._problem is None or str(problem) != str(self._problem):
@@ -182,10 +192,15 @@ class Process(Worker):
 
     def blocked(self, reason: str) -> None:
         self._blocked = reason
+        self._unblocked_at = self._loop.now()
         if reason:
             self.log.warning("the broker takes no messages for now: %s", reason)
         else:
             self.log.info("the broker takes messages again")
+
+    def _lost_outbox(self, outbox: Outbox, error: BaseException) -> None:
+        if outbox is self._outbox:
+            self.lost(error)
 
     def _subscribe(self) -> None:
         if not self._is_ending:
@@ -220,6 +235,16 @@ class Process(Worker):
             self._was_subscribed = True
             self._problem = None
             self._show()
+
+    def cancelled(self, subscription: Subscription) -> None:
+        self._problem = BrokerError(
+            f"queue {subscription.spec.queue!r}, or that of its suspects, was deleted; it is made "
+            "anew"
+        )
+        self.log.warning("%s", self._problem)
+        self._show()
+        if self._outbox is not None:
+            self._outbox.declare(subscription.resume)
 
     def lost(self, error: BaseException) -> None:
         """A channel of the connection; the rest of it is of no use without that."""

@@ -5,13 +5,14 @@ All threads are daemons: one that is stuck in a job does not keep the process fr
 """
 
 import asyncio
+import contextlib
 import os
 import queue
 import sys
 import threading
 import traceback
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 from sengu.consumers.job import Job
 from sengu.consumers.judge import Ending, Outcome
@@ -38,9 +39,9 @@ class Endings:
 
     def take(self) -> list[tuple[Job, Ending]]:
         """In the thread of the connection."""
-        if self._is_woken:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._fd)
-            self._is_woken = False  # before the box is emptied: who comes now wakes us once more
+        self._is_woken = False  # before the box is emptied: who comes now wakes us once more
         taken = []
         while self._box:
             taken.append(self._box.popleft())
@@ -60,7 +61,10 @@ class Runner(Protocol):
         """Take it back, if it has not begun."""
 
     def expire(self, job: Job) -> Ending | None:
-        """Its time is up. How it ended with that; None if that is still to come through the box."""
+        """Its time is up. How it ended with that; None if that is still to come through the box.
+
+        May be asked again, when it did not come.
+        """
 
 
 class Pool:
@@ -106,6 +110,7 @@ class Pool:
                     job.has_ended = True
                 job.report(ending)
                 self._endings.put(job, ending)
+        self._stuck.discard(me)  # another thread may get that number
 
     def _begins(self, job: Job, thread_id: int) -> bool:
         with self._lock:
@@ -122,13 +127,13 @@ class Tasks:
     def __init__(self, name: str, endings: Endings) -> None:
         self._endings = endings
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
         self._running: dict[Job, asyncio.Task[None]] = {}
+        self._cancelled: set[Job] = set()
         self._thread = threading.Thread(target=self._run, name=f"jobs-{name}", daemon=True)
         self._thread.start()
 
     def start(self, job: Job) -> None:
-        job.started_at = clock.monotonic()
-        job.thread_id = self._thread.ident or 0
         self._loop.call_soon_threadsafe(self._begin, job)
 
     def call(self, function: object) -> None:
@@ -136,28 +141,48 @@ class Tasks:
         asyncio.run_coroutine_threadsafe(function(), self._loop).result()  # type: ignore[operator]
 
     def withdraw(self, job: Job) -> bool:
-        """None waits here."""
-        return False
+        """One waits here only if another keeps the event loop busy."""
+        with self._lock:
+            has_begun = job.started_at > 0.0
+            job.is_over = job.is_over or not has_begun
+        return not has_begun
 
     def expire(self, job: Job) -> Ending | None:
         """Cancelled, it ends by itself, and what it is waiting for is told."""
-        self._loop.call_soon_threadsafe(self._cancel, job)
-        return None
+        if job not in self._cancelled:
+            self._cancelled.add(job)
+            self._loop.call_soon_threadsafe(self._cancel, job)
+            return None
+        task = self._running.get(job)
+        if task is None:
+            return None
+        return Ending(
+            Outcome.TIMED_OUT,
+            f"{_too_long(job)}, and it goes on when cancelled",
+            self._stack_of(task),
+        )
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
     def _begin(self, job: Job) -> None:
+        with self._lock:
+            if job.is_over:  # withdrawn
+                return
+            job.started_at = clock.monotonic()
         task = self._loop.create_task(self._work(job))
         self._running[job] = task
-        task.add_done_callback(lambda _task: self._running.pop(job, None))
+        task.add_done_callback(lambda _task: self._forget(job))
+
+    def _forget(self, job: Job) -> None:
+        self._running.pop(job, None)
+        self._cancelled.discard(job)
 
     async def _work(self, job: Job) -> None:
-        try:
-            ending = await job.run_async()
-        except asyncio.CancelledError:
-            ending = Ending(Outcome.TIMED_OUT, _too_long(job), traceback.format_exc())
+        ending = await job.run_async()
+        if ending.outcome is Outcome.FAILED and job in self._cancelled:
+            ending = Ending(Outcome.TIMED_OUT, _too_long(job), ending.stack)
         job.report(ending)
         self._endings.put(job, ending)
 
@@ -165,6 +190,17 @@ class Tasks:
         task = self._running.get(job)
         if task is not None:
             task.cancel()
+
+    def _stack_of(self, task: asyncio.Task[None]) -> str:
+        """Where it is: waiting for something, or running."""
+        if asyncio.current_task(self._loop) is task:
+            return stack_of(self._thread.ident or 0)
+        awaited: Any = task.get_coro()
+        lines: list[str] = []
+        while (frame := getattr(awaited, "cr_frame", None)) is not None:
+            lines += traceback.format_stack(frame, 1)
+            awaited = awaited.cr_await
+        return "".join(lines)
 
 
 def stack_of(thread_id: int) -> str:

@@ -29,9 +29,8 @@ class Staff:
         self._tasks: Tasks | None = None
         self._made: list[Consumer] = []
         self.assigned: list[Assigned] = []
-        shared = None
-        if options.share_threads is not None:
-            shared = Pool("shared", options.share_threads, self.endings)
+        self._shares = options.share_threads
+        shared = None if self._shares is None else Pool("shared", self._shares, self.endings)
         for one in found:
             made = one.make()
             made.log = log
@@ -50,11 +49,11 @@ class Staff:
         handle = chain(spec, made.handle)
         if is_coroutine(made):
             tasks = self._event_loop()
-            return Assigned(spec, handle, tasks, tasks)
+            return Assigned(spec, handle, tasks, tasks, spec.prefetch)
         runner: Runner = shared or Pool(spec.name, spec.threads, self.endings)
         # A suspect waits behind nobody: what is in hand when the process dies is charged with it.
         suspects = Pool(f"{spec.name}-suspects", 1, self.endings) if spec.ack_late else runner
-        return Assigned(spec, handle, runner, suspects)
+        return Assigned(spec, handle, runner, suspects, self._shares or spec.threads)
 
     def _event_loop(self) -> Tasks:
         if self._tasks is None:

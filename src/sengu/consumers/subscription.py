@@ -5,11 +5,12 @@ acknowledged comes again from the broker, and how its jobs end does not matter a
 Imported by `process`.
 """
 
+import functools
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from sengu.consumers.broker import BrokerError
 from sengu.consumers.job import Job
 from sengu.consumers.judge import (
     Delivered,
@@ -41,6 +42,8 @@ class Assigned(NamedTuple):
     handle: Callable[[Message], Any]
     runner: Runner
     suspects: Runner
+    # How many jobs can run.
+    at_once: int
 
 
 class Site(Protocol):
@@ -53,6 +56,7 @@ class Site(Protocol):
     def begun(self, job: Job, runner: Runner) -> None: ...
     def ended(self, job: Job) -> None: ...
     def changed(self) -> None: ...
+    def cancelled(self, subscription: "Subscription") -> None: ...
     def lost(self, error: BaseException) -> None: ...
 
 
@@ -66,30 +70,42 @@ class Subscription:
         self._channel: Any = None
         self._tags = Tags()
         self._jobs: dict[Job, int] = {}
+        self._held: deque[Job] = deque()
+        self._steps: Iterator[None] = iter(())
+        self._is_subscribing = False
         self._consumer_tags: dict[str, Origin] = {}
         self._is_ending = False
 
     @property
     def is_subscribed(self) -> bool:
-        return len(self._consumer_tags) == (2 if self.spec.ack_late else 1)
+        return len(self._consumer_tags) == len(self._sources)
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is in hand, and nothing will come."""
         return not self._consumer_tags and not self._jobs and not len(self._tags)
 
+    @property
+    def _sources(self) -> list[tuple[str, Origin, int]]:
+        """Queues, and how many of their messages to have in hand."""
+        spec = self.spec
+        suspects = suspects_queue(spec.queue), Origin.SUSPECTS, 1
+        return [(spec.queue, Origin.MAIN, spec.prefetch), *([suspects] if spec.ack_late else [])]
+
     def open(self, connection: Any) -> None:
-        self._tags = Tags()
         connection.channel(on_open_callback=self._begin)
 
     def forget(self) -> None:
-        """The connection is lost. Jobs that have begun go on, and nobody hears of how they end."""
-        for job in list(self._jobs):
-            self._runner_of(job).withdraw(job)
-            self._site.ended(job)
+        """The connection is lost. Jobs that have begun go on, and nobody asks how they end."""
+        for job in self._jobs:
+            if self._runner_of(job).withdraw(job):
+                self._site.ended(job)
             job.is_over = True
         self._jobs.clear()
+        self._held.clear()
+        self._tags = Tags()
         self._consumer_tags.clear()
+        self._is_subscribing = False
         self._channel = None
 
     def cancel(self) -> None:
@@ -99,8 +115,7 @@ class Subscription:
         self._is_ending = True
         if self._channel is None:
             return
-        for tag in tuple(self._consumer_tags):
-            self._channel.basic_cancel(tag, callback=self._cancelled)
+        self._cancel_all()
         for job in tuple(self._jobs):
             self._give_back(job)
 
@@ -116,47 +131,63 @@ class Subscription:
         self._channel = channel
         channel.add_on_close_callback(self._closed)
         channel.add_on_cancel_callback(self._cancelled_by_broker)
-        self._steps = self._consume()
-        self._advance()
+        self.resume()
 
-    def _consume(self) -> Iterator[None]:
+    def resume(self) -> None:
+        """Subscribe to those of its queues to which it is not."""
+        if self._channel is not None and not self._is_subscribing:
+            self._is_subscribing = True
+            self._steps = self._subscribe()
+            self._advance()
+
+    def _subscribe(self) -> Iterator[None]:
         """Each step waits for the broker's answer."""
-        spec, channel = self.spec, self._channel
-        channel.basic_qos(prefetch_count=spec.prefetch, callback=self._advance)
-        yield
-        yield from self._subscribe(spec.queue, Origin.MAIN)
-        if spec.ack_late:
-            channel.basic_qos(prefetch_count=1, callback=self._advance)
+        channel = self._channel
+        for queue, origin, prefetch in self._sources:
+            if origin in self._consumer_tags.values() or self._is_ending:
+                continue
+            channel.basic_qos(prefetch_count=prefetch, callback=self._advance)
             yield
-            yield from self._subscribe(suspects_queue(spec.queue), Origin.SUSPECTS)
-        self._site.changed()
-
-    def _subscribe(self, queue: str, origin: Origin) -> Iterator[None]:
-        def deliver(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            self._take(method, properties, body, origin)
-
-        tag = self._channel.basic_consume(queue, deliver, callback=self._advance)
-        yield
-        self._consumer_tags[tag] = origin
+            deliver = functools.partial(self._take, origin)
+            tag = channel.basic_consume(queue, deliver, callback=self._advance)
+            yield
+            self._consumer_tags[tag] = origin
+        self._is_subscribing = False
+        if self._is_ending:
+            self._cancel_all()
+        elif self.is_subscribed:
+            self._site.changed()
+        else:  # one was cancelled meanwhile
+            self._site.cancelled(self)
 
     def _advance(self, *_: object) -> None:
         next(self._steps, None)
 
-    def _closed(self, _channel: Any, why: BaseException) -> None:
-        if not self._is_ending:
+    def _cancel_all(self) -> None:
+        if not self._is_subscribing:  # else when that is done
+            for tag in tuple(self._consumer_tags):
+                self._channel.basic_cancel(tag, callback=self._cancelled)
+
+    def _closed(self, channel: Any, why: BaseException) -> None:
+        if channel is self._channel and not self._is_ending:
             self._site.lost(why)
 
     def _cancelled_by_broker(self, frame: Any) -> None:
+        """A queue is gone. What is in hand goes on, also that of others."""
         self._consumer_tags.pop(frame.method.consumer_tag, None)
-        self._site.lost(BrokerError(f"queue {self.spec.queue!r} was deleted; it is made anew"))
+        if not self._is_ending:
+            self._site.cancelled(self)
 
     def _cancelled(self, frame: Any) -> None:
         self._consumer_tags.pop(frame.method.consumer_tag, None)
-        self._site.changed()
 
     # Messages
 
-    def _take(self, method: Any, properties: Any, body: bytes, origin: Origin) -> None:
+    def _take(
+        self, origin: Origin, channel: Any, method: Any, properties: Any, body: bytes
+    ) -> None:
+        if channel is not self._channel:  # it is lost, and this was still to be read
+            return
         headers = properties.headers or {}
         delivered = Delivered(
             headers,
@@ -180,12 +211,26 @@ class Subscription:
             self._move(job, move)
             return
         if not spec.ack_late:
-            self._tags.settle(tag)
+            self._held.append(job)
         if self._is_ending:
             self._give_back(job)
-        if job in self._jobs:
-            self._site.begun(job, self._runner_of(job))
-            self._runner_of(job).start(job)
+        if not spec.ack_late:
+            self._begin_held()
+        elif job in self._jobs:
+            self._start(job)
+
+    def _start(self, job: Job) -> None:
+        self._site.begun(job, self._runner_of(job))
+        self._runner_of(job).start(job)
+
+    def _begin_held(self) -> None:
+        """What is acknowledged before it is done is so when it can begin, and not before: what
+        waits can be given back, and the broker sends no more than `prefetch` of it.
+        """
+        while self._held and len(self._jobs) - len(self._held) < self._assigned.at_once:
+            job = self._held.popleft()
+            self._tags.settle(self._jobs[job])
+            self._start(job)
 
     def _runner_of(self, job: Job) -> Runner:
         is_suspect = job.delivered.origin is Origin.SUSPECTS
@@ -193,9 +238,15 @@ class Subscription:
 
     def _give_back(self, job: Job) -> None:
         """If it has not begun, and can be had again. A suspect cannot: to come back is a charge."""
-        if not self.spec.ack_late or job.delivered.origin is Origin.SUSPECTS or job.is_over:
-            return
-        if self._runner_of(job).withdraw(job):
+        if self.spec.ack_late:
+            if job.delivered.origin is Origin.SUSPECTS or job.is_over:
+                return
+            can_be = self._runner_of(job).withdraw(job)
+        else:
+            can_be = job in self._held
+        if can_be:
+            if job in self._held:
+                self._held.remove(job)
             tag = self._jobs.pop(job)
             self._site.ended(job)
             self._tags.give_back(tag)
@@ -205,9 +256,9 @@ class Subscription:
         if job.is_over:
             return
         job.is_over = True
-        self._site.ended(job)
         if not self.spec.ack_late:
             del self._jobs[job]
+            self._begin_held()
             if ending.outcome is not Outcome.DONE:
                 self._say(ending, "it is not tried again, as it was acknowledged before")
             return
@@ -224,7 +275,6 @@ class Subscription:
         def moved() -> None:
             if self._jobs.pop(job, None) is not None:
                 tags.settle(tag)
-                self._site.changed()
 
         properties = job.message.properties
         assert isinstance(properties, Properties)

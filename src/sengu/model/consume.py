@@ -2,6 +2,10 @@
 
 from sengu.model.work import WorkOptions
 
+# How a worker exits when whoever tried again would find the same (sysexits.h): wrong credentials,
+# a queue that is there already and is another one.
+EX_CONFIG = 78
+
 
 class ConsumeOptions(WorkOptions, frozen=True):
     """`target` is a module or `/path/script.py`, all consumers of which are run, or those `only`.
