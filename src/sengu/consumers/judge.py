@@ -141,11 +141,11 @@ def admit(
 
 def conclude(spec: ConsumerSpec, delivered: Delivered, ending: Ending) -> Move | None:
     """Where it goes after its job; None when it is done with."""
+    if ending.outcome is Outcome.DONE:
+        return None
     headers = _headers(delivered, ending)
     charged = delivered.failures + _kills(spec, delivered)
     match ending.outcome:
-        case Outcome.DONE:
-            return None
         case Outcome.REQUEUED:
             if charged:
                 headers[FAILURES] = charged
