@@ -48,7 +48,7 @@ one more process reads for them. {rounds} rounds, in which all programs take tur
 
 def run(session: Session) -> Result:
     amount = session.pick(
-        Amount(5, 30_000, 12_000, 8_000, 2.0), Amount(1, 1_500, 1_500, 1_500, 0.3)
+        Amount(3, 30_000, 12_000, 8_000, 2.0), Amount(1, 1_500, 1_500, 1_500, 0.3)
     )
     kinds = [kind for kind in _KINDS if kind.version() is not None]
     settings = session.pick(_settings(), _settings()[:1])
