@@ -1,14 +1,14 @@
 # Everything a developer says to this repository. Each target prepares what it
 # needs by itself; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint chaos bench docs clean setup setup-test setup-bench
+.PHONY: help demo test check lint chaos chaos-queues bench docs clean setup setup-test setup-bench
 .NOTPARALLEL:
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 demo: setup ## Deploy a small web server under load, and see that nothing is lost
 	@$(BIN)/sengu demo
@@ -21,6 +21,9 @@ check: setup lint ## Run what needs no other program: style, types, pure tests (
 
 chaos: setup ## Kill 2000 processes under load, and account for everything; ARGS="--seed 1"
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-queues: setup-test ## The same to queue consumers and their broker: 100 000 messages; ARGS="--seed 1"
+	@$(BIN)/python -m tests.queue_chaos $(ARGS)
 
 bench: setup-bench ## Measure sengu beside the programs that it replaces
 	@$(BIN)/python -m bench

@@ -5,7 +5,7 @@ import random
 import sys
 
 from tests import broker_nodes
-from tests.queue_chaos.driver import Plan
+from tests.queue_chaos.driver import Outage, Plan
 from tests.queue_chaos.scenario import run
 
 
@@ -17,7 +17,13 @@ def main() -> int:
     asked = parser.parse_args()
     again = f"--seed {asked.seed} --messages {asked.messages} --workers {asked.workers}"
     print(again, flush=True)
-    plan = Plan(asked.seed, asked.messages, asked.workers, lambda text: print(text, flush=True))
+    plan = Plan(
+        asked.seed,
+        asked.messages,
+        asked.workers,
+        (Outage.STOP, Outage.KILL),
+        lambda text: print(text, flush=True),
+    )
     with broker_nodes.node() as broker:
         outcome = run(broker, plan)
     print(outcome.summary)

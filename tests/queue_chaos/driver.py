@@ -1,5 +1,6 @@
 """Carries the steps of a run out, until all numbers were handled, and checks what came of it."""
 
+import enum
 import signal
 import socket
 import threading
@@ -28,12 +29,22 @@ _SAY_SECONDS = 10.0
 _STILL_SECONDS = 45.0
 
 
+class Outage(enum.Enum):
+    """How the broker ends, before it starts again."""
+
+    STOP = enum.auto()
+    KILL = enum.auto()
+
+
 class Plan(NamedTuple):
-    """What is asked for; `say` gets how far it is."""
+    """What is asked for. Between two outages as much is handled as before the first, and after
+    the last. `say` gets how far it is.
+    """
 
     seed: int
     messages: int
     workers: int
+    outages: tuple[Outage, ...]
     say: Callable[[str], None]
 
 
@@ -56,6 +67,7 @@ class Driver:
         self._workers = plan.workers
         self._steps = steps(plan.seed, _DEPLOY_SECONDS)
         self._next = next(self._steps)
+        self._outages = plan.outages
         self._say = plan.say
         self._say_at = 0.0
         self._ledger = Ledger()
@@ -71,9 +83,11 @@ class Driver:
             settle(self._instance, self._workers, self._chronicle, self._ledger)
             before = Holdings.of(self._instance.pid)
             self._began = time.monotonic()
-            self._make_trouble(lambda: len(self._record.done) >= self._messages // 2)
-            self._restart_broker()
-            self._make_trouble(lambda: len(self._record.done) >= self._messages)
+            parts = len(self._outages) + 1
+            for part, outage in enumerate(self._outages, 1):
+                self._handle(self._messages * part // parts)
+                self._restart_broker(outage)
+            self._handle(self._messages)
             self._wait_empty()
             self._deploy()
             self._clerk.finish()
@@ -106,6 +120,9 @@ class Driver:
             f"{twice} of them more than once; {failed} failures, {record.cut_off} jobs cut off; "
             f"{ledger.deploys} deploys, {len(ledger.deaths)} kills ({roles or 'none'})"
         )
+
+    def _handle(self, count: int) -> None:
+        self._make_trouble(lambda: len(self._record.done) >= count)
 
     def _make_trouble(self, until: Callable[[], object]) -> None:
         """Raises AssertionError when nothing is handled any more."""
@@ -150,13 +167,14 @@ class Driver:
             self._ledger.deaths.append(Death(victim.pid, role, now, frozenset()))
             self._note(f"KILL of {role} {victim.pid}")
 
-    def _restart_broker(self) -> None:
+    def _restart_broker(self, outage: Outage) -> None:
         """It ends with the thread that has started it, so that is ours."""
         began = time.monotonic()
-        self._note("the broker is told to end")
-        stop = threading.Thread(target=self._broker.stop)
-        stop.start()
-        self._make_trouble(lambda: not stop.is_alive())
+        self._note(f"{outage} of the broker")
+        end = self._broker.stop if outage is Outage.STOP else self._broker.kill
+        ending = threading.Thread(target=end)
+        ending.start()
+        self._make_trouble(lambda: not ending.is_alive())
         with self._broker.starting():
             self._make_trouble(self._broker_answers)
         self._note("the broker is back")
