@@ -46,6 +46,9 @@ class InHand:
     def __len__(self) -> int:
         return len(self._runners)
 
+    def __contains__(self, job: Job) -> bool:
+        return job in self._runners
+
     def begin(self, job: Job, runner: Runner) -> None:
         self._runners[job] = runner
         lane = self._lane_for(job)

@@ -45,6 +45,8 @@ _OF_THE_BROKER = {
 }
 # A suspect has come back so often. Once is what a deploy or a broken connection does to anybody.
 _RETURNS_OF_SUSPECT = 2
+# Nor is a suspect dead that came back once: its worker may have been killed by somebody else.
+_KILLS_OF_DEAD = 2
 
 _LONGEST_ERROR = 1000
 _LONGEST_STACK = 8000
@@ -128,10 +130,8 @@ def admit(
         headers[SUSPECTED] = delivered.returns
         return Move(suspects_queue(spec.queue), headers, Outcome.SUSPECTED)
     kills = delivered.returns
-    if not kills:
+    if kills < _KILLS_OF_DEAD or _charges(delivered) <= spec.retrying.retries:
         return None
-    if _charges(delivered) <= spec.retrying.retries:
-        return None if spec.type == "quorum" else _suspect_again(spec, delivered)
     error = f"{kills + _number(delivered.headers.get(SUSPECTED))} workers died with it"
     ending = last_words or Ending(Outcome.KILLED, error)
     headers = _headers(delivered, ending)
@@ -144,7 +144,9 @@ def conclude(spec: ConsumerSpec, delivered: Delivered, ending: Ending) -> Move |
     if ending.outcome is Outcome.DONE:
         return None
     headers = _headers(delivered, ending)
-    charged = delivered.failures + _kills(spec, delivered)
+    # What it has killed as a suspect counts; what died before may have died of another.
+    is_suspect = delivered.origin is Origin.SUSPECTS
+    charged = delivered.failures + (delivered.returns if is_suspect else 0)
     match ending.outcome:
         case Outcome.REQUEUED:
             if charged:
@@ -169,22 +171,6 @@ def original(delivered: Delivered) -> tuple[str, str]:
     if isinstance(exchange, str) and isinstance(key, str):
         return exchange, key
     return delivered.exchange, delivered.routing_key
-
-
-def _suspect_again(spec: ConsumerSpec, delivered: Delivered) -> Move:
-    """As a copy: a classic queue says that a message came back, and not how often."""
-    headers = _headers(delivered, Ending(Outcome.SUSPECTED))
-    headers[SUSPECTED] = _number(delivered.headers.get(SUSPECTED)) + delivered.returns
-    return Move(suspects_queue(spec.queue), headers, Outcome.SUSPECTED)
-
-
-def _kills(spec: ConsumerSpec, delivered: Delivered) -> int:
-    """How many died with it as a suspect. Of those before, another may have been the killer."""
-    if delivered.origin is Origin.MAIN:
-        return 0
-    suspected = _number(delivered.headers.get(SUSPECTED))
-    before = max(0, suspected - 1) if spec.type == "classic" else 0  # see _suspect_again
-    return before + delivered.returns
 
 
 def _charges(delivered: Delivered) -> int:

@@ -21,6 +21,7 @@ from sengu.consumers.runners import Runner
 from sengu.consumers.staff import Staff
 from sengu.consumers.subscription import Subscription
 from sengu.consumers.topology import topology
+from sengu.consumers.ward import Ward
 from sengu.model.consume import EX_CONFIG, ConsumeOptions
 from sengu.posix.loop import Loop
 from sengu.posix.notify import notify
@@ -58,6 +59,9 @@ class Process(Worker):
         self._needs = Needs(
             tuple(topology(one.spec) for one in self._staff.assigned), options.declares
         )
+        self._ward = Ward(
+            self._subscriptions, self._staff.gate, self.begun, self._in_hand.__contains__
+        )
         addresses = parse_brokers(options.brokers, os.environ)
         name = f"{self.service} {self.generation}/{self.slot} (pid {os.getpid()})"
         self._link = Link(self._loop, addresses, options.amqp_heartbeat_seconds, name, self)
@@ -91,6 +95,7 @@ class Process(Worker):
         for one in self._subscriptions:
             one.flush()
         self._link.flush()
+        self._ward.proceed()  # what was settled before a suspect begins is acknowledged
 
     def _settle_ended(self) -> None:
         for job, ending in self._staff.endings.take():
@@ -109,6 +114,7 @@ class Process(Worker):
         else:
             self._show()
         self._check_confirms(now)
+        self._ward.look()
         self.heartbeat()
         self._in_hand.beat()
         self._loop.call_at(now + _BEAT_SECONDS, self._tick)
@@ -238,8 +244,7 @@ class Process(Worker):
 
     def cancelled(self, subscription: Subscription) -> None:
         self._problem = BrokerError(
-            f"queue {subscription.spec.queue!r}, or that of its suspects, was deleted; it is made "
-            "anew"
+            f"queue {subscription.spec.queue!r} was deleted; it is made anew"
         )
         self.log.warning("%s", self._problem)
         self._show()

@@ -14,9 +14,9 @@ import traceback
 from collections import deque
 from typing import Any, Protocol
 
+from sengu.consumers.gate import Gate
 from sengu.consumers.job import Job
 from sengu.consumers.judge import Ending, Outcome
-from sengu.posix import clock
 
 
 class Endings:
@@ -70,12 +70,11 @@ class Runner(Protocol):
 class Pool:
     """Threads. A job that is stuck keeps its thread, and the pool gets another in its place."""
 
-    def __init__(self, name: str, threads: int, endings: Endings) -> None:
+    def __init__(self, name: str, threads: int, gate: Gate, endings: Endings) -> None:
         self._name = name
+        self._gate = gate
         self._endings = endings
         self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._stuck: set[int] = set()
         for _ in range(threads):
             self._begin_thread()
 
@@ -83,51 +82,38 @@ class Pool:
         self._waiting.put(job)
 
     def withdraw(self, job: Job) -> bool:
-        with self._lock:
-            has_begun = job.started_at > 0.0
-            job.is_over = job.is_over or not has_begun
-        return not has_begun
+        return self._gate.withdraw(job)
 
     def expire(self, job: Job) -> Ending | None:
-        with self._lock:
-            if job.has_ended:  # this very moment
-                return None
-            thread_id = job.thread_id
-            self._stuck.add(thread_id)
+        if not self._gate.leave(job):  # it has ended this very moment
+            return None
         self._begin_thread()
-        return Ending(Outcome.TIMED_OUT, _too_long(job), stack_of(thread_id))
+        return Ending(Outcome.TIMED_OUT, _too_long(job), stack_of(job.thread_id))
 
     def _begin_thread(self) -> None:
         threading.Thread(target=self._work, name=f"job-{self._name}", daemon=True).start()
 
     def _work(self) -> None:
-        me = threading.get_ident()
-        while me not in self._stuck:
+        """Until a job was stuck: then another thread has this one's place."""
+        has_place = True
+        while has_place:
             job = self._waiting.get()
-            if self._begins(job, me):
+            if self._gate.enter(job):
                 ending = job.run()
-                with self._lock:
-                    job.has_ended = True
+                has_place = self._gate.leave(job)
                 job.report(ending)
                 self._endings.put(job, ending)
-        self._stuck.discard(me)  # another thread may get that number
-
-    def _begins(self, job: Job, thread_id: int) -> bool:
-        with self._lock:
-            if job.is_over:  # withdrawn
-                return False
-            job.thread_id = thread_id
-            job.started_at = clock.monotonic()
-            return True
 
 
 class Tasks:
     """An event loop: all jobs that there are run at the same time."""
 
-    def __init__(self, name: str, endings: Endings) -> None:
+    def __init__(self, name: str, gate: Gate, endings: Endings) -> None:
+        self._gate = gate
         self._endings = endings
         self._loop = asyncio.new_event_loop()
-        self._lock = threading.Lock()
+        self._held: list[Job] = []
+        gate.on_open.append(self._on_open)
         self._running: dict[Job, asyncio.Task[None]] = {}
         self._cancelled: set[Job] = set()
         self._thread = threading.Thread(target=self._run, name=f"jobs-{name}", daemon=True)
@@ -136,16 +122,15 @@ class Tasks:
     def start(self, job: Job) -> None:
         self._loop.call_soon_threadsafe(self._begin, job)
 
+    def _on_open(self) -> None:
+        self._loop.call_soon_threadsafe(self._begin_held)
+
     def call(self, function: object) -> None:
         """Run a coroutine function to its end, from another thread."""
         asyncio.run_coroutine_threadsafe(function(), self._loop).result()  # type: ignore[operator]
 
     def withdraw(self, job: Job) -> bool:
-        """One waits here only if another keeps the event loop busy."""
-        with self._lock:
-            has_begun = job.started_at > 0.0
-            job.is_over = job.is_over or not has_begun
-        return not has_begun
+        return self._gate.withdraw(job)
 
     def expire(self, job: Job) -> Ending | None:
         """Cancelled, it ends by itself, and what it is waiting for is told."""
@@ -154,7 +139,7 @@ class Tasks:
             self._loop.call_soon_threadsafe(self._cancel, job)
             return None
         task = self._running.get(job)
-        if task is None:
+        if task is None or not self._gate.leave(job):
             return None
         return Ending(
             Outcome.TIMED_OUT,
@@ -167,13 +152,18 @@ class Tasks:
         self._loop.run_forever()
 
     def _begin(self, job: Job) -> None:
-        with self._lock:
-            if job.is_over:  # withdrawn
-                return
-            job.started_at = clock.monotonic()
-        task = self._loop.create_task(self._work(job))
-        self._running[job] = task
-        task.add_done_callback(lambda _task: self._forget(job))
+        may_begin = self._gate.try_to_enter(job)
+        if may_begin is None:
+            self._held.append(job)
+        elif may_begin:
+            task = self._loop.create_task(self._work(job))
+            self._running[job] = task
+            task.add_done_callback(lambda _task: self._forget(job))
+
+    def _begin_held(self) -> None:
+        held, self._held = self._held, []
+        for job in held:
+            self._begin(job)
 
     def _forget(self, job: Job) -> None:
         self._running.pop(job, None)
@@ -181,6 +171,7 @@ class Tasks:
 
     async def _work(self, job: Job) -> None:
         ending = await job.run_async()
+        self._gate.leave(job)
         if ending.outcome is Outcome.FAILED and job in self._cancelled:
             ending = Ending(Outcome.TIMED_OUT, _too_long(job), ending.stack)
         job.report(ending)

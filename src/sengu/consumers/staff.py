@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from sengu.consumers.api import Consumer, Found, is_coroutine
+from sengu.consumers.gate import Gate
 from sengu.consumers.job import chain
-from sengu.consumers.runners import Endings, Pool, Runner, Tasks
+from sengu.consumers.runners import Endings, Pool, Tasks
 from sengu.consumers.spec import ConsumerSpec
 from sengu.consumers.subscription import Assigned
 from sengu.model.consume import ConsumeOptions
@@ -26,11 +27,13 @@ class Staff:
     ) -> None:
         """Makes and sets them up; raises what the user's code raises."""
         self.endings = Endings()
+        self.gate = Gate()
         self._tasks: Tasks | None = None
         self._made: list[Consumer] = []
         self.assigned: list[Assigned] = []
         self._shares = options.share_threads
-        shared = None if self._shares is None else Pool("shared", self._shares, self.endings)
+        shared = None if self._shares is None else self._pool("shared", self._shares)
+        self._suspects = self._pool("suspects", 1)
         for one in found:
             made = one.make()
             made.log = log
@@ -50,14 +53,16 @@ class Staff:
         if is_coroutine(made):
             tasks = self._event_loop()
             return Assigned(spec, handle, tasks, tasks, spec.prefetch)
-        runner: Runner = shared or Pool(spec.name, spec.threads, self.endings)
-        # A suspect waits behind nobody: what is in hand when the process dies is charged with it.
-        suspects = Pool(f"{spec.name}-suspects", 1, self.endings) if spec.ack_late else runner
-        return Assigned(spec, handle, runner, suspects, self._shares or spec.threads)
+        runner = shared or self._pool(spec.name, spec.threads)
+        # A suspect waits behind nobody: others' threads may be at the gate.
+        return Assigned(spec, handle, runner, self._suspects, self._shares or spec.threads)
+
+    def _pool(self, name: str, threads: int) -> Pool:
+        return Pool(name, threads, self.gate, self.endings)
 
     def _event_loop(self) -> Tasks:
         if self._tasks is None:
-            self._tasks = Tasks("async", self.endings)
+            self._tasks = Tasks("async", self.gate, self.endings)
         return self._tasks
 
     def _call(self, method: Any) -> None:

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import pika
+
 from sengu.consumers.job import Job
 from sengu.consumers.judge import (
     Delivered,
@@ -73,24 +75,20 @@ class Subscription:
         self._held: deque[Job] = deque()
         self._steps: Iterator[None] = iter(())
         self._is_subscribing = False
-        self._consumer_tags: dict[str, Origin] = {}
+        self.is_asking = False
+        self._consumer_tag: str | None = None
         self._is_ending = False
 
     @property
     def is_subscribed(self) -> bool:
-        return len(self._consumer_tags) == len(self._sources)
+        return self._consumer_tag is not None
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is in hand, and nothing will come."""
-        return not self._consumer_tags and not self._jobs and not len(self._tags)
-
-    @property
-    def _sources(self) -> list[tuple[str, Origin, int]]:
-        """Queues, and how many of their messages to have in hand."""
-        spec = self.spec
-        suspects = suspects_queue(spec.queue), Origin.SUSPECTS, 1
-        return [(spec.queue, Origin.MAIN, spec.prefetch), *([suspects] if spec.ack_late else [])]
+        if self.is_subscribed or self.is_asking:
+            return False
+        return not self._jobs and not len(self._tags)
 
     def open(self, connection: Any) -> None:
         connection.channel(on_open_callback=self._begin)
@@ -104,8 +102,8 @@ class Subscription:
         self._jobs.clear()
         self._held.clear()
         self._tags = Tags()
-        self._consumer_tags.clear()
-        self._is_subscribing = False
+        self._consumer_tag = None
+        self._is_subscribing = self.is_asking = False
         self._channel = None
 
     def cancel(self) -> None:
@@ -115,7 +113,7 @@ class Subscription:
         self._is_ending = True
         if self._channel is None:
             return
-        self._cancel_all()
+        self._cancel()
         for job in tuple(self._jobs):
             self._give_back(job)
 
@@ -131,93 +129,116 @@ class Subscription:
         self._channel = channel
         channel.add_on_close_callback(self._closed)
         channel.add_on_cancel_callback(self._cancelled_by_broker)
+        channel.add_callback(self._no_suspect, [pika.spec.Basic.GetEmpty], one_shot=False)
         self.resume()
 
     def resume(self) -> None:
-        """Subscribe to those of its queues to which it is not."""
-        if self._channel is not None and not self._is_subscribing:
+        """Subscribe, if it is not."""
+        if self._channel is not None and not self._is_subscribing and not self.is_subscribed:
             self._is_subscribing = True
             self._steps = self._subscribe()
             self._advance()
 
+    def ask_for_suspect(self, take: Callable[[Job, Runner], None]) -> None:
+        """Have `take` called with one of its suspects, if there is any that is to run."""
+        if self.is_subscribed and not self.is_asking and not self._is_ending:
+            self.is_asking = True
+            self._channel.basic_get(
+                suspects_queue(self.spec.queue), functools.partial(self._take_suspect, take)
+            )
+
     def _subscribe(self) -> Iterator[None]:
         """Each step waits for the broker's answer."""
         channel = self._channel
-        for queue, origin, prefetch in self._sources:
-            if origin in self._consumer_tags.values() or self._is_ending:
-                continue
-            channel.basic_qos(prefetch_count=prefetch, callback=self._advance)
-            yield
-            deliver = functools.partial(self._take, origin)
-            tag = channel.basic_consume(queue, deliver, callback=self._advance)
-            yield
-            self._consumer_tags[tag] = origin
+        channel.basic_qos(prefetch_count=self.spec.prefetch, callback=self._advance)
+        yield
+        tag = channel.basic_consume(self.spec.queue, self._take, callback=self._advance)
+        yield
+        self._consumer_tag = tag
         self._is_subscribing = False
         if self._is_ending:
-            self._cancel_all()
-        elif self.is_subscribed:
+            self._cancel()
+        else:
             self._site.changed()
-        else:  # one was cancelled meanwhile
-            self._site.cancelled(self)
 
     def _advance(self, *_: object) -> None:
         next(self._steps, None)
 
-    def _cancel_all(self) -> None:
-        if not self._is_subscribing:  # else when that is done
-            for tag in tuple(self._consumer_tags):
-                self._channel.basic_cancel(tag, callback=self._cancelled)
+    def _cancel(self) -> None:
+        if self._consumer_tag is not None:  # else when it is subscribed
+            self._channel.basic_cancel(self._consumer_tag, callback=self._cancelled)
 
     def _closed(self, channel: Any, why: BaseException) -> None:
         if channel is self._channel and not self._is_ending:
             self._site.lost(why)
 
-    def _cancelled_by_broker(self, frame: Any) -> None:
-        """A queue is gone. What is in hand goes on, also that of others."""
-        self._consumer_tags.pop(frame.method.consumer_tag, None)
+    def _cancelled_by_broker(self, _frame: Any) -> None:
+        """The queue is gone. What is in hand goes on, also that of others."""
+        self._consumer_tag = None
         if not self._is_ending:
             self._site.cancelled(self)
 
-    def _cancelled(self, frame: Any) -> None:
-        self._consumer_tags.pop(frame.method.consumer_tag, None)
+    def _cancelled(self, _frame: Any) -> None:
+        self._consumer_tag = None
+
+    def _no_suspect(self, _frame: Any) -> None:
+        self.is_asking = False
 
     # Messages
 
-    def _take(
-        self, origin: Origin, channel: Any, method: Any, properties: Any, body: bytes
-    ) -> None:
-        if channel is not self._channel:  # it is lost, and this was still to be read
+    def _take(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        job = self._admit(channel, method, properties, body, Origin.MAIN)
+        if job is None:
             return
-        headers = properties.headers or {}
+        if not self.spec.ack_late:
+            self._held.append(job)
+        if self._is_ending:
+            self._give_back(job)
+        if not self.spec.ack_late:
+            self._begin_held()
+        elif job in self._jobs:
+            self._start(job)
+
+    def _take_suspect(
+        self,
+        take: Callable[[Job, Runner], None],
+        channel: Any,
+        method: Any,
+        properties: Any,
+        body: bytes,
+    ) -> None:
+        self.is_asking = False
+        job = self._admit(channel, method, properties, body, Origin.SUSPECTS)
+        if job is not None:
+            take(job, self._assigned.suspects)
+
+    def _admit(
+        self, channel: Any, method: Any, properties: Any, body: bytes, origin: Origin
+    ) -> Job | None:
+        """The job that it is; None if it is none, or goes elsewhere."""
+        if channel is not self._channel:  # it is lost, and this was still to be read
+            return None
         delivered = Delivered(
-            headers,
+            properties.headers or {},
             method.exchange,
             method.routing_key,
             method.redelivered,
             origin,
             properties.user_id,
         )
-        tag = method.delivery_tag
-        self._tags.add(tag)
+        self._tags.add(method.delivery_tag)
         spec = self.spec
         message = _message(spec, delivered, properties, body)
         job = Job(spec, self._assigned.handle, message, delivered, self._settle)
-        self._jobs[job] = tag
+        self._jobs[job] = method.delivery_tag
         move = admit(spec, delivered)
-        if move is not None:
-            if move.outcome is Outcome.KILLED:
-                words = self._site.last_words(message)
-                move = admit(spec, delivered, words) or move
-            self._move(job, move)
-            return
-        if not spec.ack_late:
-            self._held.append(job)
-        if self._is_ending:
-            self._give_back(job)
-        if not spec.ack_late:
-            self._begin_held()
-        elif job in self._jobs:
-            self._start(job)
+        if move is None:
+            return job
+        if move.outcome is Outcome.KILLED:
+            move = admit(spec, delivered, self._site.last_words(message)) or move
+            self._site.log.error("%s: a message has killed its worker; %s", spec.queue, _fate(move))
+        self._move(job, move)
+        return None
 
     def _start(self, job: Job) -> None:
         self._site.begun(job, self._runner_of(job))

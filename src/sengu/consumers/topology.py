@@ -85,24 +85,25 @@ def _queues(spec: ConsumerSpec) -> Iterator[Queue]:
     # Dead before the others: those send there what the broker gives up.
     dead = dead_queue(spec.queue)
     yield Queue(dead, spec.durable, _type(spec))
-    yield Queue(spec.queue, spec.durable, {**_to(spec, dead), **_type(spec), **spec.arguments})
+    yield Queue(spec.queue, spec.durable, {**_to(dead, spec.type), **_type(spec), **spec.arguments})
     for seconds in sorted(set(spec.retrying.delays)):
         waits = {"x-message-ttl": round(seconds * 1000)}
-        arguments = {**_to(spec, spec.queue), **_type(spec), **waits}
+        arguments = {**_to(spec.queue, spec.type), **_type(spec), **waits}
         yield Queue(retry_queue(spec.queue, seconds), spec.durable, arguments)
     if spec.ack_late:
-        arguments = {**_to(spec, dead), **_type(spec)}
-        yield Queue(suspects_queue(spec.queue), spec.durable, arguments)
+        # Whatever type the others are: this one tells how often a message came back.
+        arguments = {**_to(dead, "quorum"), "x-queue-type": "quorum"}
+        yield Queue(suspects_queue(spec.queue), True, arguments)
 
 
 def _type(spec: ConsumerSpec) -> Arguments:
     return {"x-queue-type": spec.type}
 
 
-def _to(spec: ConsumerSpec, queue: str) -> Arguments:
+def _to(queue: str, type_: str) -> Arguments:
     """Where the broker puts what it takes out of a queue by itself."""
     arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
-    if spec.type == "quorum":
+    if type_ == "quorum":
         # Else what is on its way is lost with a node (RabbitMQ, Quorum Queues, Dead Lettering).
         arguments["x-dead-letter-strategy"] = "at-least-once"
         arguments["x-overflow"] = "reject-publish"

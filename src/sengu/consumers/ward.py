@@ -1,0 +1,63 @@
+"""Suspects, of which a process has one at a time, and runs nothing else meanwhile.
+
+So who dies with one knows what of. They are asked for, one after the other, and not subscribed to:
+a broker would send one of each consumer. Imported by `process`.
+"""
+
+from collections.abc import Callable, Sequence
+
+from sengu.consumers.gate import Gate
+from sengu.consumers.job import Job
+from sengu.consumers.runners import Runner
+from sengu.consumers.subscription import Subscription
+
+
+class Ward:
+    """`begun` is told of one that begins; `is_in_hand` whether it has not ended yet."""
+
+    def __init__(
+        self,
+        subscriptions: Sequence[Subscription],
+        gate: Gate,
+        begun: Callable[[Job, Runner], None],
+        is_in_hand: Callable[[Job], bool],
+    ) -> None:
+        self._subscriptions = [one for one in subscriptions if one.spec.ack_late]
+        self._gate = gate
+        self._begun = begun
+        self._is_in_hand = is_in_hand
+        self._turn = 0
+        self._waiting: tuple[Job, Runner] | None = None
+        self._running: Job | None = None
+
+    def look(self) -> None:
+        """Ask for the next one, of the next consumer, unless there is one."""
+        is_free = self._waiting is None and self._running is None
+        if (
+            is_free
+            and self._subscriptions
+            and not any(one.is_asking for one in self._subscriptions)
+        ):
+            self._turn += 1
+            self._subscriptions[self._turn % len(self._subscriptions)].ask_for_suspect(self.take)
+
+    def take(self, job: Job, runner: Runner) -> None:
+        """There is one. Others that have begun end first."""
+        self._waiting = job, runner
+        self._gate.close()
+
+    def proceed(self) -> None:
+        """Begin it when nothing else runs; let others begin when it has ended."""
+        if self._waiting is not None:
+            job, runner = self._waiting
+            if job.is_over:  # with its connection
+                self._waiting = None
+                self._gate.open()
+            elif self._gate.is_empty:
+                self._waiting, self._running = None, job
+                self._begun(job, runner)
+                runner.start(job)
+        elif self._running is not None and not self._is_in_hand(self._running):
+            self._running = None
+            self._gate.open()
+            self.look()
