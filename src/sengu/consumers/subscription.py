@@ -8,7 +8,7 @@ Imported by `process`.
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import pika
@@ -22,19 +22,15 @@ from sengu.consumers.judge import (
     Outcome,
     admit,
     conclude,
-    original,
 )
 from sengu.consumers.message import Message
 from sengu.consumers.outbox import Copy
+from sengu.consumers.properties import Properties, message_of
 from sengu.consumers.runners import Runner
 from sengu.consumers.spec import ConsumerSpec
 from sengu.consumers.tags import Tags
 from sengu.consumers.topology import suspects_queue
 from sengu.posix import clock
-
-# What a copy must not have: it would expire before its time, or be refused (RabbitMQ, Validated
-# User-ID).
-_LEFT_OUT = {"expiration": None, "user_id": None}
 
 
 class Assigned(NamedTuple):
@@ -76,6 +72,7 @@ class Subscription:
         self._steps: Iterator[None] = iter(())
         self._is_subscribing = False
         self.is_asking = False
+        self._is_to_sync = self._is_syncing = False
         self._consumer_tag: str | None = None
         self._is_ending = False
 
@@ -86,9 +83,11 @@ class Subscription:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is in hand, and nothing will come."""
-        if self.is_subscribed or self.is_asking:
-            return False
-        return not self._jobs and not len(self._tags)
+        return not self.is_asking and self._is_idle and not self._is_to_sync
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self.is_subscribed and not self._jobs and not len(self._tags)
 
     def open(self, connection: Any) -> None:
         connection.channel(on_open_callback=self._begin)
@@ -104,6 +103,7 @@ class Subscription:
         self._tags = Tags()
         self._consumer_tag = None
         self._is_subscribing = self.is_asking = False
+        self._is_to_sync = self._is_syncing = False
         self._channel = None
 
     def cancel(self) -> None:
@@ -122,6 +122,9 @@ class Subscription:
         if self._channel is not None and self._channel.is_open:
             for tag, multiple in self._tags.take():
                 self._channel.basic_ack(tag, multiple)
+                self._is_to_sync = True
+            if self._is_ending and self._is_idle and self._is_to_sync and not self.is_asking:
+                self._sync()
 
     # The channel
 
@@ -129,7 +132,7 @@ class Subscription:
         self._channel = channel
         channel.add_on_close_callback(self._closed)
         channel.add_on_cancel_callback(self._cancelled_by_broker)
-        channel.add_callback(self._no_suspect, [pika.spec.Basic.GetEmpty], one_shot=False)
+        channel.add_callback(self._answered, [pika.spec.Basic.GetEmpty], one_shot=False)
         self.resume()
 
     def resume(self) -> None:
@@ -181,8 +184,23 @@ class Subscription:
     def _cancelled(self, _frame: Any) -> None:
         self._consumer_tag = None
 
-    def _no_suspect(self, _frame: Any) -> None:
+    def _sync(self) -> None:
+        """Wait until the broker has done what was acknowledged: until it answers what it does after
+        that. A channel that closes forgets acknowledgements to a quorum queue if more are on their
+        way than its quorum_commands_soft_limit, which is 32 (rabbit_fifo_client, settle/3).
+        """
+        self.is_asking = self._is_syncing = True
+        self._channel.basic_get(self.spec.queue, self._synced)
+
+    def _synced(self, channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        """There is nothing that one could ask a queue for without being given a message."""
+        channel.basic_nack(method.delivery_tag, requeue=True)
+        self._answered()
+
+    def _answered(self, *_: object) -> None:
         self.is_asking = False
+        if self._is_syncing:
+            self._is_to_sync = self._is_syncing = False
 
     # Messages
 
@@ -228,7 +246,7 @@ class Subscription:
         )
         self._tags.add(method.delivery_tag)
         spec = self.spec
-        message = _message(spec, delivered, properties, body)
+        message = message_of(spec, delivered, properties, body)
         job = Job(spec, self._assigned.handle, message, delivered, self._settle)
         self._jobs[job] = method.delivery_tag
         move = admit(spec, delivered)
@@ -307,47 +325,6 @@ class Subscription:
         why = f"{ending.outcome}: {ending.error}" if ending.error else str(ending.outcome)
         level = logging.INFO if ending.outcome is Outcome.REQUEUED else logging.WARNING
         self._site.log.log(level, "%s: a message %s; %s", self.spec.queue, why, fate)
-
-
-class Properties(Mapping[str, Any]):
-    """AMQP's properties of a message, those that are set, by name."""
-
-    __slots__ = ("_properties",)
-
-    def __init__(self, properties: Any) -> None:
-        self._properties = properties
-
-    def __getitem__(self, name: str) -> Any:
-        value = self._properties.__dict__.get(name)
-        if value is None:
-            raise KeyError(name)
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name, value in self._properties.__dict__.items() if value is not None)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def copy(self, headers: Mapping[str, Any]) -> Any:
-        """pika's own, for a copy of the message that outlives a restart of the broker."""
-        left = {name: value for name, value in self.items() if name not in _LEFT_OUT}
-        return type(self._properties)(**{**left, "headers": dict(headers), "delivery_mode": 2})
-
-
-def _message(spec: ConsumerSpec, delivered: Delivered, properties: Any, body: bytes) -> Message:
-    exchange, routing_key = original(delivered)
-    return Message(
-        body=body,
-        queue=spec.queue,
-        headers=delivered.headers,
-        content_type=properties.content_type or spec.content_type,
-        exchange=exchange,
-        routing_key=routing_key,
-        redelivered=delivered.redelivered,
-        attempt=delivered.failures + 1,
-        properties=Properties(properties),
-    )
 
 
 def _fate(move: Move) -> str:
