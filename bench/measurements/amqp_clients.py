@@ -22,7 +22,6 @@ _BODY = bytes(200)
 _PREFETCHES = (10, 100)
 _PATIENCE_SECONDS = 60.0
 _MISSED_SECONDS = 5.0
-_DISTRIBUTIONS = ("pika", "amqpstorm", "aio-pika", "kombu")
 
 HOW = """\
 One process takes {count} messages of {size} bytes from a quorum queue that is full before it
@@ -63,8 +62,9 @@ def run(session: Session) -> Result:
     how = HOW.format(
         count=count, size=len(_BODY), rounds=rounds, and_stopped=and_stopped, missed=_MISSED_SECONDS
     )
-    versions = ", ".join(f"{name} {distribution_version(name)}" for name in _DISTRIBUTIONS)
-    result = Result("Client libraries of RabbitMQ", how, [], versions=f"{versions}, {version}")
+    versions = [f"{name} {distribution_version(name)}" for name in _distributions(there)]
+    result = Result("Client libraries of RabbitMQ", how, [])
+    result.versions = ", ".join([*versions, version])
     for prefetch, each in found.items():
         _tell(result, prefetch, each)
     result.rows += [_missed_row(end, each) for end, each in missed.items()]
@@ -74,6 +74,11 @@ def run(session: Session) -> Result:
 
 def _distribution(library: str) -> str:
     return library.partition(",")[0]
+
+
+def _distributions(libraries: list[str]) -> list[str]:
+    """Each once, in their order."""
+    return list(dict.fromkeys(map(_distribution, libraries)))
 
 
 def _measure(name: str, node: broker.Node, prefetch: int, count: int) -> Cost:

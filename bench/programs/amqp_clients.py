@@ -2,7 +2,7 @@
 
 `python -m bench.programs.amqp_clients LIBRARY URL PREFETCH COUNT`: five threads run empty jobs, and
 hand the delivery tag of each back to the connection, which acknowledges it. It says `ready`, and
-after so many messages messages a second and CPU time of each. It ends when its connection does.
+after so many messages the messages a second and CPU time of each. It ends when its connection does.
 """
 
 import asyncio
@@ -164,13 +164,15 @@ def pika_blocking(task: Task) -> None:
     connection = pika.BlockingConnection(pika.URLParameters(task.url))
     channel = connection.channel()
     channel.basic_qos(prefetch_count=task.prefetch)
-    tags = Tags(
-        task, lambda: connection.add_callback_threadsafe(lambda: tags.take()), channel.basic_ack
-    )
-    channel.basic_consume(
-        _QUEUE,
-        lambda _channel, method, _properties, _body: task.start(tags.put, method.delivery_tag),
-    )
+
+    def wake() -> None:
+        connection.add_callback_threadsafe(tags.take)
+
+    def take(_channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        task.start(tags.put, method.delivery_tag)
+
+    tags = Tags(task, wake, channel.basic_ack)
+    channel.basic_consume(_QUEUE, take)
     ready()
     channel.start_consuming()
 
@@ -214,7 +216,7 @@ def aio_pika(task: Task) -> None:
             await message.ack()
             task.acknowledged()
 
-        connection.close_callbacks.add(lambda *_: closed.done() or closed.set_result(None))
+        connection.close_callbacks.add(lambda *_: closed.cancel())
         await (await channel.get_queue(_QUEUE, ensure=False)).consume(take)
         ready()
         await closed
