@@ -43,7 +43,7 @@ class Cost(NamedTuple):
 
 
 def run(session: Session) -> Result:
-    rounds, count = session.pick((5, 15_000), (1, 1_000))
+    rounds, count = session.pick((3, 10_000), (1, 1_000))
     there = [name for name in LIBRARIES if distribution_version(_distribution(name))]
     found: dict[int, dict[str, list[Cost]]] = {}
     with broker.node() as node:
