@@ -243,13 +243,13 @@ def test_those_that_are_named_are_sent_back_and_dropped(queues: Broker) -> None:
 
 
 def test_all_are_sent_back_or_dropped(queues: Broker) -> None:
-    die(queues, 450)
+    die(queues, 70)
     assert ask(queues, "dead", "retry", "downloads", "--all").returncode == 0
-    assert (queues.depth("downloads"), queues.depth("downloads.dead")) == (450, 0)
+    assert (queues.depth("downloads"), queues.depth("downloads.dead")) == (70, 0)
     assert queues.take("downloads")[0].headers["sengu-exchange"] == "news"
     die(queues, 450)
     assert ask(queues, "dead", "drop", "downloads", "--all", "-y").returncode == 0
-    assert (queues.depth("downloads"), queues.depth("downloads.dead")) == (449, 0)
+    assert (queues.depth("downloads"), queues.depth("downloads.dead")) == (69, 0)
     done = ask(queues, "dead", "list", "downloads")
     assert done.stdout == "no message of downloads is dead\n"
 
@@ -278,7 +278,7 @@ def test_at_a_terminal_one_is_asked_before(queues: Broker, answer: bytes, left: 
 def test_who_is_killed_while_sending_back_loses_nothing(
     queues: Broker, number: signal.Signals
 ) -> None:
-    die(queues, 600)
+    die(queues, 300)
     with subprocess.Popen(
         [*PROGRAM, "dead", "retry", "downloads", "--all"],
         env=environment({"SENGU_BROKER": queues.url}),
@@ -286,16 +286,16 @@ def test_who_is_killed_while_sending_back_loses_nothing(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as sender:
-        wait_until(lambda: (queues.depth("downloads") or 0) > 100)
+        wait_until(lambda: (queues.depth("downloads") or 0) > 50)
         sender.send_signal(number)
         assert sender.wait(20) != 0
 
     def is_settled() -> bool:
         depths = [queues.depth(name) or 0 for name in ("downloads", "downloads.dead")]
-        return sum(depths) >= 600
+        return sum(depths) >= 300
 
     wait_until(is_settled)
     again, left = ids(queues, "downloads"), ids(queues, "downloads.dead")
-    assert {*again, *left} == {f"m{number}" for number in range(1, 601)}
+    assert {*again, *left} == {f"m{number}" for number in range(1, 301)}
     assert left
     assert len(set(again)) == len(again)
