@@ -27,10 +27,13 @@ _PORT = 5672
 
 
 class Host(NamedTuple):
-    """`prefix` is a command that executes the rest of its arguments there."""
+    """`prefix` is a command that executes the rest of its arguments there. Nothing passes between
+    it and the broker while the process `pid` stands still.
+    """
 
     prefix: tuple[str, ...]
     url: str
+    pid: int
 
 
 @contextmanager
@@ -51,7 +54,8 @@ def host(broker: Broker) -> Iterator[Host]:
         if said != "ready":
             give_up(f"no network namespace can be made: {said}")
         namespace = f"--net=/proc/{process.pid}/ns/net"
-        yield Host((requires("nsenter"), namespace, "--"), broker.url_at("127.0.0.1", _PORT))
+        url = broker.url_at("127.0.0.1", _PORT)
+        yield Host((requires("nsenter"), namespace, "--"), url, process.pid)
         process.stdin.close()
 
 

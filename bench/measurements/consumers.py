@@ -47,9 +47,7 @@ one more process reads for them. {rounds} rounds, in which all programs take tur
 
 
 def run(session: Session) -> Result:
-    amount = session.pick(
-        Amount(3, 30_000, 12_000, 8_000, 2.0), Amount(1, 1_500, 1_500, 1_500, 0.3)
-    )
+    amount = session.pick(Amount(3, 20_000, 6_000, 4_000, 1.5), Amount(1, 1_500, 1_500, 1_500, 0.3))
     kinds = [kind for kind in _KINDS if kind.version() is not None]
     settings = session.pick(_settings(), _settings()[:1])
     found: dict[Setting, dict[str, list[Found]]] = {}
@@ -78,14 +76,13 @@ def run(session: Session) -> Result:
 
 
 def _settings() -> list[Setting]:
-    both = [
+    several = [
         Setting(job, processes, threads, prefetch)
-        for job in ("empty", "sleep")
+        for job, prefetch in (("empty", 10), ("empty", 100), ("sleep", 10))
         for processes, threads in _LAYOUTS.values()
-        for prefetch in (10, 100)
     ]
     # Threads of one interpreter compute one after the other.
-    return [*both, Setting("busy", 2, 1, 10)]
+    return [*several, Setting("busy", 2, 1, 10)]
 
 
 def _measure(

@@ -54,6 +54,7 @@ class Record:
     """The file that they write to, read as it grows."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = path.open("x+b")
         self._rest = b""
         self._begun: dict[tuple[int, int, int], float] = {}
@@ -76,7 +77,8 @@ class Record:
             return
         begun = self._begun.pop((number, pid, thread))
         self.jobs.append(Job(number, pid, begun, moment, word == "done"))
-        self.done[number] += word == "done"
+        if word == "done":
+            self.done[number] += 1
 
     @property
     def cut_off(self) -> int:

@@ -27,7 +27,7 @@ def run(broker: Node, plan: Plan) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="sengu-") as directory, broker.own_vhost():
             path = Path(directory, "record")
             record = Record(path)
-            env = {"SENGU_BROKER": broker.url, "RECORD": str(path), **_ENVIRONMENT}
+            env = {"SENGU_BROKER": broker.url, "RECORD": str(path)}
             instance = start(sengu, plan.workers, env)
             with Publishing(env, plan.messages) as publishing:
                 driver = Driver(instance, broker, record, publishing, plan)
@@ -45,11 +45,21 @@ def run(broker: Node, plan: Plan) -> Outcome:
     return Outcome([*problems, *lines] if problems else [], summary)
 
 
-def start(sengu: Sengu, workers: int, env: Mapping[str, str]) -> Instance:
+def start(
+    sengu: Sengu,
+    workers: int,
+    env: Mapping[str, str],
+    *options: str,
+    prefix: tuple[str, ...] = (),
+) -> Instance:
     """The consumer, when it is subscribed."""
     # Deaths are ours and no fault of the consumer: no long waits for them.
-    options = ("--interval", "0.001", "--attempts", "1000", "--workers", str(workers))
-    return sengu.consume("counting.py", *options, cwd=HERE, env=env).wait_ready()
+    patient = "--interval", "0.001", "--attempts", "1000"
+    all_options = "--workers", str(workers), *patient, *options
+    instance = sengu.consume(
+        "counting.py", *all_options, cwd=HERE, env={**env, **_ENVIRONMENT}, prefix=prefix
+    )
+    return instance.wait_ready()
 
 
 def _close(sengu: Sengu) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import processes, support
+from tests import broker_nodes, processes, support
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -110,4 +110,28 @@ def test_deploys_of_programs_that_bind_by_themselves_lose_nothing_in_a_quick_ben
     assert {what.partition(",")[0] for what in reached} >= {"gunicorn sync", "sengu serve"}
     deploys = {what: n for what, n in found["samples"].items() if what.endswith(", deploys")}
     assert all(count >= [1] for count in deploys.values()), deploys
+    assert not processes.kill_descendants(known)
+
+
+def test_consumers_are_counted_and_leave_nothing_in_a_quick_bench(tmp_path: Path) -> None:
+    broker_nodes.require()
+    processes.become_subreaper()
+    known = processes.descendants()
+    finished = run_bench("consumers", output=tmp_path, patience_seconds=100)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads((tmp_path / "benchmarks.json").read_text())["consumers"]
+    assert [what for what in found["samples"] if what.startswith("sengu, empty job")], found
+    assert not processes.kill_descendants(known)
+
+
+def test_clients_of_rabbitmq_are_compared_in_a_quick_bench(tmp_path: Path) -> None:
+    broker_nodes.require()
+    processes.become_subreaper()
+    known = processes.descendants()
+    finished = run_bench("amqp-clients", output=tmp_path, patience_seconds=100)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads((tmp_path / "benchmarks.json").read_text())["amqp-clients"]
+    assert found["rows"][0]["theirs"].startswith("pika, SelectConnection: "), found
+    (missed,) = (row["ours"] for row in found["rows"] if row["what"].startswith("broker killed"))
+    assert missed == "yes"
     assert not processes.kill_descendants(known)

@@ -122,7 +122,9 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    return value if isinstance(value, str | int | float | None) else str(value)
+    if isinstance(value, bool | float | None):
+        return value
+    return int(value) if isinstance(value, int) else str(value)  # pika has a class of its own
 
 
 def _text(body: bytes) -> str | None:

@@ -209,47 +209,45 @@ def _of_module(module: str, names: Sequence[str]) -> dict[str, Sequence[str]]:
 def _watch(looker: _Looker, show: Show, seconds: float) -> None:
     """Until it is interrupted. The first look has to succeed. Raises SenguError."""
     show(*looker.look())
-    last: Sequence[QueueReport] = ()
     while True:
         time.sleep(seconds)
         try:
-            last, notes = looker.look()
-        except SenguError as problem:
+            show(*looker.look())
+        except SenguError as problem:  # it may come back
             looker.close()
-            last, notes = (), [str(problem)]
-        show(last, notes)
+            show((), [str(problem)])
 
 
 @contextmanager
 def _shower(*, as_json: bool, watches: bool) -> Iterator[Show]:
-    """In the way that suits who reads."""
+    """In the way that suits who reads. Outside of a table that is kept current, the same notes are
+    not said again and again."""
+    said: list[str] = []
+
+    def say_news(notes: Sequence[str]) -> None:
+        for note in notes:
+            if note not in said:
+                say(printable(note))
+        said[:] = notes
+
+    def show_json(reports: Sequence["QueueReport"], notes: Sequence[str]) -> None:
+        say_news(notes)
+        text = msgspec.json.encode(reports)
+        click.echo((text if watches else msgspec.json.format(text, indent=2)).decode())
+
+    def show_table(reports: Sequence["QueueReport"], notes: Sequence[str]) -> None:
+        say_news(notes)
+        click.echo(table(_HEADINGS, _rows(reports)))
+
     if as_json:
-        yield lambda reports, notes: _show_json(reports, notes, on_one_line=watches)
+        yield show_json
     elif watches and sys.stdout.isatty():
         from sengu.cli.refreshed import refreshed_table  # slow to import
 
         with refreshed_table() as shown:
             yield lambda reports, notes: shown.show(_HEADINGS, _rows(reports), notes)
     else:
-        yield _show_table
-
-
-def _show_json(
-    reports: Sequence["QueueReport"], notes: Sequence[str], *, on_one_line: bool
-) -> None:
-    _show_notes(notes)
-    text = msgspec.json.encode(reports)
-    click.echo((text if on_one_line else msgspec.json.format(text, indent=2)).decode())
-
-
-def _show_table(reports: Sequence["QueueReport"], notes: Sequence[str]) -> None:
-    _show_notes(notes)
-    click.echo(table(_HEADINGS, _rows(reports)))
-
-
-def _show_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        say(printable(note))
+        yield show_table
 
 
 def _rows(reports: Sequence["QueueReport"]) -> list[tuple[str, ...]]:

@@ -24,10 +24,13 @@ from sengu.errors import SenguError
 from sengu.model.broker import Address
 from sengu.posix import clock
 
-_BATCH = 200  # taken at a time, and so how many bodies are in memory
+_BATCH = 20  # taken at a time, if those before were removed
 _MOST_PREFETCHED = 65535
 _SILENCE_SECONDS = 2.0  # who has messages that were counted and do not come is somebody else
 _MOST_RETURNS = 12
+# A channel that closes forgets acknowledgements to a quorum queue if more are on their way than its
+# quorum_commands_soft_limit, which is 32 (rabbit_fifo_client, settle/3).
+_MOST_UNSETTLED = 20
 
 # What it is charged with; and what the broker has noted on its way. Not what it was published with.
 _CHARGES = (judge.FAILURES, judge.SUSPECTED, judge.REASON, judge.ERROR, judge.STACK)
@@ -137,6 +140,8 @@ class Look:
         self._is_last_new = False
         self._taken = 0
         self._takes = 0
+        self._ahead: deque[DeadMessage] = deque()
+        self._unsettled = 0
         try:
             self._channel = connection.channel()
             self._confirming = connection.channel()
@@ -165,17 +170,24 @@ class Look:
     def messages(self, most: int | None = None) -> Iterator[DeadMessage]:
         """So many, or all that there were at the beginning."""
         most = self.count if most is None else min(most, self.count)
+        given = 0
         try:
-            while self._taken < most:
-                batch = self._take(most - self._taken)
-                if not batch:
+            while given < most:
+                if not self._ahead:
+                    self._ahead.extend(self._take(most - given))
+                if not self._ahead:
                     return
-                yield from batch
+                yield self._ahead.popleft()
+                given += 1
         except ex.AMQPError as error:
             raise explain(error, self._address) from error
 
     def remove(self, message: DeadMessage) -> None:
-        self._channel.basic_ack(message.tag)
+        """When the context has ended, it is gone."""
+        try:
+            self._ack(message.tag)
+        except ex.AMQPError as error:
+            raise explain(error, self._address) from error
         del self._held[message.tag]
 
     def publish(self, queue: str, message: DeadMessage, headers: Mapping[str, Any]) -> None:
@@ -198,12 +210,29 @@ class Look:
         except ex.AMQPError as error:
             raise explain(error, self._address) from error
 
+    def _ack(self, tag: int) -> None:
+        self._channel.basic_ack(tag)
+        self._unsettled += 1
+        if self._unsettled == _MOST_UNSETTLED:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Wait until the broker has done what was acknowledged: until it answers what it does after
+        that. Nothing does without taking a message, if there is one.
+        """
+        if self._taken < self.count:
+            self._ahead.extend(self._take(1))
+        else:
+            self._channel.basic_get(self._queue)
+        self._unsettled = 0
+
     def _take(self, most: int) -> list[DeadMessage]:
         """The next ones, by a consumer that has as many as it may have when it is cancelled.
 
         What several consumers had comes back in the order of their tags, if they are not more than
         32; so each has as many as all before it, if those are not removed.
         """
+        self._unsettled = 0  # as it is done when the consumer is there
         channel = self._channel
         size = min(most, max(_BATCH, len(self._held)), _MOST_PREFETCHED)
         channel.basic_qos(prefetch_count=size)
@@ -237,13 +266,16 @@ class Look:
 
     def _give_back(self) -> None:
         while self._held and not self._is_last_new and self._taken < self.count:
-            if not self._take(min(_BATCH, self.count - self._taken)):
+            if not self._take(self.count - self._taken):
                 break
         if self._has_old:
             for tag, message in self._held.items():
                 kept = {k: v for k, v in message.headers.items() if k != judge.DELIVERY_COUNT}
                 self.publish(self._queue, message, kept)
-                self._channel.basic_ack(tag)
+                self._channel.basic_ack(tag)  # done by the time that the next copy is confirmed
+                self._unsettled = 1
+        if self._unsettled:
+            self._settle()
         self._channel.close()
 
 
