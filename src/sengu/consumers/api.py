@@ -18,10 +18,13 @@ from sengu.consumers.spec import (
     retrying,
 )
 from sengu.errors import UsageError
+from sengu.work.api import StopEvent
 
 Handler = Callable[[Message], Any]
 _H = TypeVar("_H", bound=Callable[[Message], Any])
 
+# What a consumer has of the process that it is in.
+SHARED = ("service", "generation", "slot", "config", "server", "log", "stopping")
 # What a decorated function, or a class, has of ours.
 _MARK = "__sengu_consumer__"
 
@@ -79,9 +82,18 @@ class Consumer:
 
     One object for each process. `handle` is called by several threads if `threads` is above 1; as
     a coroutine function, by an event loop, for as many messages at a time as `prefetch`.
+
+    The attributes are those of `sengu.Worker`: `config` is a new mapping when the configuration
+    has changed, `stopping` is set when the process is to end.
     """
 
+    service: str
+    generation: int
+    slot: int
+    config: Mapping[str, Any]
+    server: Any
     log: logging.Logger
+    stopping: StopEvent
 
     def setup(self) -> Any:
         """In each process, before the first message."""

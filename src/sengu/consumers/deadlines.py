@@ -97,4 +97,5 @@ class InHand:
         if ending is not None:
             self._stuck(f"{label(job.message)}: {ending.error}, at:\n{ending.stack}")
             self.end(job)
+            job.report_stuck(ending)
             job.settle(job, ending)

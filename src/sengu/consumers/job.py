@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -100,12 +101,24 @@ class Job:
         else:
             text = traceback.format_exception_only(error)[-1].strip()
             ending = Ending(Outcome.FAILED, text, "".join(traceback.format_exception(error)))
+        self._report_error(error)
+        return ending
+
+    def report_stuck(self, ending: Ending) -> None:
+        """Its thread does not come back, so another tells `metrics` and error reporters."""
+
+        def tell() -> None:
+            self.report(ending)
+            self._report_error(TimeoutError(ending.error))
+
+        threading.Thread(target=tell, name="reports", daemon=True).start()
+
+    def _report_error(self, error: BaseException) -> None:
         for tell in self.spec.error_reporters:
             try:
                 tell(error, self.message, self.spec.name)
             except Exception:  # the user's
                 _log.exception("error reporter %r failed", tell)
-        return ending
 
 
 def chain(spec: ConsumerSpec, handle: Callable[[Message], Any]) -> Callable[[Message], Any]:
@@ -120,7 +133,10 @@ def _call_within(middleware: Any, following: Callable[[Message], Any], message: 
 
 
 def _check(job: Job) -> None:
-    """A consumer that names a content type gets nothing else. Raises UndecodableError."""
+    """A consumer that names a content type gets no message whose body is not what it says it is.
+
+    Raises UndecodableError.
+    """
     if job.spec.content_type is not None:
         _ = job.message.data
 

@@ -4,6 +4,7 @@ Its main thread has the connection; jobs run in others. Ready means subscribed. 
 long ends, to be replaced. Run by `engine`.
 """
 
+import logging
 import os
 import select
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from sengu.worker.engine import LoadError
 
 _BEAT_SECONDS = 1.0
 _CONFIRM_SECONDS = 15.0
+_NOT_FOUND = 404  # AMQP 0-9-1, reply codes
 
 
 class Process(Worker):
@@ -43,6 +45,20 @@ class Process(Worker):
         """Connect and subscribe. Raises LoadError when that cannot be; SystemExit when nobody else
         could either.
         """
+        logging.getLogger("pika").setLevel(logging.CRITICAL)  # we tell what it raises
+        self._prepare()
+        try:
+            self._staff.set_up()
+            self._link.start()
+            while not self._is_subscribed and not self._is_ending:
+                self._look_at_start()
+                self._turn()
+        except BaseException:
+            self._staff.tear_down()
+            raise
+        self._tick()
+
+    def _prepare(self) -> None:
         options = self.options
         self._loop = Loop()
         self._problem: BrokerError | None = None
@@ -54,7 +70,7 @@ class Process(Worker):
         self._unblocked_at = 0.0
         self._unsubscribed_since = self._loop.now()
         self._in_hand = InHand(self._loop, self._lanes, self._lose_thread)
-        self._staff = Staff(self._mine(), options, self.log)
+        self._staff = Staff(self._mine(), self)
         self._subscriptions = [Subscription(one, self) for one in self._staff.assigned]
         self._needs = Needs(
             tuple(topology(one.spec) for one in self._staff.assigned), options.declares
@@ -67,11 +83,6 @@ class Process(Worker):
         self._link = Link(self._loop, addresses, options.amqp_heartbeat_seconds, name, self)
         self._loop.watch(self._staff.endings.fileno(), select.EPOLLIN, self._settle_ended)
         self._loop.watch(self.stopping.fileno(), select.EPOLLIN, self._stop)
-        self._link.start()
-        while not self._is_subscribed and not self._is_ending:
-            self._look_at_start()
-            self._turn()
-        self._tick()
 
     def run(self) -> None:
         while not self._is_drained:
@@ -79,6 +90,10 @@ class Process(Worker):
         self._link.close()
         while not self._link.is_closed:
             self._turn()
+
+    def reload(self) -> None:
+        """There is another configuration."""
+        self._staff.equip()
 
     def teardown(self) -> None:
         self._staff.tear_down()
@@ -254,4 +269,8 @@ class Process(Worker):
     def lost(self, error: BaseException) -> None:
         """A channel of the connection; the rest of it is of no use without that."""
         if not self._link.is_closing:
-            self._link.drop(explain(error, self._link.address))
+            problem = explain(error, self._link.address)
+            is_missing = getattr(error, "reply_code", None) == _NOT_FOUND
+            if is_missing and not self.options.declares:  # and so nobody makes it
+                problem = BrokerError(str(problem), is_final=True)
+            self._link.drop(problem)

@@ -101,7 +101,8 @@ class Pool:
             if self._gate.enter(job):
                 ending = job.run()
                 has_place = self._gate.leave(job)
-                job.report(ending)
+                if has_place:
+                    job.report(ending)
                 self._endings.put(job, ending)
 
 

@@ -4,13 +4,12 @@ Imported by `process`.
 """
 
 import inspect
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from sengu.consumers.api import Consumer, Found, is_coroutine
+from sengu.consumers.api import SHARED, Consumer, Found, is_coroutine
 from sengu.consumers.gate import Gate
 from sengu.consumers.job import chain
 from sengu.consumers.runners import Endings, Pool, Tasks
@@ -22,31 +21,40 @@ from sengu.model.consume import ConsumeOptions
 class Staff:
     """All of a process. Endings of their jobs are in `endings`."""
 
-    def __init__(
-        self, found: Sequence[Found], options: ConsumeOptions, log: logging.Logger
-    ) -> None:
-        """Makes and sets them up; raises what the user's code raises."""
+    def __init__(self, found: Sequence[Found], worker: Any) -> None:
+        """Makes them; `worker` is the Process that they are in."""
+        options: ConsumeOptions = worker.options
         self.endings = Endings()
         self.gate = Gate()
+        self._worker = worker
         self._tasks: Tasks | None = None
-        self._made: list[Consumer] = []
-        self.assigned: list[Assigned] = []
+        self._made = [one.make() for one in found]
+        self._to_tear_down: list[Consumer] = []
         self._shares = options.share_threads
         shared = None if self._shares is None else self._pool("shared", self._shares)
         self._suspects = self._pool("suspects", 1)
-        for one in found:
-            made = one.make()
-            made.log = log
+        self.equip()
+        self.assigned = [
+            self._assign(timed(one.spec, options.job_timeout_seconds), made, shared)
+            for one, made in zip(found, self._made, strict=True)
+        ]
+
+    def equip(self) -> None:
+        """Give them what their process has."""
+        for made in self._made:
+            for name in SHARED:
+                setattr(made, name, getattr(self._worker, name))
+
+    def set_up(self) -> None:
+        """Raises what the user's code raises."""
+        for made in self._made:
+            self._to_tear_down.append(made)
             self._call(made.setup)
-            self._made.append(made)
-            spec = timed(one.spec, options.job_timeout_seconds)
-            self.assigned.append(self._assign(spec, made, shared))
 
     def tear_down(self) -> None:
         """The last that is called; raises what the user's code raises."""
-        for made in self._made:
-            self._call(made.teardown)
-        self.endings.close()
+        while self._to_tear_down:
+            self._call(self._to_tear_down.pop().teardown)
 
     def _assign(self, spec: ConsumerSpec, made: Consumer, shared: Pool | None) -> Assigned:
         handle = chain(spec, made.handle)

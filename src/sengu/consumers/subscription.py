@@ -324,7 +324,8 @@ class Subscription:
     def _say(self, ending: Ending, fate: str) -> None:
         why = f"{ending.outcome}: {ending.error}" if ending.error else str(ending.outcome)
         level = logging.INFO if ending.outcome is Outcome.REQUEUED else logging.WARNING
-        self._site.log.log(level, "%s: a message %s; %s", self.spec.queue, why, fate)
+        stack = f"\n{ending.stack.rstrip()}" if ending.outcome is Outcome.FAILED else ""
+        self._site.log.log(level, "%s: a message %s; %s%s", self.spec.queue, why, fate, stack)
 
 
 def _fate(move: Move) -> str:
