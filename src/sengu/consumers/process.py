@@ -30,6 +30,7 @@ from sengu.worker.engine import LoadError
 
 _BEAT_SECONDS = 1.0
 _CONFIRM_SECONDS = 15.0
+_WAIT_SECONDS = 60.0
 
 
 class Process(Worker):
@@ -64,6 +65,7 @@ class Process(Worker):
         self._loop.watch(self._staff.endings.fileno(), select.EPOLLIN, self._settle_ended)
         self._loop.watch(self.stopping.fileno(), select.EPOLLIN, self._stop)
         self._link.start()
+        self._ask_for_time()
         while not self._is_subscribed and not self._is_ending:
             self._look_at_start()
             self._turn()
@@ -131,6 +133,12 @@ class Process(Worker):
             raise SystemExit(EX_CONFIG)
         if limit is not None and self._loop.now() - self._unsubscribed_since > limit:
             raise LoadError(f"not connected after {limit:g} s: {self._why}")
+
+    def _ask_for_time(self) -> None:
+        """It waits for the broker, and not the server for it."""
+        if not self._was_subscribed and not self._is_ending:
+            notify(f"EXTEND_TIMEOUT_USEC={_WAIT_SECONDS * 1_000_000:.0f}")
+            self._loop.call_at(self._loop.now() + _WAIT_SECONDS / 2, self._ask_for_time)
 
     @property
     def _why(self) -> str:
