@@ -2,8 +2,7 @@
 
 import os
 import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.broker import Broker
@@ -68,14 +67,6 @@ class Gate:
     def __init__(self, path: Path) -> None:
         self._path = path
         os.mkfifo(path)
-
-    @contextmanager
-    def opened(self) -> Iterator[None]:
-        fd = os.open(self._path, os.O_RDWR)
-        try:
-            yield
-        finally:
-            os.close(fd)
 
     def open(self) -> None:
         """For good."""

@@ -109,8 +109,9 @@ class LoopConnection(Connection):
 
     def _adapter_disconnect_stream(self) -> None:
         self.flush()
-        self._close_socket()
-        self._loop.call_at(self._loop.now(), lambda: self._on_stream_terminated(None))
+        if self._socket is not None:  # else that has told already
+            self._close_socket()
+            self._loop.call_at(self._loop.now(), lambda: self._on_stream_terminated(None))
 
     def _adapter_emit_data(self, data: bytes) -> None:
         self._unsent += data

@@ -32,6 +32,7 @@ from sengu.worker.engine import LoadError
 
 _BEAT_SECONDS = 1.0
 _CONFIRM_SECONDS = 15.0
+_WAIT_SECONDS = 60.0
 _NOT_FOUND = 404  # AMQP 0-9-1, reply codes
 
 
@@ -50,6 +51,7 @@ class Process(Worker):
         try:
             self._staff.set_up()
             self._link.start()
+            self._ask_for_time()
             while not self._is_subscribed and not self._is_ending:
                 self._look_at_start()
                 self._turn()
@@ -152,6 +154,12 @@ class Process(Worker):
             raise SystemExit(EX_CONFIG)
         if limit is not None and self._loop.now() - self._unsubscribed_since > limit:
             raise LoadError(f"not connected after {limit:g} s: {self._why}")
+
+    def _ask_for_time(self) -> None:
+        """It waits for the broker, and not the server for it."""
+        if not self._was_subscribed and not self._is_ending:
+            notify(f"EXTEND_TIMEOUT_USEC={_WAIT_SECONDS * 1_000_000:.0f}")
+            self._loop.call_at(self._loop.now() + _WAIT_SECONDS / 2, self._ask_for_time)
 
     @property
     def _why(self) -> str:

@@ -138,6 +138,13 @@ class WorkerBeat(Event, frozen=True):
     worker: int
 
 
+class WorkerExtended(Event, frozen=True):
+    """The worker said EXTEND_TIMEOUT_USEC=…: before so long nobody is to expect it to be ready."""
+
+    worker: int
+    seconds: float
+
+
 class WorkerSaid(Event, frozen=True):
     """The worker said STATUS=…"""
 

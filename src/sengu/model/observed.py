@@ -49,7 +49,7 @@ class Worker(msgspec.Struct, frozen=True):
     be replaced. While it drains, connections are steered past it: `drain_until` is how long its
     queues may take to be empty, `drained` says how they came to be, `reason` why it is to go.
     `urgings` are still to come, before `kill_at`. `condemned` is why it was to end though it was
-    wanted, or was not given more time.
+    wanted, or was not given more time. `extended_until`: so long it has asked not to be expected.
     """
 
     id: int
@@ -70,6 +70,7 @@ class Worker(msgspec.Struct, frozen=True):
     reason: str = ""
     urgings: tuple[Urging, ...] = ()
     condemned: str = ""
+    extended_until: float = 0.0
 
     @property
     def is_wanted(self) -> bool:

@@ -27,7 +27,7 @@ def _boot(spec: ServiceSpec, worker: Worker, agenda: Agenda) -> None:
     if worker.pid and isinstance(readiness, ReadyAfterDelay):
         if agenda.is_due(worker.started_at + readiness.seconds):
             agenda.do(DeclareReady(worker.id, f"alive after {readiness.seconds:g} s"))
-    elif agenda.is_due(worker.started_at + spec.boot.timeout_seconds):
+    elif agenda.is_due(max(worker.started_at + spec.boot.timeout_seconds, worker.extended_until)):
         reason = f"not ready within {spec.boot.timeout_seconds:g} s"
         agenda.stop(worker, spec.stop, reason, failed=True)
 

@@ -25,6 +25,7 @@ from sengu.server.worker_plan import worker_process
 from sengu.wire.forkserver import Fork
 from sengu.wire.scoreboard import Line
 
+_EXTEND = "EXTEND_TIMEOUT_USEC"
 _WORN = "X_SENGU_WORN"  # what a worker says that has served enough (worker.runtime)
 
 
@@ -315,6 +316,8 @@ class Crew:
             self._members[worker].said_ready = True
             if isinstance(self._spec.boot.readiness, ReadyByNotify):
                 self.post(ev.WorkerReady(worker, "said READY=1"))
+        if message.get(_EXTEND, "").isdecimal():
+            self.post(ev.WorkerExtended(worker, int(message[_EXTEND]) / 1e6))
         if "STATUS" in message:
             self.post(ev.WorkerSaid(worker, message["STATUS"]))
         if message.get("WATCHDOG") == "1":

@@ -1,0 +1,198 @@
+"""`sengu consume` while it lives: deploys, ends, jobs that do not come back, another version."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.broker import Broker
+from tests.processes import SETTLE_SECONDS
+from tests.support import Instance, Sengu
+from tests.system.consuming import Consuming, Gate, pids, told
+from tests.system.puppets import wait_until
+from tests.system.test_upgrade import Installation
+
+SLOW = """
+@quick("jobs", prefetch=4, threads=2)
+def handle(message):
+    tell("begins", message.text(), os.getpid(), message.redelivered)
+    pass_gate("gate")
+    tell("ends", message.text(), os.getpid())
+"""
+
+
+@pytest.fixture
+def consuming(broker: Broker, sengu: Sengu, free_path: Path) -> Consuming:
+    return Consuming(sengu, broker, free_path)
+
+
+@pytest.fixture
+def gate(consuming: Consuming) -> Gate:
+    return consuming.make_gate("gate")
+
+
+def begins(instance: Instance, count: int) -> None:
+    """So many jobs have begun."""
+    after = 0
+    for _ in range(count):
+        line = instance.wait_for_line("^begins .*", after=after)[0]
+        after = instance.lines.index(line, after) + 1
+
+
+def test_a_deploy_lets_running_jobs_finish_and_gives_back_the_rest(
+    consuming: Consuming, gate: Gate
+) -> None:
+    instance = consuming.run(SLOW)
+    consuming.broker.publish_numbers("jobs", 8)
+    begins(instance, 2)
+    (old,) = pids(instance)
+    instance.signal(signal.SIGHUP)
+    # The new one is subscribed before the old one lets go of what it has not begun.
+    begins(instance, 4)
+    (new,) = {line.split()[1] for line in told(instance, "begins")} - {str(old)}
+    instance.wait_for_line(rf"\(pid {old}\) is asked to stop by TERM: generation 2 serves instead")
+    assert line_of(instance, f"(pid {new}) is ready") < line_of(instance, "generation 2 serves")
+    wait_until(lambda: consuming.broker.depth("jobs") == 2)
+    gate.open()
+    for number in range(8):
+        instance.wait_for_line(f"^ends {number} ")
+    instance.wait_for_line(rf"\(pid {old}\) exited with exit status 0")
+    assert sorted(line.split()[0] for line in told(instance, "ends")) == list("01234567")
+    assert len([line for line in told(instance, "ends") if line.endswith(str(old))]) == 2
+
+
+def line_of(instance: Instance, text: str) -> int:
+    return next(number for number, line in enumerate(instance.lines) if text in line)
+
+
+def test_under_load_a_deploy_doubles_nothing(consuming: Consuming) -> None:
+    source = """
+    @quick("jobs", prefetch=20, threads=2)
+    def handle(message):
+        time.sleep(0.002)
+        tell("ends", message.text())
+    """
+    instance = consuming.run(source, "-w", "2")
+    consuming.broker.publish_numbers("jobs", 500)
+    for _ in range(2):
+        reload = instance.cli("reload")
+        assert reload.returncode == 0, reload.stderr
+    instance.wait_for_line("^ends 499$")
+    assert instance.stop() == 0
+    left = consuming.broker.depth("jobs")
+    suspected = consuming.broker.depth("jobs.suspects")
+    assert (left, suspected) == (0, 0)
+    instance.output.join(SETTLE_SECONDS)
+    assert sorted(map(int, told(instance, "ends"))) == list(range(500))
+
+
+def test_at_the_end_running_jobs_finish(consuming: Consuming, gate: Gate) -> None:
+    instance = consuming.run(SLOW)
+    consuming.broker.publish_numbers("jobs", 6)
+    begins(instance, 2)
+    instance.signal(signal.SIGTERM)
+    given_back = consuming.broker.take("jobs", 4)
+    assert [message.body for message in given_back] == [b"2", b"3", b"4", b"5"]
+    gate.open()
+    assert instance.wait() == 0
+    instance.output.join(SETTLE_SECONDS)
+    assert len(told(instance, "ends")) == 2
+    assert consuming.broker.depth("jobs") == 0
+
+
+def test_the_server_is_killed_and_jobs_go_on(consuming: Consuming, gate: Gate) -> None:
+    instance = consuming.run(SLOW)
+    consuming.broker.publish_numbers("jobs", 3)
+    begins(instance, 2)
+    before = pids(instance)
+    os.kill(instance.server_pid, signal.SIGKILL)
+    gate.open()
+    for number in range(3):
+        instance.wait_for_line(f"^ends {number} ")
+    assert pids(instance) == before
+    assert len(told(instance, "begins")) == 3
+
+
+STUCK = """
+@consumer("jobs", threads=3, retries=1, backoff=[0.02])
+def handle(message):
+    if message.body == b"stuck" and message.attempt == 1:
+        tell("begins", "stuck", os.getpid())
+        pass_gate("never")
+    elif message.body == b"stuck":
+        tell("again", os.getpid(), message.headers["sengu-reason"])
+    else:
+        tell("begins", message.text(), os.getpid())
+        pass_gate("gate")
+        tell("ends", message.text(), os.getpid())
+"""
+
+
+def test_a_job_that_is_stuck_is_tried_again_elsewhere_and_its_siblings_finish(
+    consuming: Consuming, gate: Gate
+) -> None:
+    consuming.make_gate("never")
+    instance = consuming.run(STUCK, "--job-timeout", "1")
+    (old,) = pids(instance)
+    consuming.broker.publish("jobs", [b"stuck"])
+    begins(instance, 1)
+    instance.wait_for_line(r"jobs \w{8}: not done after 1 s, at:$")
+    instance.wait_for_line(r"in pass_gate$")
+    instance.wait_for_line(r"jobs: a message timed out: not done after 1 s; it is tried again in")
+    instance.wait_for_line(rf"\(to replace pid {old}: a job is stuck\)")
+    gate.open()
+    instance.wait_for_line(r"^again \d+ timed out$")
+    instance.wait_for_line(rf"\(pid {old}\) exited with exit status 0")
+    consuming.broker.publish("jobs", [b"sibling"])
+    instance.wait_for_line(rf"^ends sibling (?!{old})\d+$")
+
+
+ASYNC = """
+@consumer("jobs", timeout=0.5, retries=0)
+async def handle(message):
+    tell("begins", message.text(), os.getpid())
+    if message.body == b"blocks":
+        pass_gate("never")
+    while message.body == b"ignores":
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            tell("ignores it")
+    try:
+        await asyncio.sleep(600)
+    finally:
+        tell("cleans up")
+"""
+
+
+@pytest.mark.parametrize("body", ["waits", "ignores", "blocks"])
+def test_a_coroutine_is_cancelled_when_its_time_is_up(consuming: Consuming, body: str) -> None:
+    """If that does not end it, the process is replaced."""
+    consuming.make_gate("never")
+    instance = consuming.run(ASYNC)
+    (old,) = pids(instance)
+    consuming.broker.publish("jobs", [body.encode()])
+    (message,) = consuming.broker.take("jobs.dead")
+    assert message.headers["sengu-reason"] == "timed out"
+    assert "in handle" in message.headers["sengu-stack"]
+    if body == "waits":
+        instance.wait_for_line("^cleans up$")
+        assert pids(instance) == {old}
+    else:
+        assert message.headers["sengu-error"].endswith("and it goes on when cancelled")
+        instance.wait_for_line(rf"\(pid {old}\) exited with exit status 0")
+
+
+def test_another_version_goes_on_with_the_same_workers(consuming: Consuming, gate: Gate) -> None:
+    installation = Installation(consuming.directory)
+    consuming.environment = {**consuming.environment, **installation.environment}
+    instance = consuming.run(SLOW)
+    consuming.broker.publish_numbers("jobs", 1)
+    begins(instance, 1)
+    before = pids(instance)
+    upgrade = instance.cli("upgrade")
+    assert upgrade.returncode == 0, upgrade.stderr
+    gate.open()
+    instance.wait_for_line("^ends 0 ")
+    assert pids(instance) == before
