@@ -25,12 +25,13 @@ _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 _START_SECONDS = 90.0
 _END_SECONDS = 20.0
 
-# Small logs, as they are memory too; no spinning while nothing happens.
+# Small logs, as they are memory too; no spinning while nothing happens; figures of a second ago.
 _CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {management_port}
 management.rates_mode = basic
+collect_statistics_interval = 1000
 log.file.level = warning
 vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 50MB
@@ -40,7 +41,9 @@ cluster_formation.target_cluster_size_hint = {size}
 """
 # What is to leave a retry queue while RabbitMQ starts, it may try to move before it knows where to
 # (the log says "Cannot forward any dead-letter messages"), and then again after three minutes.
-_ADVANCED_CONFIGURATION = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 2000}]}].\n"
+_ADVANCED_CONFIGURATION = """\
+[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 2000}, {quorum_tick_interval, 1000}]}].
+"""
 _ON_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false"
 _WITHOUT_SPINNING = "+sbwt none +sbwtdcpu none +sbwtdio none"
 
