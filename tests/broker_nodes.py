@@ -25,18 +25,24 @@ _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 _START_SECONDS = 90.0
 _END_SECONDS = 20.0
 
-# Small logs, as they are memory too; no spinning while nothing happens.
+# Small logs, as they are memory too; no spinning while nothing happens; figures of a second ago.
 _CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {management_port}
 management.rates_mode = basic
+collect_statistics_interval = 1000
 log.file.level = warning
 vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 16777216
 cluster_partition_handling = pause_minority
 cluster_formation.target_cluster_size_hint = {size}
+"""
+# What is to leave a retry queue while RabbitMQ starts, it may try to move before it knows where to
+# (the log says "Cannot forward any dead-letter messages"), and then again after three minutes.
+_ADVANCED_CONFIGURATION = """\
+[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 2000}, {quorum_tick_interval, 1000}]}].
 """
 _ON_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false"
 _WITHOUT_SPINNING = "+sbwt none +sbwtdcpu none +sbwtdio none"
@@ -60,6 +66,7 @@ class Node(Broker):
             configuration += f"cluster_formation.classic_config.nodes.{number} = {peer}\n"
         (self.directory / "rabbitmq.conf").write_text(configuration)
         (self.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        (self.directory / "advanced.config").write_text(_ADVANCED_CONFIGURATION)
         (self.directory / "env.conf").touch()
         env = _environment(home, self.directory, epmd_port) | {
             "RABBITMQ_NODENAME": f"{name}@localhost",
@@ -203,6 +210,7 @@ def _environment(home: Path, directory: Path, epmd_port: int) -> dict[str, str]:
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(directory / "advanced.config"),
         "RABBITMQ_CONF_ENV_FILE": str(directory / "env.conf"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
         "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),

@@ -13,6 +13,7 @@ from sengu.consumers.judge import Delivered, Ending, Move, Origin, Outcome, admi
 from sengu.consumers.spec import Binding, ConsumerSpec, Retrying, check
 from sengu.consumers.topology import dead_queue, retry_queue, suspects_queue, topology
 from tests.broker import Broker, Channel, Taken
+from tests.broker_nodes import Node
 
 LONGEST_SECONDS = 86400.0 * 365
 # Nothing is in it until a test's own consumer has started; then it waits that long.
@@ -142,6 +143,30 @@ def test_a_message_comes_back_from_its_retries_with_all_that_it_had(
     assert message.headers["x-first-death-reason"] == "expired"
     assert delivered(message).returns == 0
     assert broker.depth(retry_queue("downloads", 0.05)) == 0
+
+
+def test_retries_come_though_their_queue_was_deleted_or_the_broker_restarted(
+    own_broker: Node,
+) -> None:
+    spec = spec_of(retrying=Retrying((1.0,)))
+    waiting = retry_queue("downloads", 1.0)
+    declare(own_broker, spec)
+    own_broker.publish_numbers(waiting, 1)
+    own_broker.take("downloads")  # by now the broker knows the way
+    own_broker.publish_numbers(waiting, 50)
+    own_broker.delete("downloads")
+    declare(own_broker, spec)
+    take_different(own_broker, "downloads", 50)
+    own_broker.publish_numbers(waiting, 50)
+    own_broker.restart()
+    take_different(own_broker, "downloads", 50)
+
+
+def take_different(broker: Broker, queue: str, count: int) -> None:
+    """What the broker moves while it ends may come twice."""
+    bodies: set[bytes] = set()
+    while len(bodies) < count:
+        bodies |= {message.body for message in broker.take(queue)}
 
 
 def test_a_message_waits_behind_none_that_waits_longer(broker: Broker) -> None:

@@ -14,7 +14,7 @@ def test_after_kills_deploys_and_an_outage_of_the_broker_each_number_was_handled
     own_broker: Node,
 ) -> None:
     lines: list[str] = []
-    outcome = run(own_broker, Plan(_SEED, 4000, 3, (Outage.KILL,), lines.append))
+    outcome = run(own_broker, Plan(_SEED, 3000, 3, (Outage.KILL,), lines.append))
     assert outcome.problems == [], outcome.summary
 
 

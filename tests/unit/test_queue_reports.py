@@ -54,11 +54,16 @@ def test_a_report_has_what_amqp_and_the_management_api_tell() -> None:
         q=Count(5, 2), q_dead=Count(1, 0), q_suspects=Count(1, 1), q_retry_10s=Count(7, 0)
     )
     told = Told(
-        {"q": Figures(3, 1.5, 2.0), "q.suspects": Figures(2)}, {"q": ("jobs 1/0 (pid 1)", "x")}
+        {
+            "q": Figures(3, 1.5, 2.0, moving=4),
+            "q.suspects": Figures(2),
+            "q.retry.10s": Figures(0, moving=9),
+        },
+        {"q": ("jobs 1/0 (pid 1)", "x")},
     )
     found = report("q", counts, told, ["q.retry.10s", "q.retry.20s"])
     assert (found.ready, found.unacked, found.rate_in, found.rate_out) == (5, 3, 1.5, 2.0)
-    assert (found.retries, found.suspects, found.dead, found.consumers) == (7, 3, 1, 2)
+    assert (found.retries, found.suspects, found.dead, found.consumers) == (16, 3, 1, 2)
     assert found.generations == (Generation("jobs", 1, 1),)
 
 
@@ -77,6 +82,15 @@ def test_a_queue_that_is_down_is_in_its_report() -> None:
 
 
 # The management API
+
+
+def test_what_the_broker_moves_is_neither_ready_nor_in_hand() -> None:
+    queues = [
+        {"name": "q", "messages": 9, "messages_ready": 2, "messages_unacknowledged": 3},
+        {"name": "new", "messages_unacknowledged": 3},
+    ]
+    figures = management.read(queues, [], []).figures
+    assert (figures["q"].moving, figures["new"].moving) == (4, None)
 
 
 def test_rates_are_of_what_is_published_and_of_what_is_done_with() -> None:

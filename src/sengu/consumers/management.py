@@ -22,9 +22,8 @@ _FORM = "write http://USER:PASSWORD@HOST:PORT"
 _ANSWER_SECONDS = 5.0
 _RATES_OUT = ("ack_details", "deliver_no_ack_details", "get_no_ack_details")
 _RATES = ("publish_details", *_RATES_OUT)
-_COLUMNS = ",".join(
-    ("name", "messages_unacknowledged", *(f"message_stats.{name}.rate" for name in _RATES))
-)
+_TOTALS = ("messages", "messages_ready", "messages_unacknowledged")
+_COLUMNS = ",".join(("name", *_TOTALS, *(f"message_stats.{name}.rate" for name in _RATES)))
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -47,11 +46,16 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Of a queue; rates are messages per second. None is what the API does not tell."""
+    """Of a queue; rates are messages per second. None is what the API does not tell.
+
+    `moving` are neither ready nor in somebody's hands: the broker moves them to another queue, and
+    the other has not confirmed them.
+    """
 
     unacked: int | None = None
     rate_in: float | None = None
     rate_out: float | None = None
+    moving: int | None = None
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -136,7 +140,14 @@ def _figures(queue: Mapping[str, Any]) -> Figures:
         queue.get("messages_unacknowledged"),
         known.get("publish_details"),
         sum(out) if out else None,
+        _moving(*(queue.get(name) for name in _TOTALS)),
     )
+
+
+def _moving(messages: int | None, ready: int | None, unacked: int | None) -> int | None:
+    if messages is None or ready is None or unacked is None:
+        return None
+    return messages - ready - unacked
 
 
 def _get(place: Place, path: str) -> Any:

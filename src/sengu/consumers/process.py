@@ -66,7 +66,8 @@ class Process(Worker):
         self._problem: BrokerError | None = None
         self._outbox: Outbox | None = None
         self._was_subscribed = False
-        self._is_ending = False
+        self._is_ending = self._is_running = False
+        self._early: list[tuple[Job, Runner]] = []
         self._shown = ""
         self._blocked = ""
         self._unblocked_at = 0.0
@@ -87,6 +88,11 @@ class Process(Worker):
         self._loop.watch(self.stopping.fileno(), select.EPOLLIN, self._stop)
 
     def run(self) -> None:
+        self._is_running = True
+        for job, runner in self._early:
+            if not job.is_over:  # lost meanwhile
+                self.start(job, runner)
+        self._early.clear()
         while not self._is_drained:
             self._turn()
         self._link.close()
@@ -251,8 +257,13 @@ class Process(Worker):
             return None
         return Ending(Outcome.KILLED, f"a worker died with it: {found.how}", found.last_words)
 
-    def begun(self, job: Job, runner: Runner) -> None:
-        self._in_hand.begin(job, runner)
+    def start(self, job: Job, runner: Runner) -> None:
+        """Not before we were said to be ready: who is stuck before that is not missed."""
+        if self._is_running:
+            self._in_hand.begin(job, runner)
+            runner.start(job)
+        else:
+            self._early.append((job, runner))
 
     def ended(self, job: Job) -> None:
         self._in_hand.end(job)

@@ -6,7 +6,7 @@ the verbs that ask the broker.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -135,7 +135,7 @@ def report(
     try:
         own = count(queue)
         suspects, dead = count(suspects_queue(queue)), count(dead_queue(queue))
-        retries = None if waiting is None else [count(name) for name in waiting]
+        retries = None if waiting is None else {name: count(name) for name in waiting}
     except BrokerError as error:
         if error.is_final:
             raise
@@ -147,7 +147,7 @@ def report(
         unacked=figures.unacked,
         rate_in=figures.rate_in,
         rate_out=figures.rate_out,
-        retries=None if retries is None else sum(one.ready for one in retries if one is not None),
+        retries=None if retries is None else _sum_waiting(retries, told),
         suspects=_sum(suspects, being_handled),
         dead=None if dead is None else dead.ready,
     )
@@ -178,3 +178,10 @@ def _sum(count: Count | None, figures: Figures | None) -> int | None:
     if count is None:
         return None
     return count.ready + ((figures.unacked or 0) if figures is not None else 0)
+
+
+def _sum_waiting(counts: Mapping[str, Count | None], told: Told | None) -> int:
+    """Those whose time is up are retries too, until the queue that they go to has them."""
+    ready = sum(one.ready for one in counts.values() if one is not None)
+    figures = (told.figures.get(name, Figures()) for name in counts) if told is not None else ()
+    return ready + sum(one.moving or 0 for one in figures)

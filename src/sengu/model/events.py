@@ -138,18 +138,12 @@ class WorkerBeat(Event, frozen=True):
     worker: int
 
 
-class WorkerExtended(Event, frozen=True):
-    """The worker said EXTEND_TIMEOUT_USEC=…: before so long nobody is to expect it to be ready."""
-
-    worker: int
-    seconds: float
-
-
 class WorkerSaid(Event, frozen=True):
-    """The worker said STATUS=…"""
+    """The worker said STATUS=…, or else EXTEND_TIMEOUT_USEC=…, while it starts."""
 
     worker: int
     status: str
+    extends_seconds: float = 0.0
 
 
 class WorkerOverdue(Event, frozen=True):
@@ -326,8 +320,7 @@ class ServerAdopted(Event, frozen=True):
     """A new server has taken over from one that is gone.
 
     So many `workers` live and are as described, so many had `ended` meanwhile, so many processes
-    live that are `unwanted` and are killed, so many workers are `missing`: they were asked for, and
-    are again.
+    live that are `unwanted` and are killed, so many are `missing`, and are asked for again.
     """
 
     pid: int

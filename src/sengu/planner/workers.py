@@ -22,7 +22,6 @@ WorkerFact = (
     | ev.StartFailed
     | ev.WorkerReady
     | ev.WorkerBeat
-    | ev.WorkerExtended
     | ev.WorkerSaid
     | ev.WorkerOverdue
     | ev.WorkerWorn
@@ -51,8 +50,9 @@ def reduce_worker(  # noqa: PLR0912
             return _worker_ready(observed, event.worker, now)
         case ev.WorkerBeat():
             return _worker_beat(observed, event.worker, now)
-        case ev.WorkerExtended():
-            return _change_worker(observed, event.worker, extended_until=now + event.seconds)
+        case ev.WorkerSaid() if event.extends_seconds:
+            until = now + event.extends_seconds
+            return _change_worker(observed, event.worker, extended_until=until)
         case ev.WorkerSaid():
             return _change_worker(observed, event.worker, status=event.status)
         case ev.WorkerOverdue():

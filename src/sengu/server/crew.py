@@ -317,7 +317,7 @@ class Crew:
             if isinstance(self._spec.boot.readiness, ReadyByNotify):
                 self.post(ev.WorkerReady(worker, "said READY=1"))
         if message.get(_EXTEND, "").isdecimal():
-            self.post(ev.WorkerExtended(worker, int(message[_EXTEND]) / 1e6))
+            self.post(ev.WorkerSaid(worker, "", int(message[_EXTEND]) / 1e6))
         if "STATUS" in message:
             self.post(ev.WorkerSaid(worker, message["STATUS"]))
         if message.get("WATCHDOG") == "1":
