@@ -13,11 +13,11 @@ from sengu.posix import clock
 
 
 class Gate:
-    """`on_open` are called when it opens, in the thread that opens it."""
+    """Closed at first. `on_open` are called when it opens, in the thread that opens it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._is_closed = False
+        self._is_closed = True
         self._busy = 0
         self.on_open: list[Callable[[], None]] = []
 

@@ -66,8 +66,7 @@ class Process(Worker):
         self._problem: BrokerError | None = None
         self._outbox: Outbox | None = None
         self._was_subscribed = False
-        self._is_ending = self._is_running = False
-        self._early: list[tuple[Job, Runner]] = []
+        self._is_ending = False
         self._shown = ""
         self._blocked = ""
         self._unblocked_at = 0.0
@@ -79,7 +78,7 @@ class Process(Worker):
             tuple(topology(one.spec) for one in self._staff.assigned), options.declares
         )
         self._ward = Ward(
-            self._subscriptions, self._staff.gate, self.begun, self._in_hand.__contains__
+            self._subscriptions, self._staff.gate, self.start, self._in_hand.__contains__
         )
         addresses = parse_brokers(options.brokers, os.environ)
         name = f"{self.service} {self.generation}/{self.slot} (pid {os.getpid()})"
@@ -88,11 +87,7 @@ class Process(Worker):
         self._loop.watch(self.stopping.fileno(), select.EPOLLIN, self._stop)
 
     def run(self) -> None:
-        self._is_running = True
-        for job, runner in self._early:
-            if not job.is_over:  # lost meanwhile
-                self.start(job, runner)
-        self._early.clear()
+        self._ward.begin()
         while not self._is_drained:
             self._turn()
         self._link.close()
@@ -258,12 +253,8 @@ class Process(Worker):
         return Ending(Outcome.KILLED, f"a worker died with it: {found.how}", found.last_words)
 
     def start(self, job: Job, runner: Runner) -> None:
-        """Not before we were said to be ready: who is stuck before that is not missed."""
-        if self._is_running:
-            self._in_hand.begin(job, runner)
-            runner.start(job)
-        else:
-            self._early.append((job, runner))
+        self._in_hand.begin(job, runner)
+        runner.start(job)
 
     def ended(self, job: Job) -> None:
         self._in_hand.end(job)

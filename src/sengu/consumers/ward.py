@@ -13,22 +13,32 @@ from sengu.consumers.subscription import Subscription
 
 
 class Ward:
-    """`begun` is told of one that begins; `is_in_hand` whether it has not ended yet."""
+    """`start` begins one; `is_in_hand` tells whether it has not ended yet.
+
+    No job at all begins before `begin`, when the worker was said to be ready: of one that is stuck
+    before that nobody would know.
+    """
 
     def __init__(
         self,
         subscriptions: Sequence[Subscription],
         gate: Gate,
-        begun: Callable[[Job, Runner], None],
+        start: Callable[[Job, Runner], None],
         is_in_hand: Callable[[Job], bool],
     ) -> None:
         self._subscriptions = [one for one in subscriptions if one.spec.ack_late]
         self._gate = gate
-        self._begun = begun
+        self._start = start
         self._is_in_hand = is_in_hand
         self._turn = 0
+        self._has_begun = False
         self._waiting: tuple[Job, Runner] | None = None
         self._running: Job | None = None
+
+    def begin(self) -> None:
+        self._has_begun = True
+        if self._waiting is None:
+            self._gate.open()
 
     def look(self) -> None:
         """Ask for the next one, of the next consumer, unless there is one."""
@@ -48,6 +58,8 @@ class Ward:
 
     def proceed(self) -> None:
         """Begin it when nothing else runs; let others begin when it has ended."""
+        if not self._has_begun:
+            return
         if self._waiting is not None:
             job, runner = self._waiting
             if job.is_over:  # with its connection
@@ -55,8 +67,7 @@ class Ward:
                 self._gate.open()
             elif self._gate.is_empty:
                 self._waiting, self._running = None, job
-                self._begun(job, runner)
-                runner.start(job)
+                self._start(job, runner)
         elif self._running is not None and not self._is_in_hand(self._running):
             self._running = None
             self._gate.open()
