@@ -64,7 +64,8 @@ class Journey:
 
     def _delivered(self) -> Delivered:
         headers = dict(self.headers)
-        if self.spec.type == "quorum" and self._returns:
+        is_counted = self.spec.type == "quorum" or self.is_suspect
+        if is_counted and self._returns:
             headers[DELIVERY_COUNT] = self._returns
         origin = Origin.SUSPECTS if self.is_suspect else Origin.MAIN
         return Delivered(headers, "", self.queue, self._returns > 0, origin)

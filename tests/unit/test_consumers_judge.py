@@ -46,8 +46,8 @@ def test_what_never_works_is_dead_after_a_bounded_number_of_runs(
     journey = Journey(spec)
     journey.travel(itertools.cycle(fates))
     assert journey.queue == "downloads.dead"
-    # At most two die with it before it is a suspect, each time that it is tried.
-    assert journey.runs <= 3 * (spec.retrying.retries + 1)
+    # At most two die with it before it is a suspect, and two before it is dead, at each try.
+    assert journey.runs <= 4 * (spec.retrying.retries + 1)
     assert journey.deliveries <= 3 * journey.runs + 1
 
 
@@ -80,7 +80,7 @@ def test_what_always_kills_does_it_as_often_as_it_may_fail_but_is_surely_the_one
 ) -> None:
     journey = Journey(spec_of(retries, type=kind))
     journey.travel(itertools.repeat(KILL))
-    assert journey.runs == max(retries + 1, before_suspected + 1)
+    assert journey.runs == max(retries + 1, before_suspected + 2)
     assert journey.queue == "downloads.dead"
     assert journey.headers[judge.REASON] == "killed its worker"
     assert journey.headers[judge.ERROR] == f"{journey.runs} workers died with it"
@@ -148,8 +148,15 @@ def test_who_acknowledges_early_has_no_suspects() -> None:
     assert admit(spec, Delivered({judge.DELIVERY_COUNT: 9}, "", "", True)) is None
 
 
+def test_a_suspect_that_came_back_once_is_run_again_as_somebody_else_may_have_killed() -> None:
+    delivered = Delivered(
+        {judge.SUSPECTED: 9, judge.DELIVERY_COUNT: 1}, "", "", True, Origin.SUSPECTS
+    )
+    assert admit(spec_of(0), delivered) is None
+
+
 def test_a_dead_one_has_the_last_words_of_its_worker() -> None:
-    delivered = Delivered({judge.DELIVERY_COUNT: 1}, "", "", True, Origin.SUSPECTS)
+    delivered = Delivered({judge.DELIVERY_COUNT: 2}, "", "", True, Origin.SUSPECTS)
     words = Ending(Outcome.KILLED, "signal 11", "Fatal Python error: Segmentation fault")
     move = moved(admit(spec_of(0), delivered, words))
     assert move.queue == "downloads.dead"

@@ -112,7 +112,10 @@ def test_quorum_queues_lose_nothing_on_the_way_to_another() -> None:
 
 
 def test_classic_queues_have_no_argument_that_they_do_not_know() -> None:
-    for queue in topology(spec_of(2, type="classic", durable=False)).queues:
+    *queues, suspects = topology(spec_of(2, type="classic", durable=False)).queues
+    assert suspects.durable
+    assert suspects.arguments["x-queue-type"] == "quorum"
+    for queue in queues:
         assert not queue.durable
         assert {"x-dead-letter-strategy", "x-overflow"}.isdisjoint(queue.arguments)
 

@@ -55,7 +55,7 @@ class Process(Worker):
             while not self._is_subscribed and not self._is_ending:
                 self._look_at_start()
                 self._turn()
-        except BaseException:
+        except BaseException:  # whatever it is, what was set up is torn down
             self._staff.tear_down()
             raise
         self._tick()
