@@ -187,7 +187,9 @@ def test_limits_are_those_of_the_process() -> None:
 def test_nothing_is_changed_by_an_examination() -> None:
     def settings() -> list[object]:
         fields = Path("/proc/self/status").read_text().splitlines()
-        kept = ("Cap", "NoNewPrivs", "Seccomp", "Threads", "Sig", "Uid", "Gid")
+        # Not SigQ, which counts all processes of the user.
+        signals = ("SigPnd", "SigBlk", "SigIgn", "SigCgt")
+        kept = ("Cap", "NoNewPrivs", "Seccomp", "Threads", *signals, "Uid", "Gid")
         flag = ctypes.c_int()
         assert _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(flag), 0, 0, 0) == 0
         return [

@@ -227,7 +227,12 @@ def test_parent_of_a_process_is_told_whatever_its_name() -> None:
 
 def test_what_a_process_was_executed_with_is_told_and_nothing_else() -> None:
     environ = {"A": "1", "NAMED_A": "2", "EMPTY": "", "B": "x=y"}
-    with subprocess.Popen(["cat"], env=environ, stdin=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["cat"], env=environ, stdin=pipe, stdout=pipe, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"?")
+        process.stdout.read(1)  # it runs: the kernel has its environment only then
         expected = {"A": "1", "NAMED_A": "2", "EMPTY": "", "B": "x=y", "C": "", "NAMED": ""}
         assert {name: variable_of(process.pid, name) for name in expected} == expected
         process.communicate()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import WAIT_SECONDS, Instance, Output, Sengu, free_port, requires
 from tests.system.peers import deploy
+from tests.system.puppets import wait_until
 from tests.system.web import Site, ask, fetch, load, serve
 
 TARGETS = ("plain:app", "plain:asgi")
@@ -137,7 +138,8 @@ def test_nginx_in_front_with_kept_connections_sees_no_deploy(
             deploy(instance)
         clients.wait_for("release-3", times=20)
     assert fetch(front.port, "/upload", bytes(1_000_000)).text == "1000000"
-    assert ask(front.port).version == "release-3"
+    # A connection that is kept idle may still be answered once by the worker that has it.
+    wait_until(lambda: ask(front.port).version == "release-3")
     assert front.output.lines == []
 
 
