@@ -11,6 +11,7 @@ import pytest
 from tests.broker import Broker
 from tests.support import Instance, Sengu, requires, short_directory
 from tests.system.consuming import Consuming
+from tests.system.puppets import wait_until
 
 SCRIPT = """
 def told(name):
@@ -110,6 +111,6 @@ def test_other_clients_write_and_read(instance: Instance, shared_broker: Broker)
     instance.wait_for_line("^direct shop new hello$")
     for body in ("one", "two"):
         run("amqp-publish", "--routing-key=retried", f"--body={body}")
-    instance.wait_for_line("retried: .*; it is in retried.dead$")
+    wait_until(lambda: shared_broker.depth("retried.dead") == 2)
     assert run("amqp-consume", "--queue=retried.dead", "--count=1", "cat") == "one"
     assert run("amqp-get", "--queue=retried.dead") == "two"

@@ -51,9 +51,10 @@ def test_nothing_is_lost_when_a_node_of_the_cluster_dies_and_comes_back(
         wait_done(record, _MESSAGES // 2)
         first.start()
         wait_done(record, _MESSAGES)
+    # One may be there a second time, to be tried again or as a suspect.
+    wait_until(lambda: [others[0].depth(queue) for queue in _QUEUES] == [0] * 4)
     assert instance.stop() == 0
     assert missing(record, _MESSAGES) == []
-    assert [others[0].depth(queue) for queue in _QUEUES] == [0] * 4
 
 
 def test_hosts_share_the_work_and_one_takes_over_that_of_another(
@@ -77,10 +78,10 @@ def test_hosts_share_the_work_and_one_takes_over_that_of_another(
             cut_off(one, first)
             wait_done(record, _MESSAGES)
         os.kill(one.pid, signal.SIGCONT)
+        wait_until(lambda: [broker.depth(queue) for queue in _QUEUES] == [0] * 4)
         assert second.stop() == 0
     assert min(shares) > _MESSAGES // 8
     assert missing(record, _MESSAGES) == []
-    assert [broker.depth(queue) for queue in _QUEUES] == [0] * 4
 
 
 def handled_by(record: Record, instance: Instance) -> int:

@@ -101,7 +101,7 @@ def test_a_poisonous_message_harms_no_message_of_another_consumer(consuming: Con
     async def two(message):
         act(message)
     """
-    instance = consuming.run(source)
+    instance = consuming.run(source, "--interval", "0.02")
     for queue in ("one", "two"):
         consuming.broker.publish(queue, [*NEIGHBOURS[:3], b"bad", *NEIGHBOURS[3:]])
     for queue in ("one", "two"):
@@ -113,7 +113,7 @@ def test_a_poisonous_message_harms_no_message_of_another_consumer(consuming: Con
 
 
 def test_several_poisonous_messages_are_told_apart(consuming: Consuming) -> None:
-    run(consuming, "quorum", "os._exit(3)", 1)
+    run(consuming, "quorum", "os._exit(3)", 1, "--interval", "0.02")
     consuming.broker.publish("jobs", [b"bad 1", *NEIGHBOURS, b"bad 2"])
     messages = consuming.broker.take("jobs.dead", 2)
     assert {message.body for message in messages} == {b"bad 1", b"bad 2"}

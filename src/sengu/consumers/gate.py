@@ -28,10 +28,14 @@ class Gate:
 
     def close(self) -> None:
         """Let in no more, but for suspects."""
+        if self._is_closed:
+            return
         with self._changed:
             self._is_closed = True
 
     def open(self) -> None:
+        if not self._is_closed:
+            return
         with self._changed:
             self._is_closed = False
             self._changed.notify_all()

@@ -33,7 +33,7 @@ from sengu.worker.engine import LoadError
 _BEAT_SECONDS = 1.0
 _CONFIRM_SECONDS = 15.0
 _WAIT_SECONDS = 60.0
-_NOT_FOUND = 404  # AMQP 0-9-1, reply codes
+_REOPEN_SECONDS = 0.5
 
 
 class Process(Worker):
@@ -67,6 +67,7 @@ class Process(Worker):
         self._outbox: Outbox | None = None
         self._was_subscribed = False
         self._is_ending = False
+        self._starting: list[tuple[Job, Runner]] = []
         self._shown = ""
         self._blocked = ""
         self._unblocked_at = 0.0
@@ -78,7 +79,7 @@ class Process(Worker):
             tuple(topology(one.spec) for one in self._staff.assigned), options.declares
         )
         self._ward = Ward(
-            self._subscriptions, self._staff.gate, self.start, self._in_hand.__contains__
+            self._subscriptions, self._staff.gate, self._begin, self._in_hand.__contains__
         )
         addresses = parse_brokers(options.brokers, os.environ)
         name = f"{self.service} {self.generation}/{self.slot} (pid {os.getpid()})"
@@ -113,7 +114,15 @@ class Process(Worker):
         for one in self._subscriptions:
             one.flush()
         self._link.flush()
-        self._ward.proceed()  # what was settled before a suspect begins is acknowledged
+        self._ward.proceed()
+        starting, self._starting = self._starting, []
+        for job, runner in starting:
+            if not job.is_over:  # given back, or lost with its connection
+                self._begin(job, runner)
+
+    def _begin(self, job: Job, runner: Runner) -> None:
+        self._in_hand.begin(job, runner)
+        runner.start(job)
 
     def _settle_ended(self) -> None:
         for job, ending in self._staff.endings.take():
@@ -229,8 +238,9 @@ class Process(Worker):
             self.log.info("the broker takes messages again")
 
     def _lost_outbox(self, outbox: Outbox, error: BaseException) -> None:
-        if outbox is self._outbox:
-            self.lost(error)
+        """The rest of the connection is of no use without it."""
+        if outbox is self._outbox and not self._link.is_closing:
+            self._link.drop(explain(error, self._link.address))
 
     def _subscribe(self) -> None:
         if not self._is_ending:
@@ -253,8 +263,10 @@ class Process(Worker):
         return Ending(Outcome.KILLED, f"a worker died with it: {found.how}", found.last_words)
 
     def start(self, job: Job, runner: Runner) -> None:
-        self._in_hand.begin(job, runner)
-        runner.start(job)
+        """When this round is over: what was acknowledged in it is with the broker then, and a
+        suspect that came in it has closed the gate.
+        """
+        self._starting.append((job, runner))
 
     def ended(self, job: Job) -> None:
         self._in_hand.end(job)
@@ -276,11 +288,15 @@ class Process(Worker):
         if self._outbox is not None:
             self._outbox.declare(subscription.resume)
 
-    def lost(self, error: BaseException) -> None:
-        """A channel of the connection; the rest of it is of no use without that."""
-        if not self._link.is_closing:
-            problem = explain(error, self._link.address)
-            is_missing = getattr(error, "reply_code", None) == _NOT_FOUND
-            if is_missing and not self.options.declares:  # and so nobody makes it
-                problem = BrokerError(str(problem), is_final=True)
-            self._link.drop(problem)
+    def closed(self, subscription: Subscription, error: BaseException) -> None:
+        """Its channel, and what came through that. Others go on."""
+        problem = explain(error, self._link.address)
+        self.log.warning("%s", problem)
+        self._problem = problem
+        subscription.forget()
+        self._show()
+        self._loop.call_at(self._loop.now() + _REOPEN_SECONDS, lambda: self._reopen(subscription))
+
+    def _reopen(self, subscription: Subscription) -> None:
+        if self._outbox is not None and not self._is_ending:
+            self._outbox.declare(lambda: subscription.open(self._connection))

@@ -55,7 +55,7 @@ class Site(Protocol):
     def ended(self, job: Job) -> None: ...
     def changed(self) -> None: ...
     def cancelled(self, subscription: "Subscription") -> None: ...
-    def lost(self, error: BaseException) -> None: ...
+    def closed(self, subscription: "Subscription", error: BaseException) -> None: ...
 
 
 class Subscription:
@@ -68,9 +68,10 @@ class Subscription:
         self._channel: Any = None
         self._tags = Tags()
         self._jobs: dict[Job, int] = {}
+        self._elsewhere: set[Job] = set()
         self._held: deque[Job] = deque()
         self._steps: Iterator[None] = iter(())
-        self._is_subscribing = False
+        self._is_opening = self._is_subscribing = False
         self.is_asking = False
         self._is_to_sync = self._is_syncing = False
         self._consumer_tag: str | None = None
@@ -86,11 +87,18 @@ class Subscription:
         return not self.is_asking and self._is_idle and not self._is_to_sync
 
     @property
+    def is_moving_suspects(self) -> bool:
+        """Whether a copy of one is on its way, and the message not acknowledged."""
+        return bool(self._elsewhere)
+
+    @property
     def _is_idle(self) -> bool:
         return not self.is_subscribed and not self._jobs and not len(self._tags)
 
     def open(self, connection: Any) -> None:
-        connection.channel(on_open_callback=self._begin)
+        if not self._is_opening and self._channel is None:
+            self._is_opening = True
+            connection.channel(on_open_callback=self._begin)
 
     def forget(self) -> None:
         """The connection is lost. Jobs that have begun go on, and nobody asks how they end."""
@@ -99,10 +107,11 @@ class Subscription:
                 self._site.ended(job)
             job.is_over = True
         self._jobs.clear()
+        self._elsewhere.clear()
         self._held.clear()
         self._tags = Tags()
         self._consumer_tag = None
-        self._is_subscribing = self.is_asking = False
+        self._is_opening = self._is_subscribing = self.is_asking = False
         self._is_to_sync = self._is_syncing = False
         self._channel = None
 
@@ -129,6 +138,7 @@ class Subscription:
     # The channel
 
     def _begin(self, channel: Any) -> None:
+        self._is_opening = False
         self._channel = channel
         channel.add_on_close_callback(self._closed)
         channel.add_on_cancel_callback(self._cancelled_by_broker)
@@ -173,7 +183,7 @@ class Subscription:
 
     def _closed(self, channel: Any, why: BaseException) -> None:
         if channel is self._channel and not self._is_ending:
-            self._site.lost(why)
+            self._site.closed(self, why)
 
     def _cancelled_by_broker(self, _frame: Any) -> None:
         """The queue is gone. What is in hand goes on, also that of others."""
@@ -255,6 +265,7 @@ class Subscription:
         if move.outcome is Outcome.KILLED:
             move = admit(spec, delivered, self._site.last_words(message)) or move
             self._site.log.error("%s: a message has killed its worker; %s", spec.queue, _fate(move))
+        self._elsewhere.add(job)
         self._move(job, move)
         return None
 
@@ -312,6 +323,7 @@ class Subscription:
 
         def moved() -> None:
             if self._jobs.pop(job, None) is not None:
+                self._elsewhere.discard(job)
                 tags.settle(tag)
 
         properties = job.message.properties

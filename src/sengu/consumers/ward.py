@@ -37,8 +37,6 @@ class Ward:
 
     def begin(self) -> None:
         self._has_begun = True
-        if self._waiting is None:
-            self._gate.open()
 
     def look(self) -> None:
         """Ask for the next one, of the next consumer, unless there is one."""
@@ -54,21 +52,24 @@ class Ward:
     def take(self, job: Job, runner: Runner) -> None:
         """There is one. Others that have begun end first."""
         self._waiting = job, runner
-        self._gate.close()
 
     def proceed(self) -> None:
-        """Begin it when nothing else runs; let others begin when it has ended."""
+        """After each round, when what was settled is acknowledged: begin the suspect if nothing
+        else runs; let others begin if there is none, and none on its way from queue to queue.
+        """
         if not self._has_begun:
             return
-        if self._waiting is not None:
-            job, runner = self._waiting
-            if job.is_over:  # with its connection
-                self._waiting = None
-                self._gate.open()
-            elif self._gate.is_empty:
-                self._waiting, self._running = None, job
-                self._start(job, runner)
-        elif self._running is not None and not self._is_in_hand(self._running):
+        if self._running is not None and not self._is_in_hand(self._running):
             self._running = None
-            self._gate.open()
             self.look()
+        if self._waiting is not None and self._waiting[0].is_over:  # with its connection
+            self._waiting = None
+        is_needed = self._waiting is not None or self._running is not None
+        if is_needed or any(one.is_moving_suspects for one in self._subscriptions):
+            self._gate.close()
+        else:
+            self._gate.open()
+        if self._waiting is not None and self._gate.is_empty:
+            job, runner = self._waiting
+            self._waiting, self._running = None, job
+            self._start(job, runner)
