@@ -32,6 +32,7 @@ DEATH: dict[str, Any] = {
     "sengu-error": "ValueError: no \x1b[31murl",
     "sengu-stack": "Traceback (most recent call last):\n  File a.py\nValueError",
     "sengu-failures": 6,
+    "sengu-moved-at": 1790000100,
     "sengu-exchange": "news",
     "sengu-routing-key": "eu.fr",
 }
@@ -209,7 +210,7 @@ def test_dead_messages_are_listed_and_stay_where_they_are(queues: Broker) -> Non
     die(queues, 7)
     done = ask(queues, "dead", "list", "downloads", "--limit", "3")
     heading, first, *_, more = done.stdout.splitlines()
-    assert heading.split() == ["N", "PUBLISHED", "REASON", "FAILURES", "ID", "ERROR", "BODY"]
+    assert heading.split() == ["N", "DIED", "REASON", "FAILURES", "ID", "ERROR", "BODY"]
     assert "failed" in first
     assert '{"number": 1}' in first
     assert "\x1b" not in done.stdout
@@ -217,6 +218,7 @@ def test_dead_messages_are_listed_and_stay_where_they_are(queues: Broker) -> Non
     found = rows(queues, "dead", "list", "downloads.dead")
     assert [one["id"] for one in found] == [f"m{number}" for number in range(1, 8)]
     assert (found[0]["exchange"], found[0]["routing_key"]) == ("news", "eu.fr")
+    assert (found[0]["published"], found[0]["died"]) == (1790000000, 1790000100)
 
 
 def test_a_dead_message_is_shown_with_its_stack(queues: Broker) -> None:

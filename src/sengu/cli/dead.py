@@ -111,7 +111,7 @@ def _verb(
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON, a list of objects.")
 def list_command(queue: str, limit: int, as_json: bool, where: _Where) -> int:
-    """List the dead messages of QUEUE: when they were published, why they are dead, how often they
+    """List the dead messages of QUEUE: when they died, why they are dead, how often they
     have failed, what the last error was, and the start of the body."""
     from sengu.cli.dead_views import print_messages, row
 

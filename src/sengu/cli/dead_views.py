@@ -13,17 +13,19 @@ from sengu.consumers import judge
 from sengu.consumers.dead import DeadMessage
 
 _SHOWN_CHARACTERS = 40
-_HEADINGS = ("N", "PUBLISHED", "REASON", "FAILURES", "ID", "ERROR", "BODY")
+_HEADINGS = ("N", "DIED", "REASON", "FAILURES", "ID", "ERROR", "BODY")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead message as JSON. `published` is in seconds since 1970; None is what nobody has noted.
+    """A dead message as JSON. `died` and `published` are in seconds since 1970; None is what nobody
+    has noted.
 
     `text` is the body if it is UTF-8, else None, and `size` how many bytes it has.
     """
 
     number: int
     id: str | None
+    died: int | None
     published: int | None
     reason: str
     error: str
@@ -40,6 +42,7 @@ def row(message: DeadMessage, queue: str) -> Row:
     return Row(
         number=message.number,
         id=message.id,
+        died=message.died_at,
         published=message.properties.timestamp,
         reason=message.reason,
         error=message.error,
@@ -59,7 +62,7 @@ def messages_table(messages: Sequence[DeadMessage]) -> str:
 def _cells(message: DeadMessage) -> tuple[str, ...]:
     return (
         str(message.number),
-        _when(message.properties.timestamp),
+        _when(message.died_at),
         printable(message.reason) or "-",
         str(message.failures),
         printable(message.id or "-"),
@@ -80,6 +83,7 @@ def whole(message: DeadMessage, queue: str) -> str:
     facts = {
         "number": str(message.number),
         "id": message.id or "-",
+        "died": _when(message.died_at),
         "published": _when(message.properties.timestamp),
         "reason": message.reason or "-",
         "failures": str(message.failures),

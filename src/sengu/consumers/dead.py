@@ -11,6 +11,7 @@ RabbitMQ 4.0. So what came back often is replaced by a copy, which has not.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -33,7 +34,14 @@ _MOST_RETURNS = 12
 _MOST_UNSETTLED = 20
 
 # What it is charged with; and what the broker has noted on its way. Not what it was published with.
-_CHARGES = (judge.FAILURES, judge.SUSPECTED, judge.REASON, judge.ERROR, judge.STACK)
+_CHARGES = (
+    judge.FAILURES,
+    judge.SUSPECTED,
+    judge.REASON,
+    judge.ERROR,
+    judge.STACK,
+    judge.MOVED_AT,
+)
 _BROKERS_NOTES = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-")
 
 
@@ -61,6 +69,15 @@ class DeadMessage(NamedTuple):
         """An outcome of a job, or the broker's own word: expired, maxlen, rejected."""
         death = _death(self.headers)
         return _text(self.headers, judge.REASON) or str(death.get("reason") or "").replace("_", " ")
+
+    @property
+    def died_at(self) -> int | None:
+        """UNIX time; None if nobody has noted it."""
+        at = self.headers.get(judge.MOVED_AT)
+        if isinstance(at, int):
+            return int(at)
+        noted = _death(self.headers).get("time")
+        return round(noted.timestamp()) if isinstance(noted, datetime) else None
 
     @property
     def error(self) -> str:

@@ -22,6 +22,8 @@ SUSPECTED = "sengu-suspected"
 REASON = "sengu-reason"
 ERROR = "sengu-error"
 STACK = "sengu-stack"
+# When it came where it is (UNIX time). Set by who moves it.
+MOVED_AT = "sengu-moved-at"
 # What it was published with, which a copy has not.
 EXCHANGE = "sengu-exchange"
 ROUTING_KEY = "sengu-routing-key"

@@ -15,6 +15,7 @@ import pika
 
 from sengu.consumers.job import Job
 from sengu.consumers.judge import (
+    MOVED_AT,
     Delivered,
     Ending,
     Move,
@@ -328,7 +329,7 @@ class Subscription:
 
         properties = job.message.properties
         assert isinstance(properties, Properties)
-        copy = properties.copy(move.headers)
+        copy = properties.copy({**move.headers, MOVED_AT: round(clock.wall())})
         self._site.publish(Copy(move.queue, copy, job.message.body, moved, clock.monotonic()))
         job.is_over = True
 
