@@ -112,6 +112,7 @@ class Subscription:
         self._held.clear()
         self._tags = Tags()
         self._consumer_tag = None
+        self._steps = iter(())  # an answer that was read already is to none of them
         self._is_opening = self._is_subscribing = self.is_asking = False
         self._is_to_sync = self._is_syncing = False
         self._channel = None
@@ -139,6 +140,8 @@ class Subscription:
     # The channel
 
     def _begin(self, channel: Any) -> None:
+        if not self._is_opening:  # its connection is lost, and this was still to be read
+            return
         self._is_opening = False
         self._channel = channel
         channel.add_on_close_callback(self._closed)
@@ -148,7 +151,9 @@ class Subscription:
 
     def resume(self) -> None:
         """Subscribe, if it is not."""
-        if self._channel is not None and not self._is_subscribing and not self.is_subscribed:
+        if self._channel is None or self._is_ending:
+            return
+        if not self._is_subscribing and not self.is_subscribed:
             self._is_subscribing = True
             self._steps = self._subscribe()
             self._advance()
@@ -183,7 +188,11 @@ class Subscription:
             self._channel.basic_cancel(self._consumer_tag, callback=self._cancelled)
 
     def _closed(self, channel: Any, why: BaseException) -> None:
-        if channel is self._channel and not self._is_ending:
+        if channel is not self._channel:
+            return
+        if self._is_ending:  # nobody answers what it was asked, and nothing can be settled
+            self.forget()
+        else:
             self._site.closed(self, why)
 
     def _cancelled_by_broker(self, _frame: Any) -> None:
