@@ -47,10 +47,6 @@ class LoopConnection(Connection):
             on_close_callback=on_end,
         )
 
-    @property
-    def unsent_bytes(self) -> int:
-        return len(self._unsent)
-
     def flush(self) -> None:
         """Send what can be sent now; the rest when there is room."""
         if not self._unsent or self._socket is None:

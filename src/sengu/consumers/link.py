@@ -4,6 +4,7 @@ Brokers are tried in turn. Each try that fails makes the pause before the next o
 two processes pause alike, so that a broker that comes back is not run over. Imported by `process`.
 """
 
+import functools
 import random
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from sengu.consumers.connection import LoopConnection
 from sengu.posix.loop import Loop
 
 _CONNECT_SECONDS = _CLOSE_SECONDS = 5.0
+_HANDSHAKE_SECONDS = 10.0  # as long as RabbitMQ waits for us (handshake_timeout)
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
 
@@ -57,11 +59,6 @@ class Link:
         """The one that is connected to, or was tried last."""
         return self._addresses[self._tries % len(self._addresses)]
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether all was sent."""
-        return self._connection is None or not self._connection.unsent_bytes
-
     def start(self) -> None:
         """Try to connect now."""
         if self.is_closing or self._connection is not None:
@@ -80,6 +77,10 @@ class Link:
         )
         self._connection.add_on_connection_unblocked_callback(
             lambda _connection, _frame: self._caller.blocked("")
+        )
+        self._loop.call_at(
+            self._loop.now() + _HANDSHAKE_SECONDS,
+            functools.partial(self._give_up, self._connection),
         )
 
     def flush(self) -> None:
@@ -116,6 +117,11 @@ class Link:
     def _open(self, connection: Any) -> None:
         self._failed_in_row = 0
         self._caller.up(connection)
+
+    def _give_up(self, connection: LoopConnection) -> None:
+        """Whoever has accepted it may say nothing; pika leaves that to its own adapters."""
+        if connection is self._connection and not connection.is_open and not self.is_closing:
+            self.drop(explain(TimeoutError(), self.address))
 
     def _end(self, connection: Any, error: BaseException) -> None:
         if connection is self._connection:
