@@ -26,6 +26,7 @@ from sengu.wire.forkserver import Fork
 from sengu.wire.scoreboard import Line
 
 _EXTEND = "EXTEND_TIMEOUT_USEC"
+_MOST_DIGITS = 20  # of what systemd takes, 64 bits
 _WORN = "X_SENGU_WORN"  # what a worker says that has served enough (worker.runtime)
 
 
@@ -316,8 +317,9 @@ class Crew:
             self._members[worker].said_ready = True
             if isinstance(self._spec.boot.readiness, ReadyByNotify):
                 self.post(ev.WorkerReady(worker, "said READY=1"))
-        if message.get(_EXTEND, "").isdecimal():
-            self.post(ev.WorkerSaid(worker, "", int(message[_EXTEND]) / 1e6))
+        extends_seconds = _seconds(message.get(_EXTEND, ""))
+        if extends_seconds:
+            self.post(ev.WorkerSaid(worker, "", extends_seconds))
         if "STATUS" in message:
             self.post(ev.WorkerSaid(worker, message["STATUS"]))
         if message.get("WATCHDOG") == "1":
@@ -336,3 +338,9 @@ class Crew:
 def _asked_by(worker: Worker) -> int:
     """The signal by which the worker was asked to stop, 0 if it was not."""
     return signal.SIGKILL if worker.phase is Phase.KILLED else worker.stop_signal
+
+
+def _seconds(microseconds: str) -> float:
+    """0.0 for what is no number, or one that is too long for a time."""
+    is_number = microseconds.isdecimal() and len(microseconds) <= _MOST_DIGITS
+    return int(microseconds) / 1e6 if is_number else 0.0
