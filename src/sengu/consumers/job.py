@@ -1,4 +1,4 @@
-"""A job: one message in the hands of a handler. Run by `pool` in threads, and by `tasks`."""
+"""A job: one message in the hands of a handler. Run by `runners`."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""A message as handlers see it. Made by `jobs`, and by users in their own tests."""
+"""A message as handlers see it. Made by `properties`, and by users in their own tests."""
 
 import json
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 Pure. Beside its own queue a consumer has: a queue for each delay of a retry, in which messages wait
 until their time is up, so that none waits behind one with a longer delay; one for messages that
 are dead; and one for suspects, which may have killed the workers that had them. Messages go from
-one to another only when the next has confirmed them. Declared by `declare`.
+one to another only when the next has confirmed them. Declared by `outbox`.
 """
 
 from collections.abc import Iterator, Mapping
