@@ -93,7 +93,7 @@ class InHand:
         expired_at = self._expired_at.setdefault(job, now)
         if expired_at < now < expired_at + _CANCEL_SECONDS:
             return
-        ending = runner.expire(job)
+        ending = runner.expire(job, again=now > expired_at)
         if ending is not None:
             self._stuck(f"{label(job.message)}: {ending.error}, at:\n{ending.stack}")
             self.end(job)

@@ -92,7 +92,7 @@ class Job:
         for tell in self.spec.metrics:
             try:
                 tell(report)
-            except Exception:  # the user's
+            except BaseException:  # the user's; nor is SystemExit to end our thread
                 _log.exception("metrics %r failed", tell)
 
     def _failed(self, error: BaseException) -> Ending:
@@ -117,7 +117,7 @@ class Job:
         for tell in self.spec.error_reporters:
             try:
                 tell(error, self.message, self.spec.name)
-            except Exception:  # the user's
+            except BaseException:  # the user's
                 _log.exception("error reporter %r failed", tell)
 
 

@@ -5,9 +5,8 @@ anew, and the copy sent again: the message that it is of is acknowledged only wh
 Imported by `process`.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pika
 
@@ -27,32 +26,37 @@ class Needs(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """Something to publish; `then` is called when it is safe. `since` is when it was sent first."""
+    """Something to publish; `then` is called when it is safe."""
 
     queue: str
     properties: Any
     body: bytes
     then: Callable[[], None]
-    since: float
+
+
+class Owner(Protocol):
+    """Whose outbox it is."""
+
+    def opened(self) -> None:
+        """All is declared."""
+
+    def lost(self, outbox: "Outbox", error: BaseException) -> None:
+        """The broker has closed its channel."""
+
+    def refused(self, queue: str) -> None:
+        """The broker does not take a copy to this queue. It is tried again until it does."""
 
 
 class Outbox:
-    """One channel of a connection, while that lasts. `on_lost` gets why it does not any more."""
+    """One channel of a connection, while that lasts."""
 
-    def __init__(
-        self,
-        connection: Any,
-        loop: Loop,
-        needs: Needs,
-        on_open: Callable[[], None],
-        on_lost: Callable[["Outbox", BaseException], None],
-    ) -> None:
+    def __init__(self, connection: Any, loop: Loop, needs: Needs, owner: Owner) -> None:
         self._loop = loop
         self._needs = needs
-        self._on_open = on_open
-        self._on_lost = on_lost
+        self._owner = owner
         self._steps: Iterator[Step] = iter(())
-        self._pending: dict[int, Copy] = {}
+        self._pending: dict[int, tuple[float, Copy]] = {}
+        self._refusing: set[str] = set()
         self._unroutable: set[str] = set()
         self._failed: list[Copy] = []
         self._awaiting: list[Callable[[], None]] = []
@@ -65,16 +69,15 @@ class Outbox:
         return not self._pending and not self._failed
 
     def silent_since(self) -> float | None:
-        """When the oldest copy was sent that is not confirmed."""
-        waiting = [*itertools.islice(self._pending.values(), 1), *self._failed[:1]]
-        return min((copy.since for copy in waiting), default=None)
+        """When the oldest copy was sent to which there is no answer."""
+        return next((since for since, _ in self._pending.values()), None)
 
     def publish(self, copy: Copy) -> None:
         """Send it; `copy.then` is never called if the connection is lost before."""
         if not self._is_open:
             self._fail(copy)
             return
-        self._pending[self._next_tag] = copy
+        self._pending[self._next_tag] = self._loop.now(), copy
         self._next_tag += 1
         self._channel.basic_publish("", copy.queue, copy.body, copy.properties, mandatory=True)
 
@@ -84,7 +87,7 @@ class Outbox:
         self._try_again()
 
     def _begin(self, channel: Any) -> None:
-        channel.add_on_close_callback(lambda _channel, why: self._on_lost(self, why))
+        channel.add_on_close_callback(lambda _channel, why: self._owner.lost(self, why))
         channel.add_on_return_callback(self._on_return)
         self._go(self._all_steps())
 
@@ -114,7 +117,7 @@ class Outbox:
 
     def _opened(self) -> None:
         self._is_open = True
-        self._on_open()
+        self._owner.opened()
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
         """It comes before the confirm of what it is about."""
@@ -124,13 +127,20 @@ class Outbox:
         confirm = frame.method
         first = next(iter(self._pending), 0) if confirm.multiple else confirm.delivery_tag
         for tag in range(first, confirm.delivery_tag + 1):
-            copy = self._pending.pop(tag, None)
+            _, copy = self._pending.pop(tag, (0.0, None))
             if copy is None:
                 continue
             if isinstance(confirm, pika.spec.Basic.Nack) or copy.queue in self._unroutable:
-                self._fail(copy)
+                self._refuse(copy)
             else:
+                self._refusing.discard(copy.queue)
                 copy.then()
+
+    def _refuse(self, copy: Copy) -> None:
+        if copy.queue not in self._refusing:
+            self._refusing.add(copy.queue)
+            self._owner.refused(copy.queue)
+        self._fail(copy)
 
     def _fail(self, copy: Copy) -> None:
         self._failed.append(copy)

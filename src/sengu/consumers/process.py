@@ -33,7 +33,6 @@ from sengu.worker.engine import LoadError
 _BEAT_SECONDS = 1.0
 _CONFIRM_SECONDS = 15.0
 _WAIT_SECONDS = 60.0
-_REOPEN_SECONDS = 0.5
 
 
 class Process(Worker):
@@ -68,7 +67,7 @@ class Process(Worker):
         self._was_subscribed = False
         self._is_ending = False
         self._starting: list[tuple[Job, Runner]] = []
-        self._shown = ""
+        self._shown = self._told = ""
         self._blocked = ""
         self._unblocked_at = 0.0
         self._unsubscribed_since = self._loop.now()
@@ -216,18 +215,20 @@ class Process(Worker):
     def up(self, connection: Any) -> None:
         self._blocked = ""
         self._connection = connection
-        self._outbox = Outbox(
-            connection, self._loop, self._needs, self._subscribe, self._lost_outbox
-        )
+        self._outbox = Outbox(connection, self._loop, self._needs, self)
 
     def down(self, problem: BrokerError) -> None:
-        if self._problem is None or str(problem) != str(self._problem):
-            self.log.warning("%s", problem)
-        self._problem = problem
-        self._outbox = None
+        self._tell_problem(problem)
+        self._outbox = None  # first: each of its channels is about to close
         for one in self._subscriptions:
             one.forget()
         self._show()
+
+    def _tell_problem(self, problem: BrokerError) -> None:
+        if str(problem) != self._told:
+            self._told = str(problem)
+            self.log.warning("%s", problem)
+        self._problem = problem
 
     def blocked(self, reason: str) -> None:
         self._blocked = reason
@@ -237,15 +238,24 @@ class Process(Worker):
         else:
             self.log.info("the broker takes messages again")
 
-    def _lost_outbox(self, outbox: Outbox, error: BaseException) -> None:
+    # What its outbox says (outbox.Owner)
+
+    def opened(self) -> None:
+        if not self._is_ending:
+            for one in self._subscriptions:
+                one.open(self._connection)
+
+    def lost(self, outbox: Outbox, error: BaseException) -> None:
         """The rest of the connection is of no use without it."""
         if outbox is self._outbox and not self._link.is_closing:
             self._link.drop(explain(error, self._link.address))
 
-    def _subscribe(self) -> None:
-        if not self._is_ending:
-            for one in self._subscriptions:
-                one.open(self._connection)
+    def refused(self, queue: str) -> None:
+        self.log.warning(
+            "the broker takes nothing for queue %s: it is full, or down; what is to go there stays "
+            "in hand, and is tried again",
+            queue,
+        )
 
     # What subscriptions say and need (subscription.Site)
 
@@ -277,6 +287,7 @@ class Process(Worker):
                 self.log.info("subscribed again")
             self._was_subscribed = True
             self._problem = None
+            self._told = ""
             self._show()
 
     def cancelled(self, subscription: Subscription) -> None:
@@ -291,11 +302,11 @@ class Process(Worker):
     def closed(self, subscription: Subscription, error: BaseException) -> None:
         """Its channel, and what came through that. Others go on."""
         problem = explain(error, self._link.address)
-        self.log.warning("%s", problem)
-        self._problem = problem
+        self._tell_problem(problem)
         subscription.forget()
         self._show()
-        self._loop.call_at(self._loop.now() + _REOPEN_SECONDS, lambda: self._reopen(subscription))
+        pause = subscription.next_pause(self._loop.now())
+        self._loop.call_at(self._loop.now() + pause, lambda: self._reopen(subscription))
 
     def _reopen(self, subscription: Subscription) -> None:
         if self._outbox is not None and not self._is_ending:

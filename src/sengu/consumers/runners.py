@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections import deque
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from sengu.consumers.gate import Gate
@@ -60,10 +61,9 @@ class Runner(Protocol):
     def withdraw(self, job: Job) -> bool:
         """Take it back, if it has not begun."""
 
-    def expire(self, job: Job) -> Ending | None:
-        """Its time is up. How it ended with that; None if that is still to come through the box.
-
-        May be asked again, when it did not come.
+    def expire(self, job: Job, *, again: bool) -> Ending | None:
+        """Its time is up. How it ended with that; None if that is still to come through the box,
+        and `again` if it did not.
         """
 
 
@@ -84,7 +84,7 @@ class Pool:
     def withdraw(self, job: Job) -> bool:
         return self._gate.withdraw(job)
 
-    def expire(self, job: Job) -> Ending | None:
+    def expire(self, job: Job, *, again: bool) -> Ending | None:
         if not self._gate.leave(job):  # it has ended this very moment
             return None
         self._begin_thread()
@@ -101,9 +101,9 @@ class Pool:
             if self._gate.enter(job):
                 ending = job.run()
                 has_place = self._gate.leave(job)
+                self._endings.put(job, ending)
                 if has_place:
                     job.report(ending)
-                self._endings.put(job, ending)
 
 
 class Tasks:
@@ -126,17 +126,18 @@ class Tasks:
     def _on_open(self) -> None:
         self._loop.call_soon_threadsafe(self._begin_held)
 
-    def call(self, function: object) -> None:
-        """Run a coroutine function to its end, from another thread."""
-        asyncio.run_coroutine_threadsafe(function(), self._loop).result()  # type: ignore[operator]
+    def call(
+        self, function: Callable[[], Coroutine[Any, Any, Any]], patience: float | None
+    ) -> None:
+        """Run a coroutine function to its end, from another thread. Raises TimeoutError."""
+        asyncio.run_coroutine_threadsafe(function(), self._loop).result(patience)
 
     def withdraw(self, job: Job) -> bool:
         return self._gate.withdraw(job)
 
-    def expire(self, job: Job) -> Ending | None:
+    def expire(self, job: Job, *, again: bool) -> Ending | None:
         """Cancelled, it ends by itself, and what it is waiting for is told."""
-        if job not in self._cancelled:
-            self._cancelled.add(job)
+        if not again:
             self._loop.call_soon_threadsafe(self._cancel, job)
             return None
         task = self._running.get(job)
@@ -175,12 +176,13 @@ class Tasks:
         self._gate.leave(job)
         if ending.outcome is Outcome.FAILED and job in self._cancelled:
             ending = Ending(Outcome.TIMED_OUT, _too_long(job), ending.stack)
-        job.report(ending)
         self._endings.put(job, ending)
+        job.report(ending)
 
     def _cancel(self, job: Job) -> None:
         task = self._running.get(job)
         if task is not None:
+            self._cancelled.add(job)
             task.cancel()
 
     def _stack_of(self, task: asyncio.Task[None]) -> str:

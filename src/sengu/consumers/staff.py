@@ -11,11 +11,13 @@ import msgspec
 
 from sengu.consumers.api import SHARED, Consumer, Found, is_coroutine
 from sengu.consumers.gate import Gate
+from sengu.consumers.hand import Assigned
 from sengu.consumers.job import chain
 from sengu.consumers.runners import Endings, Pool, Tasks
 from sengu.consumers.spec import ConsumerSpec
-from sengu.consumers.subscription import Assigned
 from sengu.model.consume import ConsumeOptions
+
+_TEARDOWN_SECONDS = 10.0
 
 
 class Staff:
@@ -52,9 +54,11 @@ class Staff:
             self._call(made.setup)
 
     def tear_down(self) -> None:
-        """The last that is called; raises what the user's code raises."""
+        """The last that is called; raises what the user's code raises. An event loop that is stuck
+        is not waited for.
+        """
         while self._to_tear_down:
-            self._call(self._to_tear_down.pop().teardown)
+            self._call(self._to_tear_down.pop().teardown, _TEARDOWN_SECONDS)
 
     def _assign(self, spec: ConsumerSpec, made: Consumer, shared: Pool | None) -> Assigned:
         handle = chain(spec, made.handle)
@@ -73,9 +77,9 @@ class Staff:
             self._tasks = Tasks("async", self.gate, self.endings)
         return self._tasks
 
-    def _call(self, method: Any) -> None:
+    def _call(self, method: Any, patience: float | None = None) -> None:
         if inspect.iscoroutinefunction(method):
-            self._event_loop().call(method)
+            self._event_loop().call(method, patience)
         else:
             method()
 

@@ -6,54 +6,28 @@ Imported by `process`.
 """
 
 import functools
-import logging
-from collections import deque
+import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import pika
 
+from sengu.consumers.hand import Assigned, Hand, Holder
 from sengu.consumers.job import Job
 from sengu.consumers.judge import (
-    MOVED_AT,
-    Delivered,
-    Ending,
-    Move,
     Origin,
-    Outcome,
-    admit,
-    conclude,
 )
-from sengu.consumers.message import Message
-from sengu.consumers.outbox import Copy
-from sengu.consumers.properties import Properties, message_of
 from sengu.consumers.runners import Runner
-from sengu.consumers.spec import ConsumerSpec
-from sengu.consumers.tags import Tags
 from sengu.consumers.topology import suspects_queue
-from sengu.posix import clock
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 15.0
+_CALM_SECONDS = 60.0
 
 
-class Assigned(NamedTuple):
-    """A consumer of this process: what it is, what handles, and where it runs."""
+class Site(Holder, Protocol):
+    """The process that it is in."""
 
-    spec: ConsumerSpec
-    handle: Callable[[Message], Any]
-    runner: Runner
-    suspects: Runner
-    # How many jobs can run.
-    at_once: int
-
-
-class Site(Protocol):
-    """What a subscription needs of its process."""
-
-    log: logging.Logger
-
-    def publish(self, copy: Copy) -> None: ...
-    def last_words(self, message: Message) -> Ending | None: ...
-    def start(self, job: Job, runner: Runner) -> None: ...
-    def ended(self, job: Job) -> None: ...
     def changed(self) -> None: ...
     def cancelled(self, subscription: "Subscription") -> None: ...
     def closed(self, subscription: "Subscription", error: BaseException) -> None: ...
@@ -67,16 +41,15 @@ class Subscription:
         self._assigned = assigned
         self._site = site
         self._channel: Any = None
-        self._tags = Tags()
-        self._jobs: dict[Job, int] = {}
-        self._elsewhere: set[Job] = set()
-        self._held: deque[Job] = deque()
+        self._hand = Hand(assigned, site)
         self._steps: Iterator[None] = iter(())
         self._is_opening = self._is_subscribing = False
         self.is_asking = False
         self._is_to_sync = self._is_syncing = False
         self._consumer_tag: str | None = None
         self._is_ending = False
+        self._closings = 0
+        self._closed_at = -math.inf
 
     @property
     def is_subscribed(self) -> bool:
@@ -88,13 +61,13 @@ class Subscription:
         return not self.is_asking and self._is_idle and not self._is_to_sync
 
     @property
-    def is_moving_suspects(self) -> bool:
-        """Whether a copy of one is on its way, and the message not acknowledged."""
-        return bool(self._elsewhere)
+    def moves_suspects_since(self) -> float | None:
+        return self._hand.moves_suspects_since
 
     @property
     def _is_idle(self) -> bool:
-        return not self.is_subscribed and not self._jobs and not len(self._tags)
+        is_coming = self.is_subscribed or self._is_subscribing
+        return not is_coming and self._hand.is_empty
 
     def open(self, connection: Any) -> None:
         if not self._is_opening and self._channel is None:
@@ -103,19 +76,18 @@ class Subscription:
 
     def forget(self) -> None:
         """The connection is lost. Jobs that have begun go on, and nobody asks how they end."""
-        for job in self._jobs:
-            if self._runner_of(job).withdraw(job):
-                self._site.ended(job)
-            job.is_over = True
-        self._jobs.clear()
-        self._elsewhere.clear()
-        self._held.clear()
-        self._tags = Tags()
+        self._hand.forget()
         self._consumer_tag = None
         self._steps = iter(())  # an answer that was read already is to none of them
         self._is_opening = self._is_subscribing = self.is_asking = False
         self._is_to_sync = self._is_syncing = False
         self._channel = None
+
+    def next_pause(self, now: float) -> float:
+        """How long to wait before it is opened again; longer each time that it closes soon."""
+        self._closings = self._closings + 1 if now < self._closed_at + _CALM_SECONDS else 0
+        self._closed_at = now
+        return min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**self._closings)
 
     def cancel(self) -> None:
         """Let nothing more come, give back what has not begun, and have the rest finish."""
@@ -125,13 +97,12 @@ class Subscription:
         if self._channel is None:
             return
         self._cancel()
-        for job in tuple(self._jobs):
-            self._give_back(job)
+        self._give_back()
 
     def flush(self) -> None:
         """Acknowledge what was settled."""
         if self._channel is not None and self._channel.is_open:
-            for tag, multiple in self._tags.take():
+            for tag, multiple in self._hand.acknowledgements():
                 self._channel.basic_ack(tag, multiple)
                 self._is_to_sync = True
             if self._is_ending and self._is_idle and self._is_to_sync and not self.is_asking:
@@ -157,6 +128,19 @@ class Subscription:
             self._is_subscribing = True
             self._steps = self._subscribe()
             self._advance()
+
+    def look_for_suspects(self, found: Callable[["Subscription"], None]) -> None:
+        """Have `found` called if there are any. None is taken."""
+
+        def take(frame: Any) -> None:
+            self.is_asking = False
+            if frame.method.message_count:
+                found(self)
+
+        if self.is_subscribed and not self.is_asking and not self._is_ending:
+            self.is_asking = True
+            queue = suspects_queue(self.spec.queue)
+            self._channel.queue_declare(queue, passive=True, callback=take)
 
     def ask_for_suspect(self, take: Callable[[Job, Runner], None]) -> None:
         """Have `take` called with one of its suspects, if there is any that is to run."""
@@ -225,17 +209,17 @@ class Subscription:
     # Messages
 
     def _take(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        job = self._admit(channel, method, properties, body, Origin.MAIN)
-        if job is None:
+        if channel is not self._channel:  # it is lost, and this was still to be read
             return
-        if not self.spec.ack_late:
-            self._held.append(job)
+        job = self._hand.take(method, properties, body, Origin.MAIN)
         if self._is_ending:
-            self._give_back(job)
-        if not self.spec.ack_late:
-            self._begin_held()
-        elif job in self._jobs:
-            self._start(job)
+            self._give_back()
+        elif job is not None:
+            self._hand.begin(job)
+
+    def _give_back(self) -> None:
+        for tag in self._hand.give_back():
+            self._channel.basic_nack(tag, requeue=True)
 
     def _take_suspect(
         self,
@@ -245,111 +229,9 @@ class Subscription:
         properties: Any,
         body: bytes,
     ) -> None:
+        if channel is not self._channel:
+            return
         self.is_asking = False
-        job = self._admit(channel, method, properties, body, Origin.SUSPECTS)
+        job = self._hand.take(method, properties, body, Origin.SUSPECTS)
         if job is not None:
             take(job, self._assigned.suspects)
-
-    def _admit(
-        self, channel: Any, method: Any, properties: Any, body: bytes, origin: Origin
-    ) -> Job | None:
-        """The job that it is; None if it is none, or goes elsewhere."""
-        if channel is not self._channel:  # it is lost, and this was still to be read
-            return None
-        delivered = Delivered(
-            properties.headers or {},
-            method.exchange,
-            method.routing_key,
-            method.redelivered,
-            origin,
-            properties.user_id,
-        )
-        self._tags.add(method.delivery_tag)
-        spec = self.spec
-        message = message_of(spec, delivered, properties, body)
-        job = Job(spec, self._assigned.handle, message, delivered, self._settle)
-        self._jobs[job] = method.delivery_tag
-        move = admit(spec, delivered)
-        if move is None:
-            return job
-        if move.outcome is Outcome.KILLED:
-            move = admit(spec, delivered, self._site.last_words(message)) or move
-            self._site.log.error("%s: a message has killed its worker; %s", spec.queue, _fate(move))
-        self._elsewhere.add(job)
-        self._move(job, move)
-        return None
-
-    def _start(self, job: Job) -> None:
-        self._site.start(job, self._runner_of(job))
-
-    def _begin_held(self) -> None:
-        """What is acknowledged before it is done is so when it can begin, and not before: what
-        waits can be given back, and the broker sends no more than `prefetch` of it.
-        """
-        while self._held and len(self._jobs) - len(self._held) < self._assigned.at_once:
-            job = self._held.popleft()
-            self._tags.settle(self._jobs[job])
-            self._start(job)
-
-    def _runner_of(self, job: Job) -> Runner:
-        is_suspect = job.delivered.origin is Origin.SUSPECTS
-        return self._assigned.suspects if is_suspect else self._assigned.runner
-
-    def _give_back(self, job: Job) -> None:
-        """If it has not begun, and can be had again. A suspect cannot: to come back is a charge."""
-        if self.spec.ack_late:
-            if job.delivered.origin is Origin.SUSPECTS or job.is_over:
-                return
-            can_be = self._runner_of(job).withdraw(job)
-        else:
-            can_be = job in self._held
-        if can_be:
-            if job in self._held:
-                self._held.remove(job)
-            tag = self._jobs.pop(job)
-            self._site.ended(job)
-            self._tags.give_back(tag)
-            self._channel.basic_nack(tag, requeue=True)
-
-    def _settle(self, job: Job, ending: Ending) -> None:
-        if job.is_over:
-            return
-        job.is_over = True
-        if not self.spec.ack_late:
-            del self._jobs[job]
-            self._begin_held()
-            if ending.outcome is not Outcome.DONE:
-                self._say(ending, "it is not tried again, as it was acknowledged before")
-            return
-        move = conclude(self.spec, job.delivered, ending)
-        if move is None:
-            self._tags.settle(self._jobs.pop(job))
-            return
-        self._say(ending, _fate(move))
-        self._move(job, move)
-
-    def _move(self, job: Job, move: Move) -> None:
-        tag, tags = self._jobs[job], self._tags
-
-        def moved() -> None:
-            if self._jobs.pop(job, None) is not None:
-                self._elsewhere.discard(job)
-                tags.settle(tag)
-
-        properties = job.message.properties
-        assert isinstance(properties, Properties)
-        copy = properties.copy({**move.headers, MOVED_AT: round(clock.wall())})
-        self._site.publish(Copy(move.queue, copy, job.message.body, moved, clock.monotonic()))
-        job.is_over = True
-
-    def _say(self, ending: Ending, fate: str) -> None:
-        why = f"{ending.outcome}: {ending.error}" if ending.error else str(ending.outcome)
-        level = logging.INFO if ending.outcome is Outcome.REQUEUED else logging.WARNING
-        stack = f"\n{ending.stack.rstrip()}" if ending.outcome is Outcome.FAILED else ""
-        self._site.log.log(level, "%s: a message %s; %s%s", self.spec.queue, why, fate, stack)
-
-
-def _fate(move: Move) -> str:
-    if move.delay_seconds is not None:
-        return f"it is tried again in {move.delay_seconds:g} s"
-    return f"it is in {move.queue}"
