@@ -1,9 +1,12 @@
 """`sengu logs`: what an instance and its workers have written, and what they write."""
 
 import re
+import signal
 import sys
+import threading
 import time
 from contextlib import closing, suppress
+from types import FrameType
 
 import click
 
@@ -68,7 +71,8 @@ def command(client: ControlClient, follow: bool, lines: int) -> int:
             if not follow:
                 _show(reader.rest())
             sys.stdout.flush()
-            while follow:
+            interrupted = _note_interrupts()
+            while follow and not interrupted.is_set():
                 for piece in reader.news():
                     _show(piece)
                 sys.stdout.flush()
@@ -80,6 +84,19 @@ def command(client: ControlClient, follow: bool, lines: int) -> int:
             f"cannot read {path}: {describe_error(problem)}; the user who started it can"
         ) from problem
     return Exit.OK
+
+
+def _note_interrupts() -> threading.Event:
+    """Set by SIGINT, which also raises KeyboardInterrupt as ever: that is lost in a finalizer."""
+    noted = threading.Event()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        noted.set()
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, interrupt)
+    return noted
 
 
 def _log_file(client: ControlClient) -> str:
