@@ -207,3 +207,19 @@ def test_another_version_goes_on_with_the_same_workers(consuming: Consuming, gat
     gate.open()
     instance.wait_for_line("^ends 0 ")
     assert pids(instance) == before
+
+
+def test_who_is_the_only_one_that_may_consume_ends_when_its_jobs_are_done(
+    consuming: Consuming,
+) -> None:
+    """The broker does not answer what is asked there before a channel closes: it closes it."""
+    source = """
+    @consumer("jobs", retries=0, arguments={"x-single-active-consumer": True})
+    def handle(message):
+        tell("done", message.text())
+    """
+    instance = consuming.run(source, "--grace", "600")
+    consuming.broker.publish("jobs", [b"1"])
+    instance.wait_for_line("^done 1$")
+    assert instance.stop() == 0
+    wait_until(lambda: consuming.broker.depth("jobs") == 0)

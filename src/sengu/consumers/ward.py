@@ -61,12 +61,13 @@ class Ward:
         if not self._has_begun:
             return
         self._forget_what_is_over()
+        if self._wanted is not None:
+            self._gate.close()
+            self._take()
         if self._must_be_closed():
             self._gate.close()
         else:
             self._gate.open()
-        if self._wanted is not None:
-            self._take()
         if self._taken is not None:
             self._running = self._taken[0]
             self._start(*self._taken)
