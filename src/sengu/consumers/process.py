@@ -159,7 +159,6 @@ class Process(Worker):
         """Raises LoadError, SystemExit."""
         problem, limit = self._problem, self.options.connect_timeout_seconds
         if problem is not None and problem.is_final:
-            self.log.error("%s", problem)
             raise SystemExit(EX_CONFIG)
         if limit is not None and self._loop.now() - self._unsubscribed_since > limit:
             raise LoadError(f"not connected after {limit:g} s: {self._why}")
@@ -227,7 +226,7 @@ class Process(Worker):
     def _tell_problem(self, problem: BrokerError) -> None:
         if str(problem) != self._told:
             self._told = str(problem)
-            self.log.warning("%s", problem)
+            self.log.log(logging.ERROR if problem.is_final else logging.WARNING, "%s", problem)
         self._problem = problem
 
     def blocked(self, reason: str) -> None:
