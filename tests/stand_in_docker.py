@@ -75,8 +75,9 @@ def run(containers: Containers, words: list[str]) -> int:
         keep_container(containers, name, facts, (args, environment(options)), (keep, tell))
     os.close(tell)
     os.read(born, 1)
+    output = open_output(containers, name)  # before: what nobody has open forgets what is in it
     os.close(keep)
-    return follow(containers, name)
+    return follow(containers, name, output)
 
 
 def keep_container(
@@ -112,9 +113,12 @@ def keep_container(
     os._exit(0)
 
 
-def follow(containers: Containers, name: str) -> int:
+def open_output(containers: Containers, name: str) -> int:
+    return os.open(containers.fifo(name), os.O_RDONLY | os.O_NONBLOCK)
+
+
+def follow(containers: Containers, name: str, output: int) -> int:
     """Pass its output on until it has ended."""
-    output = os.open(containers.fifo(name), os.O_RDONLY | os.O_NONBLOCK)
     poll = select.poll()
     poll.register(output, select.POLLIN)
     while containers.read(name)["status"] == "running" or poll.poll(0):
@@ -182,7 +186,7 @@ def end(facts: Facts, number: int, seconds: float) -> None:
 
 
 def attach(containers: Containers, words: list[str]) -> int:
-    return follow(containers, words[-1])
+    return follow(containers, words[-1], open_output(containers, words[-1]))
 
 
 def pull(containers: Containers, words: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -110,6 +111,12 @@ class FakeInstance:
 class _Server(socketserver.ThreadingUnixStreamServer):
     instance: FakeInstance
     request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client may go away. All else is the test's, whose stderr may be closed by now."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, ConnectionError):
+            raise error
 
 
 class _Scissors(io.BufferedIOBase):
