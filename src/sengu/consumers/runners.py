@@ -48,9 +48,6 @@ class Endings:
             taken.append(self._box.popleft())
         return taken
 
-    def close(self) -> None:
-        os.close(self._fd)
-
 
 class Runner(Protocol):
     """What runs jobs."""

@@ -1,4 +1,4 @@
-"""A consumer's subscription: a channel, what came through it, and how that is settled.
+"""A consumer's subscription: its channel, and what is said there. What comes through is in `hand`.
 
 Lives in the thread of the connection. A connection that is lost takes all with it: what was not
 acknowledged comes again from the broker, and how its jobs end does not matter any more.
@@ -14,9 +14,7 @@ import pika
 
 from sengu.consumers.hand import Assigned, Hand, Holder
 from sengu.consumers.job import Job
-from sengu.consumers.judge import (
-    Origin,
-)
+from sengu.consumers.judge import Origin
 from sengu.consumers.runners import Runner
 from sengu.consumers.topology import suspects_queue
 
@@ -34,7 +32,9 @@ class Site(Holder, Protocol):
 
 
 class Subscription:
-    """From `open` to `close`, or until the connection is lost."""
+    """From `open` until its channel is lost, which `forget` tells it, or all is settled after
+    `cancel`.
+    """
 
     def __init__(self, assigned: Assigned, site: Site) -> None:
         self.spec = assigned.spec
@@ -75,7 +75,7 @@ class Subscription:
             connection.channel(on_open_callback=self._begin)
 
     def forget(self) -> None:
-        """The connection is lost. Jobs that have begun go on, and nobody asks how they end."""
+        """The channel is lost. Jobs that have begun go on, and nobody asks how they end."""
         self._hand.forget()
         self._consumer_tag = None
         self._steps = iter(())  # an answer that was read already is to none of them
