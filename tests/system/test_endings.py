@@ -77,7 +77,7 @@ def test_a_deploy_whose_worker_exits_so_is_aborted_at_once_and_the_old_one_serve
     starts = [line for line in instance.lines if "of generation 2 started" in line]
     assert len(starts) == 1
     script.write()
-    assert instance.cli("reload").returncode == 0
+    assert instance.cli("reload", "--drained").returncode == 0
     assert ask(port).generation == 3
 
 

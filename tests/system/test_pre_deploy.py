@@ -105,7 +105,7 @@ def test_one_that_fails_keeps_the_old_generation_and_its_words_are_told(
     assert second.runs == [1]
     assert not any("of generation 2 started" in line for line in instance.lines)
     command.write()
-    assert instance.cli("reload").returncode == 0
+    assert instance.cli("reload", "--drained").returncode == 0
     assert ask(port).generation == 3
 
 

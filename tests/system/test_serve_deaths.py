@@ -21,6 +21,7 @@ from tests.system.web import (
     fork_servers,
     get_request,
     load,
+    reload,
     serve,
 )
 
@@ -262,7 +263,7 @@ def test_a_stop_does_not_wait_for_connections_that_are_idle(
     instance = serve(sengu, site, port, *options, target=target)
     with Client(port) as old, Client(port) as new:
         old.ask()
-        assert instance.cli("reload").returncode == 0
+        reload(instance)
         assert new.ask().generation == 2
         assert len(pids(instance)) == 2
         assert instance.stop() == 0

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import Instance, Sengu, give_up, requires
 from tests.system.puppets import memory_kib, pids, wait_until, workers
-from tests.system.web import Site, ask, connect, get_request, load, read_all, serve
+from tests.system.web import Site, ask, connect, get_request, load, read_all, reload, serve
 
 TARGETS = ("plain:app", "plain:asgi")
 LONG = f"/download?{1 << 30}"
@@ -165,7 +165,7 @@ def test_ten_thousand_idle_connections_are_kept_through_a_deploy(
         wait_until(lambda: sum(w["connections"] for w in workers(instance)) == count)
         assert all(memory_kib(pid, "VmHWM") < 2 * MOST_KIB for pid in old)
         site.release("two")
-        assert instance.cli("reload").returncode == 0
+        reload(instance)
         assert ask(port).version == "two"
         for client in clients[:: count // 100]:
             client.sendall(get_request("/").replace("\n", "\r\n").encode())

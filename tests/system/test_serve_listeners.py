@@ -29,7 +29,7 @@ def test_a_unix_socket_and_two_ports_are_served_and_survive_a_deploy(
     instance = serve(sengu, site, port, *more, target=target)
     assert ask(port).version == ask(other).version == ask_unix(path).split()[0] == "one"
     site.release("two")
-    assert instance.cli("reload").returncode == 0
+    assert instance.cli("reload", "--drained").returncode == 0
     assert ask(port).version == ask(other).version == ask_unix(path).split()[0] == "two"
     names = [listener["address"] for listener in instance.status()["listeners"]]
     assert names == [f"127.0.0.1:{port}", str(path), f"127.0.0.1:{other}"]
@@ -83,7 +83,7 @@ def test_sockets_of_systemd_are_served_without_any_option(
     assert ask(port).version == "one"
     site.release("two")
     monkeypatch.undo()
-    assert instance.cli("reload").returncode == 0
+    assert instance.cli("reload", "--drained").returncode == 0
     assert ask(port).version == "two"
     if count == 2:
         assert ask_unix(path).startswith("two 2 ")

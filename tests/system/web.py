@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from tests.support import WAIT_SECONDS, Instance, Sengu
 from tests.system.load import Address, Load
-from tests.system.puppets import Gate, children
+from tests.system.puppets import Gate, children, wait_until, workers
 
 APPS = Path(__file__).with_name("apps")
 CHECKOUT = Path(__file__).parents[2]
@@ -196,6 +196,27 @@ def read_all(client: socket.socket) -> bytes:
 
 def title(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0 ")
+
+
+def reload(instance: Instance, *options: str) -> None:
+    """Deploy, and wait until old workers take nothing new: they are asked to when it succeeds."""
+    done = instance.cli("reload", *options)
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: not any(_takes_new(one["pid"]) for one in _old(instance)))
+
+
+def _old(instance: Instance) -> list[dict[str, Any]]:
+    found = workers(instance)
+    newest = max(one["generation"] for one in found)
+    return [one for one in found if one["generation"] < newest]
+
+
+def _takes_new(pid: int) -> bool:
+    try:
+        said = title(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return said != "" and not said.endswith(": draining")  # a zombie has none
 
 
 def fork_servers(instance: Instance) -> list[int]:

@@ -109,6 +109,8 @@ class Outbox:
         self._advance()
 
     def _advance(self, *_: object) -> None:
+        if not self._channel.is_open:  # what is answered now was asked before the good-bye
+            return
         step = next(self._steps, None)
         if step is not None:
             step(self._advance)
