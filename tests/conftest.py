@@ -1,6 +1,7 @@
 """Fixtures of all tiers. None knows the insides of sengu."""
 
 import shutil
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -9,6 +10,13 @@ import pytest
 from tests import broker_keeper, broker_nodes, support
 from tests.broker import Broker
 from tests.broker_nodes import Node
+
+
+def pytest_configure() -> None:
+    """What is ignored is inherited, and a script ignores INT in what it runs in the background."""
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
