@@ -66,7 +66,7 @@ def settle(
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         status: dict[str, Any] = ask(instance, "GET", "/v1/status").body
-        lacks = list(_unsettled(status, workers))
+        lacks = [*_unsettled(status, workers), *_superfluous(instance.pid, status)]
         if not lacks:
             chronicle.wait_for(status["last_event"])
             lacks = list(_unconcluded(chronicle, ledger))
@@ -88,6 +88,20 @@ def _unsettled(status: dict[str, Any], workers: int) -> Iterator[str]:
     generations = {worker["generation"] for worker in status["workers"]}
     if generations != {status["generation"]}:
         yield f"workers are of {generations}, generation {status['generation']} serves"
+
+
+def _superfluous(main_pid: int, status: dict[str, Any]) -> Iterator[str]:
+    """Those who end need a moment, the fork server of a generation that is gone for one."""
+    workers = {worker["pid"] for worker in status["workers"]}
+    servers = {process.pid for process in of_role(main_pid, Role.SERVER)}
+    fork_servers = {process.pid for process in of_role(main_pid, Role.FORK_SERVER)}
+    if len(fork_servers) > 1:
+        yield f"fork servers are {fork_servers}"
+    for process in below(main_pid):
+        if process.pid not in workers | servers | fork_servers:
+            yield f"one too many: {process}"
+    if zombies := children(main_pid) - workers - servers - fork_servers:
+        yield f"not reaped: {zombies}"
 
 
 def _unconcluded(chronicle: Chronicle, ledger: Ledger) -> Iterator[str]:
@@ -118,18 +132,9 @@ def findings(instance: Instance, status: dict[str, Any], chronicle: Chronicle) -
     slots = sorted(worker["slot"] for worker in status["workers"])
     if slots != list(range(len(slots))):
         yield f"workers are in slots {slots}"
-    workers = {worker["pid"] for worker in status["workers"]}
     servers = {process.pid for process in of_role(instance.pid, Role.SERVER)}
-    fork_servers = {process.pid for process in of_role(instance.pid, Role.FORK_SERVER)}
     if servers != {status["server_pid"]}:
         yield f"servers are {servers}, {status['server_pid']} answers"
-    if len(fork_servers) > 1:
-        yield f"fork servers are {fork_servers}"
-    for process in below(instance.pid):
-        if process.pid not in workers | servers | fork_servers:
-            yield f"one too many: {process}"
-    if zombies := children(instance.pid) - workers - servers - fork_servers:
-        yield f"not reaped: {zombies}"
     yield from chronicle.problems
 
 
