@@ -1,8 +1,14 @@
 """`sengu logs`: which file it shows, and how lines look in a terminal."""
 
+import io
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
 import click
 import pytest
 
+from sengu.cli.log_reader import LogReader
 from sengu.cli.logs import _paint
 from sengu.cli.main import run
 from tests.unit.fake_instance import FakeInstance, make_status
@@ -27,6 +33,34 @@ def test_a_file_that_may_not_be_read_is_told(
     web.statuses = [make_status(log="/nowhere/log")]
     assert run(["logs"]) == 1
     assert "cannot read /nowhere/log: No such file or directory" in capfd.readouterr().err
+
+
+class Interrupting(io.RawIOBase):
+    """A file at whose end INT comes: what that raises is dropped when nobody has closed it."""
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_is_heard_also_when_a_finalizer_swallows_it(
+    web: FakeInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def last(_reader: LogReader, _count: int) -> Iterator[bytes]:
+        left_open = Interrupting()
+        yield b""
+        del left_open
+
+    path = tmp_path / "log"
+    path.touch()
+    web.statuses = [make_status(log=str(path))]
+    monkeypatch.setattr(LogReader, "last", last)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run(["logs", "-f"]) == 0  # or never
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @pytest.mark.parametrize(

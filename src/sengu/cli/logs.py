@@ -64,6 +64,7 @@ def command(client: ControlClient, follow: bool, lines: int) -> int:
     --log-file; it is followed also when the instance has ended.
     """
     path = _log_file(client)
+    interrupted = _note_interrupts()
     try:
         with suppress(KeyboardInterrupt), closing(LogReader(path, _tell_loss)) as reader:
             for line in reader.last(lines):
@@ -71,7 +72,6 @@ def command(client: ControlClient, follow: bool, lines: int) -> int:
             if not follow:
                 _show(reader.rest())
             sys.stdout.flush()
-            interrupted = _note_interrupts()
             while follow and not interrupted.is_set():
                 for piece in reader.news():
                     _show(piece)
@@ -87,7 +87,9 @@ def command(client: ControlClient, follow: bool, lines: int) -> int:
 
 
 def _note_interrupts() -> threading.Event:
-    """Set by SIGINT, which also raises KeyboardInterrupt as ever: that is lost in a finalizer."""
+    """Set by SIGINT, which also raises KeyboardInterrupt as ever: the finalizer of a file that is
+    left open drops that without a word (CPython's iobase_finalize).
+    """
     noted = threading.Event()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
