@@ -14,6 +14,8 @@ demo: setup ## Deploy a small web server under load, and see that nothing is los
 	@$(BIN)/sengu demo
 
 test: setup-test lint ## Run everything: style, types and all tests (minutes)
+	@# Once for the thousands of processes that tests start, which are to write no bytecode.
+	@$(BIN)/python -m compileall -q src tests
 	@$(PYTEST) -n 3 --dist loadscope
 
 check: setup lint ## Run what needs no other program: style, types, pure tests (a minute)
