@@ -344,8 +344,8 @@ class Echoes:
                 source.append(Answer(*who))
 
     def wait_for_more(self, count: int = 50) -> list[set[Answer]]:
-        """Who has answered each of them so many times from now on."""
-        before = list(map(len, self.sources))
+        """Who has answered each of them so many times, but for what is on its way just now."""
+        before = [len(source) + 1 for source in self.sources]
 
         def have_come() -> bool:
             pairs = zip(self.sources, before, strict=True)

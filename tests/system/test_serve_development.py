@@ -1,13 +1,10 @@
 """`--reload`: a change is a deploy, a mistake is a page. And what shells are told."""
 
-from contextlib import suppress
-from pathlib import Path
-
 import pytest
 
 from tests.support import Instance, Sengu
-from tests.system.puppets import children, of_type, wait_until
-from tests.system.web import ENVIRONMENT, Client, Site, ask, fetch, serve, title
+from tests.system.puppets import of_type, wait_until
+from tests.system.web import ENVIRONMENT, Client, Site, ask, fetch, serve, wait_watched
 
 TARGETS = ("plain:app", "plain:asgi")
 
@@ -15,17 +12,7 @@ TARGETS = ("plain:app", "plain:asgi")
 def serve_watched(sengu: Sengu, site: Site, port: int, target: str = "plain:app") -> Instance:
     """When the files are watched."""
     instance = serve(sengu, site, port, "--workers", "1", "--reload", target=target)
-
-    def is_watched() -> bool:
-        found = ""
-        for pid in children(instance.pid):
-            with suppress(FileNotFoundError):  # a descriptor, or the process, is gone
-                if "sengu.cli.watch" in title(pid):
-                    # proc_pid_fdinfo(5): a line for each directory that inotify watches.
-                    found += "".join(f.read_text() for f in Path(f"/proc/{pid}/fdinfo").iterdir())
-        return "inotify wd:" in found
-
-    wait_until(is_watched)
+    wait_watched(instance)
     return instance
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support import Instance, Sengu, needs_root
 from tests.system.jobs import Jobs, logged_by, work
 from tests.system.puppets import is_alive, kill, of_type, pids, wait_until, workers
-from tests.system.web import environment_of, title
+from tests.system.web import environment_of, title, wait_watched
 
 TELLING = """
 class Telling(sengu.Worker):
@@ -345,6 +345,7 @@ def test_a_worker_runs_where_and_as_whom_it_is_told(sengu: Sengu, jobs: Jobs) ->
 def test_a_change_of_the_script_is_a_deploy_when_it_is_watched(sengu: Sengu, jobs: Jobs) -> None:
     jobs.write(TELLING)
     instance = work(sengu, jobs, "Telling", "--reload")
+    wait_watched(instance)
     instance.wait_for_line("awesome work")
     jobs.write(TELLING.replace("awesome", "better"))
     line = instance.wait_for_line(r".*better work")[0]

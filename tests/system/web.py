@@ -6,7 +6,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -196,6 +196,20 @@ def read_all(client: socket.socket) -> bytes:
 
 def title(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0 ")
+
+
+def wait_watched(instance: Instance) -> None:
+    """Until `--reload` sees changes: proc_pid_fdinfo(5) has a line for each directory watched."""
+
+    def is_watched() -> bool:
+        found = ""
+        for pid in children(instance.pid):
+            with suppress(FileNotFoundError, ProcessLookupError):  # a descriptor, or it, is gone
+                if "sengu.cli.watch" in title(pid):
+                    found += "".join(f.read_text() for f in Path(f"/proc/{pid}/fdinfo").iterdir())
+        return "inotify wd:" in found
+
+    wait_until(is_watched)
 
 
 def reload(instance: Instance, *options: str) -> None:
