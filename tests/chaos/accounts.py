@@ -95,6 +95,8 @@ def _superfluous(main_pid: int, status: dict[str, Any]) -> Iterator[str]:
     workers = {worker["pid"] for worker in status["workers"]}
     servers = {process.pid for process in of_role(main_pid, Role.SERVER)}
     fork_servers = {process.pid for process in of_role(main_pid, Role.FORK_SERVER)}
+    if servers != {status["server_pid"]}:
+        yield f"servers are {servers}, {status['server_pid']} answers"
     if len(fork_servers) > 1:
         yield f"fork servers are {fork_servers}"
     for process in below(main_pid):
@@ -132,9 +134,6 @@ def findings(instance: Instance, status: dict[str, Any], chronicle: Chronicle) -
     slots = sorted(worker["slot"] for worker in status["workers"])
     if slots != list(range(len(slots))):
         yield f"workers are in slots {slots}"
-    servers = {process.pid for process in of_role(instance.pid, Role.SERVER)}
-    if servers != {status["server_pid"]}:
-        yield f"servers are {servers}, {status['server_pid']} answers"
     yield from chronicle.problems
 
 

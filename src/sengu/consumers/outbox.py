@@ -153,9 +153,11 @@ class Outbox:
         self._loop.call_at(self._loop.now() + _AGAIN_SECONDS, self._try_again)
 
     def _try_again(self) -> None:
+        if not self._channel.is_open:  # all that it has is over
+            return
         if self._is_stepping:
             self._try_later()
-        elif self._channel.is_open and (self._failed or self._awaiting):
+        elif self._failed or self._awaiting:
             self._go(self._again())
 
     def _again(self) -> Iterator[Step]:
