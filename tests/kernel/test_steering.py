@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
@@ -12,72 +12,27 @@ from sengu.model.observed import Observed, Phase, Worker
 from sengu.model.passage import Technique
 from sengu.passage.by_index import ByCopies
 from sengu.passage.by_member import ByMembers
-from sengu.passage.group import Group, Look
 from sengu.passage.kept import Kept
 from sengu.passage.ladder import turn_migration_on
 from sengu.passage.passage import SelfPassage, Tell
-from sengu.passage.places import Ground, find_places
+from sengu.passage.places import Ground
 from sengu.passage.relay import pass_on
-from sengu.passage.removal import Removal
 from sengu.passage.steering import Steered, Steering, borrow_one
 from sengu.posix.loop import Loop
 from tests import netns
-from tests.kernel.children import Child, open_descriptors
-from tests.kernel.groups import PORT, become_nobody, connect, group, member, shares
+from tests.kernel.children import Child
+from tests.kernel.grounds import (
+    HOST,
+    PATIENCE_SECONDS,
+    Living,
+    ground,
+    program,
+    relays_that_end,
+    see,
+    waiting,
+)
+from tests.kernel.groups import PORT, become_nobody, connect, member, shares
 from tests.kernel.shelf import Shelf
-
-HOST = "127.0.0.1"
-PATIENCE_SECONDS = 20.0
-
-
-class Nobody:
-    """Implements `group.Processes`: no worker has a process that could be found."""
-
-    def pid_of(self, worker: int) -> int | None:
-        return None
-
-    def said_ready(self, worker: int) -> bool:
-        return False
-
-
-class Living(Nobody):
-    """Workers with processes; counts how often it is asked whether one has said READY=1."""
-
-    def __init__(self, pids: Mapping[int, int]) -> None:
-        self._pids = pids
-        self.asked = 0
-
-    def pid_of(self, worker: int) -> int | None:
-        return self._pids.get(worker)
-
-    def said_ready(self, worker: int) -> bool:
-        self.asked += 1
-        return False
-
-
-def program(count: int, host: str = HOST) -> Child:
-    """One with so many sockets, which accepts nobody."""
-
-    def listen(child: Child) -> None:
-        members = group(host, count)
-        child.tell("listens")
-        child.wait_for_go()
-        del members
-
-    child = Child(listen)
-    child.wait_to_hear("listens")
-    return child
-
-
-@contextmanager
-def ground(host: str = HOST) -> Iterator[Ground]:
-    address = InetAddress(host, PORT, ipv6=":" in host)
-    with closing(Loop()) as loop:
-        yield Ground(loop, Group(address, Nobody()))
-
-
-def see(where: Ground) -> Look:
-    return where.group.look((), None)
 
 
 def by_copies(where: Ground, shelf: Shelf) -> Steering:
@@ -106,7 +61,7 @@ def test_who_lives_gets_connections_when_all_who_should_have_died(
                 clients = [connect(HOST) for _ in range(20)]
                 for _ in range(50):  # what comes to ours another time is relayed once more
                     steering.tend(see(where))
-                assert _waiting(where, newcomers) >= len(clients)
+                assert waiting(where, newcomers) >= len(clients)
                 candidate.go()
                 for client in clients:
                     client.close()
@@ -126,26 +81,10 @@ def passage(
     assert said == []
 
 
-@contextmanager
-def relays_that_end(where: Ground) -> Iterator[None]:
-    """Goes on until no descriptor is left of what the body has begun."""
-    before = open_descriptors()
-    yield
-    end = where.loop.now() + PATIENCE_SECONDS
-    while left := open_descriptors() - before:
-        assert where.loop.now() < end, left
-        where.loop.run_once(where.loop.now() + 0.05)
-
-
 def _held_by(child: Child, where: Ground) -> set[int]:
     descriptors = f"/proc/{child.pid}/fd"
     links = {os.readlink(f"{descriptors}/{name}") for name in os.listdir(descriptors)}
     return {inode for inode in see(where).sockets if f"socket:[{inode}]" in links}
-
-
-def _waiting(where: Ground, inodes: set[int]) -> int:
-    sockets = see(where).sockets
-    return sum(sockets[inode].queue for inode in inodes)
 
 
 @netns.isolated
@@ -190,21 +129,6 @@ def test_who_is_connected_to_another_address_is_nobodys_client() -> None:
     ):
         assert where.group.clients().keys() == {ours.getsockname()}
         assert everywhere.group.clients().keys() == {ours.getsockname(), anothers.getsockname()}
-
-
-@netns.isolated
-def test_place_of_ours_is_found_behind_many_others_without_waiting_at_each() -> None:
-    with ground() as where, program(40), member(HOST) as ours:
-        before = where.loop.now()
-        assert find_places(where, ours, [ours], [range(40)]) == {40: ours}
-        assert where.loop.now() - before < 4.0  # the loop stands still meanwhile
-
-
-@netns.isolated
-def test_sockets_of_ours_are_taken_out_though_all_others_have_closed_meanwhile() -> None:
-    with ground() as where:
-        Removal(where, None, migrates=False).run(group(HOST, 3), [range(3)])
-        assert where.group.count() == 0
 
 
 @netns.isolated

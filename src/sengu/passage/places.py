@@ -64,6 +64,20 @@ def find_places(
     return found
 
 
+def wait_for_handshakes(ground: Ground) -> None:
+    """Until those that are under way with any of the group have ended, for so long as one may take.
+
+    The loop stands still meanwhile. Whoever begins one later is not waited for. Raises OSError.
+    """
+    group = ground.group
+    peers = half_open(group.family, group.address.port)
+    for _ in range(_LOOKS):
+        if not peers:
+            return
+        select.poll().poll(_LOOK_MS)
+        peers &= half_open(group.family, group.address.port)
+
+
 def ranges_of(numbers: Iterable[int]) -> list[range]:
     """The numbers as ranges without gaps."""
     found: list[range] = []

@@ -1,15 +1,21 @@
 """Takes sockets of ours out of a group, with nothing lost.
 
-When a socket closes, the last one of the group moves to its place, so each closing is announced:
-new connections are kept from the one that is to move and from the one that is to close, then what
-waits there is served, then it is closed, then the choice is widened again. Imported by `by_index`
-and `by_member`.
+Nobody new may come to one that is to close, and a handshake that has begun there has to end first:
+it would be cut off. When a socket closes, the last one of the group moves to its place, so each
+closing is announced: new connections are kept from the one that is to move, too. Then what waits is
+served, and the socket closed. Imported by `by_index` and `by_member`.
 """
 
 import socket
 from collections.abc import Iterable, Sequence
 
-from sengu.passage.places import Ground, choose, find_places, ranges_of
+from sengu.passage.places import (
+    Ground,
+    choose,
+    find_places,
+    ranges_of,
+    wait_for_handshakes,
+)
 from sengu.passage.relay import pass_on
 from sengu.posix import reuseport
 
@@ -30,6 +36,9 @@ class Removal:
         all_ours = list(ours)
         found = find_places(self._ground, self._through or all_ours[0], all_ours, chosen)
         lost = [sock for sock in all_ours if sock not in found.values()]
+        if found and not self._migrates:
+            self._announce(found)
+            wait_for_handshakes(self._ground)
         while found:
             self._take_out(found)
         for sock in lost:  # nobody knows where: this is the most that can be done
@@ -42,25 +51,24 @@ class Removal:
                 reuseport.detach(guest.fileno())
 
     def _take_out(self, found: dict[int, socket.socket]) -> None:
-        """Close one of ours: the last of the group if it is ours, else the one at its highest
-        place, to which the last then moves."""
-        last = self._ground.group.count() - 1
-        place = last if last in found else max(found)
-        theirs = [n for n in range(last + 1) if n not in found]
-        staying = [n for n in theirs if n != last]
-        if place != last and staying:
-            self._choose(staying, found)
-        sock = found.pop(place)
+        """Close one of ours."""
+        sock = found.pop(self._announce(found))
         self._empty(sock)
         sock.close()
-        moved = [place if n == last else n for n in theirs]
-        if found:
-            self._choose(moved, found)
 
-    def _choose(self, places: Sequence[int], ours: dict[int, socket.socket]) -> None:
-        if not places:  # all of theirs have closed meanwhile
-            return
-        choose(self._ground, self._through or next(iter(ours.values())), ranges_of(places))
+    def _announce(self, found: dict[int, socket.socket]) -> int:
+        """Keep new connections from ours, and from the one that is to move; which place closes.
+
+        It is the last of the group if that is ours, else the highest of ours, to which the last
+        moves then.
+        """
+        last = self._ground.group.count() - 1
+        theirs = [place for place in range(last + 1) if place not in found]
+        staying = [place for place in theirs if place != last]
+        if theirs:  # else all of theirs have closed meanwhile
+            through = self._through or next(iter(found.values()))
+            choose(self._ground, through, ranges_of(staying or theirs))
+        return last if last in found else max(found)
 
     def _empty(self, sock: socket.socket) -> None:
         if not self._migrates:
