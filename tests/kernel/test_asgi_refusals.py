@@ -287,6 +287,34 @@ def test_a_client_that_reads_nothing_is_cut_off() -> None:
         worker.wait()
 
 
+def test_a_client_that_takes_something_has_time_though_nothing_more_can_be_sent_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make(child: Child) -> App:
+        left = iter((2, 1, 1))
+
+        def untaken(_fd: int) -> int:
+            child.tell("looked")
+            return next(left)
+
+        monkeypatch.setattr("sengu.http.asgi.connection.untaken", untaken)
+
+        async def handle(_scope: Scope, _receive: Receive, send: Send) -> None:
+            await respond(send, b"a" * 50_000_000)
+
+        return app(handle)
+
+    with (
+        serving(make, msgspec.structs.replace(OPTIONS, timeouts=QUICK)) as worker,
+        worker.connect() as client,
+    ):
+        client.sendall(GET + b"\r\n")
+        worker.child.wait_to_hear("looked")
+        worker.retire()  # it waits for its client as long as that may take
+        worker.wait()
+        assert worker.child.heard().count("looked") == 3
+
+
 def test_a_client_that_reads_slowly_is_served() -> None:
     size = 8_000_000
 

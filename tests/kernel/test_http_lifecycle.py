@@ -84,6 +84,27 @@ def test_a_client_that_does_not_read_is_let_go() -> None:
             lazy.answer()
 
 
+def test_a_client_that_takes_something_has_time_though_nothing_more_can_be_sent_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = iter((3, 2, 1, 1))
+    monkeypatch.setattr("sengu.http.connection.untaken", lambda _fd: next(left))
+
+    def app(environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+        if environ["PATH_INFO"] == "/hello":
+            return hello(environ, start_response)
+        start_response("200 OK", [TEXT])
+        return [b"x" * 50_000_000]
+
+    with serving(app, WebOptions("tests:app", timeouts=Timeouts(body_seconds=0.1))) as worker:
+        lazy = worker.connect()
+        lazy.send(GET)
+        assert worker.connect().get("/hello").status == 200  # after the lazy one was let go
+        assert list(left) == []
+        with pytest.raises((EOFError, ConnectionResetError)):
+            lazy.answer()
+
+
 def test_a_slow_reader_gets_all_and_is_progress() -> None:
     beats: list[float] = []
 

@@ -19,6 +19,7 @@ from sengu.http.asgi.websocket import WebSocket
 from sengu.http.head import REASONS, Refusal
 from sengu.http.proxy import ProxyHeader
 from sengu.posix import clock
+from sengu.posix.outgoing import untaken
 from sengu.worker.runtime import Stopping
 
 _LINGER_SECONDS = 2.0
@@ -185,7 +186,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def _expire_unsent(self, now: float) -> None:
         """A client that reads slowly is served, one that does not read is not."""
-        unsent = self.transport.get_write_buffer_size()
+        sock = self.transport.get_extra_info("socket")
+        unsent = self.transport.get_write_buffer_size() + untaken(sock.fileno())
         if unsent == self._unsent:
             self.transport.abort()
         self._unsent = unsent
