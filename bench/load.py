@@ -2,7 +2,6 @@
 
 import csv
 import re
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,9 +165,3 @@ def _finish(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -10,13 +10,14 @@ from typing import NamedTuple
 from bench import client, processes
 from bench.binders import Binder, User, serve
 from bench.deployer import Deployer
-from bench.load import Ab, AbortedError, Load, Wrk, free_port
+from bench.load import Ab, AbortedError, Load, Wrk
 from bench.managers.deploying import Deploying
 from bench.managers.start_server import StartServer
 from bench.network import own_network
 from bench.results import significant
 from bench.session import BenchError, Session
 from bench.webservers.sengu import Sengu as Serve
+from tests.ports import free_port
 
 DEPLOY_SECONDS = 2.0
 SERVE = "sengu serve"

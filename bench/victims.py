@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bench import adoption, client, processes
-from bench.load import free_port
 from bench.managers.base import Manager, Order
 from bench.managers.circus import Circus
 from bench.managers.start_server import StartServer
@@ -20,6 +19,7 @@ from bench.webservers.in_c import Bjoern, bjoern_order
 from bench.webservers.sengu import Sengu
 from bench.webservers.serverengine import ServerEngine
 from bench.webservers.unicorn import Unicorn
+from tests.ports import free_port
 
 SERVER, SUPERVISOR = OURS = ("sengu's server", "sengu's supervisor")
 KINDS: tuple[type[Program], ...] = (

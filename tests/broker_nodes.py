@@ -18,7 +18,8 @@ from typing import Any, Self
 
 from tests import processes
 from tests.broker import CTL, Broker
-from tests.support import free_port, requires, short_directory
+from tests.ports import free_port
+from tests.support import requires, short_directory
 
 # Not that of /usr/sbin, which becomes another user.
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"

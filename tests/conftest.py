@@ -10,6 +10,7 @@ import pytest
 from tests import broker_keeper, broker_nodes, support
 from tests.broker import Broker
 from tests.broker_nodes import Node
+from tests.ports import free_port
 
 
 def pytest_configure() -> None:
@@ -38,7 +39,7 @@ def free_path() -> Iterator[Path]:
 @pytest.fixture
 def port() -> int:
     """A TCP port on 127.0.0.1 that nobody uses."""
-    return support.free_port()
+    return free_port()
 
 
 @pytest.fixture(scope="session")

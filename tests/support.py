@@ -71,12 +71,6 @@ def lacks_cgroups(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def short_directory() -> Path:
     """A new directory whose path leaves room in the 107 bytes of a UNIX socket's name."""
     return Path(tempfile.mkdtemp(prefix="sengu-", dir="/tmp"))

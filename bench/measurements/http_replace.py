@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from bench import client
 from bench.compare import bar_chart, bar_row, peer_rows
 from bench.control import Control
-from bench.load import free_port
 from bench.managers.circus import Circus
 from bench.managers.supervisor import Supervisor
 from bench.program import Program
@@ -22,6 +21,7 @@ from bench.webservers.gunicorn import Gunicorn
 from bench.webservers.in_c import Bjoern, bjoern_order
 from bench.webservers.sengu import Sengu
 from bench.webservers.unicorn import Unicorn
+from tests.ports import free_port
 
 _MOST_MILLISECONDS = 15.0
 _SERVERS: tuple[type[WebServer], ...] = (Sengu, Gunicorn, Unicorn)

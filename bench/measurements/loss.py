@@ -5,7 +5,7 @@ import sys
 from typing import NamedTuple
 
 from bench.deployer import Deployer
-from bench.load import Ab, Load, free_port
+from bench.load import Ab, Load
 from bench.managers.available import missing_notes, present
 from bench.managers.base import Order
 from bench.managers.deploying import Deploying
@@ -14,6 +14,7 @@ from bench.managers.start_server import StartServer
 from bench.registry import Measurement
 from bench.results import Chart, Result, Row, Series, significant, spread
 from bench.session import EXAMPLES, Session
+from tests.ports import free_port
 
 _MOST_P99_RATIO = 1.5
 _AB = Ab(connections=20)

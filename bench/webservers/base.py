@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from bench import client, processes
-from bench.load import free_port
 from bench.program import Program
 from bench.session import SOURCES
+from tests.ports import free_port
 
 APPLICATIONS = SOURCES / "web"
 

@@ -7,7 +7,8 @@ import pytest
 from tests.chaos.driver import Driver, Outcome, start
 from tests.chaos.load import Load
 from tests.chaos.plan import Planner
-from tests.support import Sengu, free_port
+from tests.ports import free_port
+from tests.support import Sengu
 
 _CLIENTS = 3
 

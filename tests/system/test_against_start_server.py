@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import Instance, Sengu, free_port
+from tests.ports import free_port
+from tests.support import Instance, Sengu
 from tests.system.conftest import StartPeer
 from tests.system.peers import Peer, Witnesses, kill, wait_gone
 

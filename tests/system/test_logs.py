@@ -270,8 +270,10 @@ def test_usr1_reaches_the_writer(talk: StartTalk, log: Path) -> None:
     while not log.exists():  # nobody tells when another process has heard its signal
         os.sched_yield()
     run.stop()
-    assert tally(moved.read_bytes().splitlines(keepends=True)).lines == 80
-    assert b"all workers are gone" in log.read_bytes()
+    before, after = moved.read_bytes(), log.read_bytes()
+    tally((before + after).splitlines(keepends=True)).check(80)
+    assert b"is ready" in before
+    assert b"all workers are gone" in after
 
 
 def test_the_status_tells_the_file_and_logs_shows_its_end(talk: StartTalk, log: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import WAIT_SECONDS, Instance, Sengu, free_port, requires
+from tests.ports import free_port
+from tests.support import WAIT_SECONDS, Instance, Sengu, requires
 from tests.system.puppets import wait_until, workers
 from tests.system.test_docs_deploy import DEPLOY, WEB, answers
 from tests.system.test_serve_under_load import deploy_during

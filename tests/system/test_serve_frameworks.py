@@ -9,7 +9,8 @@ from urllib.parse import quote
 import pytest
 from websockets.sync.client import connect as open_websocket
 
-from tests.support import WAIT_SECONDS, Instance, Sengu, free_port
+from tests.ports import free_port
+from tests.support import WAIT_SECONDS, Instance, Sengu
 from tests.system.puppets import Gate
 from tests.system.web import CHECKOUT, ENVIRONMENT, Client, connect, fetch, get_request, read_all
 

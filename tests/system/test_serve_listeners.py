@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PROGRAM, WAIT_SECONDS, Sengu, UnixConnection, free_port, give_up
+from tests.ports import free_port
+from tests.support import PROGRAM, WAIT_SECONDS, Sengu, UnixConnection, give_up
 from tests.system.puppets import pids
 from tests.system.test_systemd import PASS
 from tests.system.web import ENVIRONMENT, Site, ask, connect, get_request, read_all, serve

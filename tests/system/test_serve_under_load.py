@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support import WAIT_SECONDS, Instance, Output, Sengu, free_port, requires
+from tests.ports import free_port
+from tests.support import WAIT_SECONDS, Instance, Output, Sengu, requires
 from tests.system.peers import deploy
 from tests.system.puppets import wait_until
 from tests.system.web import Site, ask, fetch, load, serve

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Sengu, free_port, requires
+from tests.ports import free_port
+from tests.support import Sengu, requires
 from tests.system.peers import Witnesses, concluded, deploy, kept_events, kill
 
 NOTIFY = ("--ready", "notify")

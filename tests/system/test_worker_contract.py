@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.processes import INTERNAL_SIGNALS
-from tests.support import PROGRAM, WAIT_SECONDS, Instance, Sengu, free_port
+from tests.support import PROGRAM, WAIT_SECONDS, Instance, Sengu
 from tests.system.peers import Witnesses, concluded, kill, wait_gone
 
 NOTIFY = ("--ready", "notify")
