@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.docker import Docker
 from tests.support import Instance, Sengu, needs_root
 from tests.system.container import Podman, make_small_root
 from tests.system.load import HTTP_REQUEST, Address, Load, ask
-from tests.system.puppets import build, is_alive, wait_until, workers
+from tests.system.puppets import build, children, is_alive, wait_until, workers
 
 SERVE = "trap 'echo got TERM; exit 0' TERM; echo up $SENGU_SLOT; while :; do sleep 0.05; done"
 DEAF = "trap '' TERM; echo up; while :; do sleep 0.05; done"
@@ -66,9 +67,11 @@ def start(
 
 
 def is_sweeping(instance: Instance) -> bool:
-    children = Path(f"/proc/{instance.pid}/task/{instance.pid}/children").read_text().split()
-    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children]
-    return any(b"\0sweep\0" in command for command in commands)
+    for pid in children(instance.pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if b"\0sweep\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return True
+    return False
 
 
 def runner(instance: Instance) -> int:
