@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,17 +173,16 @@ def show(template: str, name: str, facts: Facts) -> str:
 
 
 def end(facts: Facts, number: int, seconds: float) -> None:
-    """Signal it, wait, and kill what is left then."""
+    """Signal it, wait, and kill what is left then; and wait until its end is written down."""
     if facts["status"] != "running":
         return
-    try:
+    with suppress(ProcessLookupError):  # it has ended
         pidfd = os.pidfd_open(facts["pid"])
         os.kill(facts["pid"], number)
         if not select.select([pidfd], [], [], seconds)[0]:
             os.kill(facts["pid"], signal.SIGKILL)
-            select.select([pidfd], [], [])
-    except ProcessLookupError:
-        return
+    with suppress(ProcessLookupError):  # else it would write to what was removed meanwhile
+        select.select([os.pidfd_open(facts["keeper"])], [], [])
 
 
 def attach(containers: Containers, words: list[str]) -> int:

@@ -14,6 +14,7 @@ from sengu.model.web import AccessLog
 from sengu.worker.engine import LoadError
 from tests.kernel.asgi_worker import APPLICATION, OPTIONS, app, respond, serving, started
 from tests.kernel.children import Child, in_child, open_descriptors
+from tests.system.puppets import wait_until
 
 GET = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -100,15 +101,13 @@ def test_a_request_in_hand_is_on_the_scoreboard_and_wakes_the_ticker() -> None:
 
 
 def test_while_nothing_is_overdue_there_is_progress_and_then_no_more() -> None:
-    application = msgspec.structs.replace(APPLICATION, request_timeout_seconds=1.5)
+    application = msgspec.structs.replace(APPLICATION, request_timeout_seconds=5.0)
     with serving(_holding, application=application) as worker, worker.connect() as client:
         client.sendall(GET)
         worker.child.wait_to_hear("in hand")
         started_at = worker.line().started_at
-        while worker.line().progress_at == started_at:
-            pass
-        while worker.line().progress_at != started_at:
-            pass
+        wait_until(lambda: worker.line().progress_at != started_at)
+        wait_until(lambda: worker.line().progress_at == started_at)
         worker.child.go()
 
 

@@ -21,7 +21,7 @@ from tests.support import give_up, needs_root
 pytestmark = pytest.mark.usefixtures("bpf_is_allowed", "nothing_left")
 
 _HOSTS = ["127.0.0.1"]
-_CLIENTS = 150
+_CLIENTS = 400  # so that chance makes no share of them too small
 addresses = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests import broker_host, processes
 from tests.broker import Broker
 from tests.broker_nodes import Node
+from tests.system.puppets import wait_until
 
 # Says the pid of its broker, and waits to be killed.
 _OWNER = """
@@ -75,8 +76,13 @@ def test_a_node_out_of_memory_blocks_who_publishes(own_broker: Node) -> None:
         connection.add_on_connection_blocked_callback(lambda *_: blocked.append("blocked"))
         connection.add_on_connection_unblocked_callback(lambda *_: blocked.append("unblocked"))
         with own_broker.out_of_memory():
-            publisher.basic_publish("", "numbers", b"1")  # nobody waits for a confirmation
-            connection.process_data_events(20.0)
+
+            def publish() -> list[str]:
+                publisher.basic_publish("", "numbers", b"1")  # nobody waits for a confirmation
+                connection.process_data_events(0.1)
+                return blocked
+
+            wait_until(publish, "blocked, once the connection has heard of the alarm")
             assert blocked == ["blocked"]
         connection.process_data_events(20.0)
         assert blocked == ["blocked", "unblocked"]

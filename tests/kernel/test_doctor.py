@@ -44,7 +44,7 @@ Rows = dict[str, dict[str, Any]]
 def _examine() -> dict[str, Any]:
     """The report as its readers get it."""
     report: dict[str, Any] = msgspec.json.decode(
-        msgspec.json.encode(examine(Here(), Asked((Purpose.SELF_BOUND,))))
+        msgspec.json.encode(examine(Here(_PATIENCE_SECONDS), Asked((Purpose.SELF_BOUND,))))
     )
     return report
 

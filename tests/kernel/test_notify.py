@@ -257,8 +257,8 @@ def test_our_own_manager_is_told_by_the_supervisor_and_its_variables_are_not_pas
         assert reloading == "RELOADING=1"
         assert moment.startswith("MONOTONIC_USEC=")
         assert prompter.hears_nothing(), "it beats when it is told which process is watched"
-        manager.start(77)
         began = prompter.loop.now()
+        manager.start(77)
         for _ in range(4):
             assert prompter.hear(wire.Notify).text == "WATCHDOG=1"
         assert prompter.loop.now() - began >= 0.03

@@ -42,7 +42,8 @@ def test_a_daemon_that_hides_is_found_and_killed(monkeypatch: pytest.MonkeyPatch
     assert not os.path.exists(f"/proc/{pid}")
 
 
-def test_what_ends_by_itself_in_time_is_no_leak() -> None:
+def test_what_ends_by_itself_in_time_is_no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "SETTLE_SECONDS", 20.0)
     known = processes.descendants()
     process = subprocess.Popen(["sleep", "0.1"])
     assert processes.kill_descendants(known) == set()
@@ -58,6 +59,7 @@ def test_what_ran_before_is_left_alone() -> None:
 
 def test_waiting_returns_those_that_still_live() -> None:
     with subprocess.Popen(["sleep", "60"]) as lasting, subprocess.Popen(["true"]) as ending:
+        os.waitid(os.P_PID, ending.pid, os.WEXITED | os.WNOWAIT)
         assert processes.wait_gone([lasting.pid, ending.pid], 0.5) == {lasting.pid}
         lasting.kill()
 

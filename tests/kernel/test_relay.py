@@ -138,11 +138,10 @@ def test_a_client_is_let_go_when_nobody_serves() -> None:
 
 
 def test_a_client_is_reset_when_who_should_serve_does_not_listen() -> None:
-    with listener() as gone:
-        address = gone.getsockname()
-    with waiting() as (loop, ours, client):
+    with socket.socket() as deaf, waiting() as (loop, ours, client):
+        deaf.bind(("127.0.0.1", 0))
         client.setblocking(False)
-        pass_on(loop, ours, lambda: connecting(address))
+        pass_on(loop, ours, lambda: connecting(deaf.getsockname()))
         run_until(loop, lambda: is_reset(client))
 
 

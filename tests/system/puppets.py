@@ -270,6 +270,16 @@ def memory_kib(pid: int, field: str) -> int:
     return int(match[1])
 
 
+def wait_busy(pid: int) -> None:
+    """Until it has used a tenth of a second of CPU time from now on."""
+
+    def ticks() -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+    begun = ticks()
+    wait_until(lambda: ticks() - begun > os.sysconf("SC_CLK_TCK") / 10)
+
+
 def children(pid: int) -> set[int]:
     """Its children, zombies included."""
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def run_bench(
-    *names: str, output: Path, patience_seconds: float = 60, **variables: str
+    *names: str, output: Path, patience_seconds: float = 100, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bench", "--quick", "--output", str(output), *names],

@@ -49,13 +49,13 @@ def serving(instance: Instance, generation: int) -> set[int]:
         ("exit 3", "exit status 3"),
         ("exit 0", "exit status 0"),
         ("die 11", "signal SEGV"),
-        ("mute", "not ready within 0.3 s"),
+        ("mute", "not ready within 3 s"),
     ],
 )
 def test_a_generation_that_fails_is_given_up_and_the_old_one_serves_on(
     sengu: Sengu, port: int, script: Script, line: str, reason: str
 ) -> None:
-    instance = start(sengu, port, script, "--attempts", "2", "--ready-timeout", "0.3")
+    instance = start(sengu, port, script, "--attempts", "2", "--ready-timeout", "3")
     before = serving(instance, 1)
     with Clients(port) as clients:
         script.write("say this is why", line)
@@ -67,6 +67,7 @@ def test_a_generation_that_fails_is_given_up_and_the_old_one_serves_on(
     assert f"aborted: 2 failures, the last: {reason}" in reload.stderr
     assert "generation 1 keeps serving" in reload.stderr
     assert "  | this is why" in reload.stderr
+    instance.wait_for_line("deploy of generation 2 aborted")
     started = [line for line in instance.lines if "of generation 2 started" in line]
     assert len(started) == 2, "as many as --attempts, one candidate at a time"
     assert {answer.generation for answer in clients.answers} == {1}
@@ -105,6 +106,7 @@ def test_a_candidate_that_dies_before_the_rest_is_started_costs_one_process_at_a
     instance = start(sengu, port, script, "--attempts", "3")
     script.write("exit 1")
     assert instance.cli("reload").returncode == FAILED
+    instance.wait_for_line("deploy of generation 2 aborted")
     slots = [line for line in instance.lines if "of generation 2 started" in line]
     assert len(slots) == 3
     assert all("worker 0 of" in line for line in slots)

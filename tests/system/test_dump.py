@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Instance, Sengu, needs_root
+from tests.support import Sengu, needs_root
 from tests.system.jobs import ENVIRONMENT, Jobs, work
-from tests.system.puppets import is_alive, kill, of_type, pids, wait_until
+from tests.system.puppets import is_alive, kill, of_type, pids, wait_busy, wait_until, workers
+from tests.system.web import fork_server
 
 THREADED = """
 import threading
@@ -19,12 +20,14 @@ class Threaded(sengu.Worker):
         threading.Thread(target=self.look_around, name="look-out", daemon=True).start()
 
     def look_around(self):
+        self.log.info("looks around")
         self.stopping.wait()
 
     def run(self):
         self.wait_for_work()
 
     def wait_for_work(self):
+        self.log.info("waits for work")
         self.stopping.wait()
 """
 
@@ -49,17 +52,12 @@ def reports(text: str) -> dict[int, str]:
     return {pid: "\n".join(lines) for pid, lines in found.items()}
 
 
-def fork_server(instance: Instance) -> int:
-    """Its pid: that of the child of the main process which is neither server nor worker."""
-    others = pids(instance) | {instance.server_pid}
-    children = Path(f"/proc/{instance.pid}/task/{instance.pid}/children").read_text().split()
-    (found,) = set(map(int, children)) - others
-    return found
-
-
 def test_all_processes_tell_their_stacks_and_their_memory(sengu: Sengu, jobs: Jobs) -> None:
     jobs.write(THREADED)
     instance = work(sengu, jobs, "Threaded", "-w", "2")
+    for worker in pids(instance):  # they are ready before they run
+        instance.wait_for_line(f" {worker}\\] looks around$")
+        instance.wait_for_line(f" {worker}\\] waits for work$")
     result = instance.cli("dump")
     assert result.returncode == 0
     told = reports(result.stdout)
@@ -72,9 +70,9 @@ def test_all_processes_tell_their_stacks_and_their_memory(sengu: Sengu, jobs: Jo
         assert "in wait_for_work" in told[worker]
         assert "thread look-out" in told[worker]
         assert "in look_around" in told[worker]
-    first = result.stdout.splitlines()[0]
-    assert first.startswith(f"sengu: main process, pid {instance.pid}: memory: ")
-    assert f"worker 1 gen 1 ({max(pids(instance))})" in result.stdout
+    assert result.stdout.startswith(f"sengu: main process, pid {instance.pid}: memory: ")
+    for one in workers(instance):
+        assert f"worker {one['slot']} gen 1 ({one['pid']})" in result.stdout
 
 
 def test_the_log_has_it_too(sengu: Sengu, jobs: Jobs) -> None:
@@ -82,7 +80,8 @@ def test_the_log_has_it_too(sengu: Sengu, jobs: Jobs) -> None:
     log = jobs.directory / "jobs.log"
     instance = work(sengu, jobs, "Threaded", "-w", "2", "--log-file", str(log))
     shown = reports(instance.cli("dump").stdout)
-    wait_until(lambda: reports(log.read_text()).keys() == shown.keys(), "all of them in the log")
+    wait_until(lambda: log.read_text().count("\nsengu: that was pid ") == len(shown), "their ends")
+    assert reports(log.read_text()).keys() == shown.keys()
     for pid in pids(instance):
         assert reports(log.read_text())[pid] == shown[pid]
 
@@ -95,6 +94,8 @@ def test_tasks_are_told_down_to_what_they_await(sengu: Sengu, jobs: Jobs) -> Non
         class Tasks(sengu.Worker):
             async def run(self):
                 task = asyncio.create_task(self.fetch(), name="fetcher")
+                await asyncio.sleep(0)
+                self.log.info("it fetches")
                 await self.stopping.async_wait()
                 task.cancel()
 
@@ -107,6 +108,7 @@ def test_tasks_are_told_down_to_what_they_await(sengu: Sengu, jobs: Jobs) -> Non
     )
     instance = work(sengu, jobs, "Tasks", "--kind", "async")
     (pid,) = pids(instance)
+    instance.wait_for_line("it fetches$")
     told = reports(instance.cli("dump").stdout)[pid]
     fetcher = told.partition("  task fetcher:\n")[2]
     assert (
@@ -147,8 +149,7 @@ def test_the_cont_that_comes_with_a_term_dumps_nothing(
     assert instance.cli("dump").returncode == 0, "who asks for it gets it"
     (jobs.directory / "end").touch()
     assert instance.wait() == 0
-    shown = [line for line in instance.lines if line.startswith("sengu: main process")]
-    assert len(shown) == 1
+    assert sum(line.startswith("sengu: main process") for line in instance.lines) == 1
 
 
 def test_cont_to_a_worker_is_about_that_one(sengu: Sengu, jobs: Jobs) -> None:
@@ -184,13 +185,16 @@ def test_of_one_that_never_comes_back_to_python_there_are_the_stacks(
                 self.spin()
 
             def spin(self):
+                self.log.info("spins")
                 sum(itertools.repeat(1))  # a loop in C, which never lets go of the interpreter
         """
     )
     instance = work(sengu, jobs, "Stuck", "--heartbeat-timeout", "0", "--grace", "0.2")
     (pid,) = pids(instance)
-    result = instance.cli("dump")
-    text = result.stdout.partition(f"sengu: worker 0 gen 1, pid {pid}: memory: ")[2]
+    instance.wait_for_line("spins$")
+    wait_busy(pid)
+    head = f"sengu: worker 0 gen 1, pid {pid}: memory: "
+    text = instance.cli("dump").stdout.partition(head)[2]
     assert "  it has not answered within 2 s; what it was at" in text
     assert "in spin" in text
     instance.wait_for_line(
@@ -242,8 +246,7 @@ def test_a_program_that_is_not_ours_is_named_and_hears_nothing(
     program = "import signal, sys\nfor n in iter(lambda: signal.sigwait({18, 15}), 15): print(n)"
     instance = sengu.start("--", sys.executable, "-c", program).wait_ready()
     (pid,) = pids(instance)
-    result = instance.cli("dump")
-    assert f"sengu: worker 0 gen 1, pid {pid}: memory: " in result.stdout
+    assert f"sengu: worker 0 gen 1, pid {pid}: memory: " in instance.cli("dump").stdout
     assert "18" not in instance.lines
 
 
@@ -305,6 +308,7 @@ def test_workers_of_another_user_answer_all_the_same(sengu: Sengu, jobs: Jobs) -
     jobs.script.chmod(0o644)
     instance = work(sengu, jobs, "Threaded", "--user", "nobody")
     (pid,) = pids(instance)
+    instance.wait_for_line("waits for work$")
     told = reports(instance.cli("dump").stdout)[pid]
     assert "MiB resident" in told
     assert "in wait_for_work" in told
@@ -331,6 +335,7 @@ def test_a_worker_that_waits_in_c_is_told_of_with_its_tasks(sengu: Sengu, jobs: 
                 self.wait_in_c()
 
             def wait_in_c(self):
+                self.log.info("waits")
                 mask = (ctypes.c_byte * 128)(*[-1] * 128)
                 libc = ctypes.CDLL(None)
                 libc.pthread_sigmask(0, mask, None)  # so that nothing wakes it
@@ -339,6 +344,7 @@ def test_a_worker_that_waits_in_c_is_told_of_with_its_tasks(sengu: Sengu, jobs: 
     )
     instance = work(sengu, jobs, "Waiting", "--grace", "0.2")
     (pid,) = pids(instance)
+    instance.wait_for_line("waits$")
     told = reports(instance.cli("dump").stdout)[pid]
     assert "objects: " in told
     assert "in wait_in_c" in told

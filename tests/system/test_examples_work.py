@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import WAIT_SECONDS, Instance, Sengu, environment
 from tests.system.jobs import ENVIRONMENT, logged_by
-from tests.system.puppets import is_alive, kill, of_type, pids, wait_until
+from tests.system.puppets import is_alive, kill, of_type, pids, wait_until, workers
 from tests.system.web import CHECKOUT
 
 EXAMPLES = CHECKOUT / "examples" / "work"
@@ -134,16 +134,16 @@ def test_what_stalls_or_is_killed_is_replaced(sengu: Sengu, place: Path) -> None
 
 
 def test_old_workers_finish_their_task_beside_new_ones(sengu: Sengu, place: Path) -> None:
-    instance = run(sengu, place, "live_restart.py", *with_config(place, seconds=3))
-    old = pids(instance)
-    instance.wait_for_line("task 1 begins")
+    instance = run(sengu, place, "live_restart.py", *with_config(place, seconds=10))
+    old = {int(one["slot"]): int(one["pid"]) for one in workers(instance)}
+    slots_heard(instance, "task 1 begins", 2)
     assert instance.cli("reload").returncode == 0
-    assert all(map(is_alive, old))
+    assert all(map(is_alive, old.values()))
     assert len(pids(instance)) == 4
     done = r"\[1/{} {}\] task \d+ is done"
-    for slot, pid in enumerate(sorted(old)):
+    for slot, pid in old.items():
         instance.wait_for_line(done.format(slot, pid))
-    wait_until(lambda: not any(map(is_alive, old)), "their end")
+    wait_until(lambda: not any(map(is_alive, old.values())), "their end")
     instance.signal(signal.SIGQUIT)
 
 

@@ -69,9 +69,9 @@ def test_the_phase_ends_by_itself_and_then_requests_in_hand_are_answered(
     gate = site.gate()
     instance = serve(sengu, site, port, *HEALTH, "--lame-duck", "500ms")
     with Client(port) as client:
-        instance.signal(signal.SIGTERM)
         client.send(f"/wait?{gate.path}")
         gate.wait_for_somebody()
+        instance.signal(signal.SIGTERM)
         instance.wait_for_line("is asked to stop by QUIT")
         gate.open()
         assert client.receive().version == "one"

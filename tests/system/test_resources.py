@@ -102,6 +102,7 @@ def test_a_full_disk_under_the_status_file_stops_nothing_and_the_file_comes_back
             )
         wait_until(lambda: instance.status() and seen.read_text() != before)
         assert seen.read_text() == f"2:{workers(instance)[0]['pid']}\n"
+    instance.wait_for_line("cannot write the status file")
     warnings = [line for line in instance.lines if "cannot write the status file" in line]
     assert 1 <= len(warnings) <= 5, "once for each content, not for each time that it is tried"
     assert "No space left on device" in warnings[0]
@@ -315,6 +316,8 @@ def test_a_flood_on_stderr_is_relayed_whole_and_costs_no_memory(
     with Clients(port):
         assert instance.cli("reload", "--drained").returncode == 0
     assert memory_kib(server, "VmHWM") < before + 4096
+    # Ready is who has written all of it; its last lines may be on their way still.
+    wait_until(lambda: log.read_bytes().count(b"\nflood ") == 2 * FLOOD_BYTES // FLOOD_LINE_BYTES)
     counts: Counter[str] = Counter()
     with open(log, encoding="ascii") as lines:
         for line in lines:
@@ -341,7 +344,7 @@ def test_a_flood_that_outlives_its_worker_does_not_hold_up_the_loop(
     for _ in range(3):
         since = last_event(instance)
         kill(workers(instance)[0]["pid"])
-        instance.wait_event(of_type("worker_ready"), since=since, timeout=5)
+        instance.wait_event(of_type("worker_ready"), since=since)
     assert command_of(flooder), "it has flooded all the time"
     kill(flooder)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import Instance, Sengu, needs_root
 from tests.system.jobs import Jobs, logged_by, work
-from tests.system.puppets import is_alive, kill, of_type, pids, wait_until, workers
+from tests.system.puppets import is_alive, kill, last_event, of_type, pids, wait_until, workers
 from tests.system.web import environment_of, title, wait_watched
 
 TELLING = """
@@ -49,13 +49,13 @@ def test_a_worker_that_is_killed_is_replaced_in_its_slot_and_the_log_says_by_whi
 ) -> None:
     jobs.write(TELLING)
     instance = work(sengu, jobs, "Telling", "-w", "2")
-    before = next_logs(instance)
+    before, since = next_logs(instance), last_event(instance)
     kill(before[1])
     instance.wait_for_line(
         rf"worker 1 of generation 1 \(pid {before[1]}\) exited with signal KILL, unexpectedly"
     )
     instance.wait_for_line(r"worker 1 of generation 1 started as pid \d+ \(after signal KILL\)")
-    instance.wait_event(of_type("worker_ready"), since=instance.status()["last_event"] - 3)
+    instance.wait_event(of_type("worker_ready"), since=since)
     after = next_logs(instance)
     assert after[0] == before[0]
     assert after[1] != before[1]
@@ -122,19 +122,22 @@ def test_a_worker_that_hangs_tells_its_stacks_and_is_replaced(
     sengu: Sengu, jobs: Jobs, kind: str, name: str, function: str, reason: str
 ) -> None:
     jobs.write(STUCK)
-    instance = work(sengu, jobs, name, "--kind", kind, "--heartbeat-timeout", "0.5", "--grace", "1")
+    instance = work(
+        sengu, jobs, name, "--kind", kind, "--heartbeat-timeout", "0.5", "--grace", "10"
+    )
     pid = int(instance.wait_for_line(rf"\(pid (\d+)\) is asked to stop by ABRT: {reason}").group(1))
     instance.wait_for_line(rf'File "{jobs.script}", line \d+ in {function}')
     instance.wait_for_line(rf"\(pid {pid}\) exited with signal ABRT")
     instance.wait_for_line(rf"started as pid \d+ \(after {reason}\)")
+    instance.signal(signal.SIGQUIT)  # its successors hear no TERM
 
 
 def test_a_worker_that_is_stopped_by_somebody_is_replaced(sengu: Sengu, jobs: Jobs) -> None:
     jobs.write(STUCK)
-    instance = work(sengu, jobs, "Waiting", "--heartbeat-timeout", "0.5")
+    instance = work(sengu, jobs, "Waiting", "--heartbeat-timeout", "3")
     pid = pid_of(instance)
     os.kill(pid, signal.SIGSTOP)
-    instance.wait_for_line(r"started as pid \d+ \(after no WATCHDOG=1 for 0.5 s\)")
+    instance.wait_for_line(r"started as pid \d+ \(after no WATCHDOG=1 for 3 s\)")
     instance.wait_for_line(rf"\(pid {pid}\) exited with signal KILL")
 
 
@@ -143,7 +146,7 @@ def test_a_worker_that_beats_in_time_lives(sengu: Sengu, jobs: Jobs) -> None:
         """
         class Beating(sengu.Worker):
             def run(self):
-                for number in range(15):
+                for number in range(50):
                     self.heartbeat()
                     if self.stopping.wait(0.1):
                         return
@@ -152,7 +155,7 @@ def test_a_worker_that_beats_in_time_lives(sengu: Sengu, jobs: Jobs) -> None:
                     self.heartbeat()
         """
     )
-    instance = work(sengu, jobs, "Beating", "--heartbeat-timeout", "0.6")
+    instance = work(sengu, jobs, "Beating", "--heartbeat-timeout", "4")
     pid = pid_of(instance)
     line = instance.wait_for_line(r".*alive")[0]
     assert logged_by(line) == (1, 0, pid)
@@ -206,6 +209,7 @@ def test_a_worker_in_a_thread_is_started_again_there_and_the_others_go_on(
     again = instance.wait_for_line(r".*INFO .*begins", after=instance.lines.index(first) + 1)[0]
     assert logged_by(first) == logged_by(again) == (1, 1, pid)
     assert instance.stop() == 0
+    instance.wait_for_line("ends$")
     assert len([line for line in instance.lines if "ends" in line]) == 1
 
 
@@ -248,6 +252,7 @@ def test_stop_is_called_once_and_before_teardown(
     jobs.write(STOPPING)
     instance = work(sengu, jobs, name, "--kind", kind)
     assert instance.stop() == 0
+    instance.wait_for_line("teardown$")
     told = [line for line in instance.lines if " INFO " in line]
     words = [line.rpartition("] ")[2].split()[0] for line in told]
     assert words.count("stop") == words.count("teardown") == 1
@@ -370,6 +375,7 @@ def test_a_long_task_is_finished_while_the_new_code_runs_beside_it(
     os.mkfifo(jobs.directory / "gate")
     instance = work(sengu, jobs, "Long")
     old = pid_of(instance)
+    instance.wait_for_line("one begins")
     jobs.write(TELLING.replace("class Telling", "class Long"))
     assert instance.cli("reload", "--no-wait").returncode == 0
     instance.wait_for_line(r"\[2/0 \d+\] awesome work")
