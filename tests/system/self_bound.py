@@ -13,6 +13,7 @@ from tests.support import WAIT_SECONDS, Instance, Sengu, requires
 from tests.system.load import Load, ask_http
 from tests.system.puppets import Script, build, wait_until
 from tests.system.test_serve_under_load import assert_none_failed
+from tests.system.web import status_of
 
 PORT = 8080
 ADDRESS = f"127.0.0.1:{PORT}"
@@ -93,7 +94,10 @@ class Ab:
         )
 
     def __enter__(self) -> None:
-        pass
+        wait_until(self._hears, "ab hears INT")  # else that would end it without a word
+
+    def _hears(self) -> bool:
+        return bool(int(status_of(self._process.pid)["SigCgt"], 16) >> (signal.SIGINT - 1) & 1)
 
     def __exit__(self, kind: object, _error: object, _traceback: object) -> None:
         with self._process:

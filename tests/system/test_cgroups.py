@@ -255,6 +255,7 @@ def test_worker_of_another_user_is_in_its_cgroup(sengu: Sengu, site: Site, port:
         pytest.skip("who is not root stays who it is")
     os.chmod(site.directory, 0o755)
     instance = _serve(sengu, site, port, "--user", "nobody")
+    _daemon(instance)  # that of the import
     daemon = _spawn(instance, port)
     kill(workers(instance)[0]["pid"])
     assert _is_gone(daemon)

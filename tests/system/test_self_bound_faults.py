@@ -30,7 +30,8 @@ from tests.system.self_bound import (
 )
 
 FAILED = 1
-QUICK_TO_FAIL = ("--attempts", "1", "--ready-timeout", "0.5")
+# Quick enough: within the interval one must die, within the other time they must bind.
+QUICK_TO_FAIL = ("--attempts", "1", "--interval", "1.5", "--ready-timeout", "4")
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ NOT_JOINING = {
 def test_program_that_does_not_join_is_given_up(sengu: Sengu, program: Prefork) -> None:
     program.write("sockets 2")
     instance = start(sengu, program, "auto", *QUICK_TO_FAIL)
-    with visitors() as load:
+    with visitors(2) as load:
         for line, reason in NOT_JOINING.items():
             program.write("sockets 2", line)
             done = instance.cli("reload")
@@ -76,7 +77,7 @@ def test_candidate_that_dies_after_it_has_joined_takes_nobody_with_it(
 ) -> None:
     """Before it is ready it gets nobody."""
     program.write("sockets 2")
-    instance = start(sengu, program, technique, "--attempts", "2", "--interval", "0.3")
+    instance = start(sengu, program, technique, "--attempts", "2", "--interval", "3")
     with Ab():
         program.write("sockets 3", "die 150")
         done = instance.cli("reload")
@@ -122,7 +123,7 @@ def test_servers_killed_at_each_stage_of_deploys_lose_nobody(
     with visitors(20) as load:
         for generation, (stage, is_reached) in enumerate(STAGES.items(), 2):
             last = instance.status()["last_event"]
-            count = 2 + generation % 2 * 2
+            count = 2 + generation % 2 * 4  # so many that who joins is seen also when it is late
             program.write(f"sockets {count}", "late 50", "slow 20")
             instance.signal(signal.SIGHUP)
             is_reached(instance, last)

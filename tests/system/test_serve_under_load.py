@@ -1,6 +1,7 @@
 """Deploys under the load of real programs, straight and through nginx: nobody notices one."""
 
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_wrk_whose_connections_are_kept_sees_no_deploy(
 ) -> None:
     """It counts a connection that ends without an answer, also one that was idle."""
     instance = serve(sengu, site, port, "--workers", "2", target=target)
-    wrk = ("wrk", "-t1", "-c50", "-d3s", f"http://127.0.0.1:{port}/steady")
+    wrk = ("wrk", "-t1", "-c50", "-d3s", "--timeout", "20s", f"http://127.0.0.1:{port}/steady")
     said = deploy_during(instance, *wrk)
     assert "errors" not in said, said
     assert "Non-2xx" not in said, said
@@ -120,10 +121,16 @@ def front(sengu: Sengu, free_path: Path, port: int) -> Iterator[Front]:
     )
     assert nginx.stdout is not None
     output = Output(nginx.stdout)
+    wait_until(lambda: _is_open(port), "nginx listens")
     yield Front(port, behind, output)
     nginx.terminate()
     nginx.wait(WAIT_SECONDS)
     output.join(WAIT_SECONDS)
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -186,7 +186,7 @@ def test_a_worker_is_ready_when_it_has_lived_for_the_interval(sengu: Sengu) -> N
 def test_a_worker_that_dies_within_the_interval_has_failed(sengu: Sengu, free_path: Path) -> None:
     switch = free_path / "broken"
     script = f"test ! -e {switch} || {{ echo boom >&2; exit 3; }}; exec sleep 600"
-    args = ("--interval", "0.3", "--attempts", "1", "--", "sh", "-c", script)
+    args = ("--interval", "5", "--attempts", "1", "--", "sh", "-c", script)
     instance = sengu.start(*args).wait_ready()
     (old,) = instance.status()["workers"]
     switch.touch()
@@ -229,7 +229,7 @@ def test_the_old_worker_is_stopped_when_the_new_one_is_ready_and_not_before(
 def test_a_generation_that_drains_does_not_keep_the_next_from_coming(
     sengu: Sengu, witnesses: Witnesses
 ) -> None:
-    instance = sengu.start(*NOTIFY, "--grace", "5", "--", *witnesses.command("hold")).wait_ready()
+    instance = sengu.start(*NOTIFY, "--grace", "60", "--", *witnesses.command("hold")).wait_ready()
     deploy(instance)
     deploy(instance)
     pids = [report["pid"] for report in witnesses.wait_for(3)]

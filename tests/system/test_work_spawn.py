@@ -10,7 +10,7 @@ import pytest
 from tests.processes import INTERNAL_SIGNALS
 from tests.support import Instance, Sengu
 from tests.system.jobs import Jobs, work
-from tests.system.puppets import children, kill, of_type, wait_until, workers
+from tests.system.puppets import Gate, children, is_alive, kill, of_type, wait_until, workers
 from tests.system.web import environment_of
 
 # Says what it hears, a line each; ends by itself at `GRACEFUL_STOP` and by no signal.
@@ -109,14 +109,12 @@ def test_a_program_has_what_setup_has_put_into_its_environment(sengu: Sengu, job
 
 
 def test_a_program_hears_signals_and_gets_kill_with_its_worker(sengu: Sengu, jobs: Jobs) -> None:
-    instance = spawn(sengu, jobs, "--grace", "0.5")
+    instance = spawn(sengu, jobs, "--grace", "5")
     program = program_of(instance)
-    pidfd = os.pidfd_open(program)
     assert instance.stop() == 0
     instance.wait_for_line("program hears SIGTERM")
     instance.wait_for_line(r"\(pid \d+\) exited with signal KILL")
-    wait_until(lambda: not Path(f"/proc/{program}").exists(), "the program's end")
-    os.close(pidfd)
+    wait_until(lambda: not is_alive(program), "the program's end")
 
 
 def test_a_program_hears_lines_and_ends_its_worker_with_its_exit_code(
@@ -172,10 +170,13 @@ def test_the_end_of_a_program_is_told_as_that_of_its_worker(
         f"""
         class Shell(sengu.Worker):
             def command(self):
-                return ["sh", "-c", "sleep 0.2; {script}"]
+                return ["sh", "-c", "read x <gate; {script}"]
         """
     )
+    gate = Gate(jobs.directory)
     instance = spawn(sengu, jobs, name="Shell")
+    gate.wait_for_somebody()
+    gate.open()
     instance.wait_for_line(rf"\(pid \d+\) exited with {end}, unexpectedly")
     instance.wait_for_line(rf"started as pid \d+ \(after {end}\)")
 
@@ -216,21 +217,13 @@ def test_a_program_goes_on_when_the_server_is_killed(sengu: Sengu, jobs: Jobs) -
 
 
 def test_a_program_ends_when_all_of_sengu_is_killed(sengu: Sengu, jobs: Jobs) -> None:
-    instance = spawn(sengu, jobs, "--grace", "0.5")
+    instance = spawn(sengu, jobs, "--grace", "5")
     program, worker, server = program_of(instance), worker_of(instance), instance.server_pid
     for pid in (instance.pid, server):
         kill(pid)
     instance.wait_for_line("program hears SIGQUIT")
     for pid in (program, worker):
-        wait_until(lambda: not is_running(pid), "the end")  # noqa: B023
-
-
-def is_running(pid: int) -> bool:
-    """Not a zombie either, which it stays until the test has ended."""
-    try:
-        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
+        wait_until(lambda: not is_alive(pid), "the end")  # noqa: B023
 
 
 @pytest.mark.parametrize(
@@ -262,7 +255,7 @@ def test_a_program_that_does_not_read_is_no_obstacle(sengu: Sengu, jobs: Jobs) -
                 return ["sh", "-c", "exec 0<&-; echo closed; exec sleep 100"]
         """
     )
-    instance = spawn(sengu, jobs, "--command-pipe", "--grace", "1", name="Closed")
+    instance = spawn(sengu, jobs, "--command-pipe", "--grace", "5", name="Closed")
     instance.wait_for_line("closed")
     assert instance.stop() == 0
     instance.wait_for_line("WARNING .*the program has closed its stdin; GRACEFUL_STOP is lost")

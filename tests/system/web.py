@@ -234,7 +234,12 @@ def _takes_new(pid: int) -> bool:
 
 
 def fork_servers(instance: Instance) -> list[int]:
-    return [pid for pid in children(instance.pid) if " fork server gen " in title(pid)]
+    found = []
+    for pid in children(instance.pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if " fork server gen " in title(pid):
+                found.append(pid)
+    return found
 
 
 def fork_server(instance: Instance) -> int:
