@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import socket
 from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, suppress
@@ -230,6 +231,19 @@ def test_answer_of_an_old_worker_does_not_make_the_new_one_ready(
     new.go()
     accepted = f"connection accepted by pid {new.pid}"
     assert probing.run_until_ready() == (accepted if path is None else "HTTP 204")
+
+
+def test_what_a_worker_has_answered_is_told_though_others_answer_later(
+    stack: ExitStack, loop: Loop, listener: socket.socket
+) -> None:
+    new = _start(stack, _answering(listener, _answer("503 Service Unavailable")))
+    probing = _probe(stack, loop, listener, new.pid, "/")
+    probing.run_until_problem("HTTP 503")
+    os.kill(new.pid, signal.SIGKILL)
+    new.reap()
+    old = _start(stack, _answering(listener, _answer("200 OK")))
+    probing.run_until(lambda: old.heard().count("end") >= 20)
+    probing.run_until_problem("HTTP 503")
 
 
 @pytest.mark.parametrize("others", [1, 20])

@@ -7,7 +7,7 @@ import pytest
 from tests.broker_nodes import Node
 from tests.support import Instance, Sengu
 from tests.system.consuming import Consuming, pids, told
-from tests.system.puppets import wait_until
+from tests.system.puppets import last_event, of_type, wait_until
 
 SCRIPT = """
 @consumer("jobs", type="{type}", prefetch=4, retries=1, backoff=[0.02])
@@ -63,14 +63,19 @@ def test_a_broker_that_is_restarted_is_waited_for_as_long_as_that_may_take(
     own_broker.kill()
     instance.wait_for_line("nothing listens at")
     assert "not subscribed for" in instance.cli("status").stdout
-    impatient.wait_for_line(r"sengu: error: not subscribed for \d s: cannot reach broker")
+    # What it told last: that it has lost the broker, or that it does not find it again.
+    reason = "(cannot reach|the connection to) broker"
+    impatient.wait_for_line(rf"sengu: error: not subscribed for \d+ s: {reason}")
     impatient.wait_for_line(rf"\(pid {old}\) exited with exit status 1, unexpectedly")
-    impatient.wait_for_line(rf"\[1/0 (?!{old})\d+\] cannot reach broker")
+    impatient.wait_for_line(rf"\[1/0 (?!{old}\])\d+\] cannot reach broker")
+    last = last_event(impatient)
     own_broker.start()
+    # Between two tries a worker waits for up to 15 s.
+    instance.wait_for_line("subscribed again$", timeout=60)
+    impatient.wait_event(of_type("worker_ready"), timeout=60, since=last)
     wait_until(lambda: {status(instance), status(impatient)} == {"subscribed"})
     own_broker.publish("jobs", [b"1"])
     instance.wait_for_line("^has 1 1$")
-    instance.wait_for_line("subscribed again$")
     assert pids(instance) == before
 
 
@@ -88,9 +93,10 @@ def test_a_queue_that_is_deleted_is_made_again_and_jobs_of_others_are_left_alone
     own_broker.delete("jobs")
     instance.wait_for_line("queue 'jobs' was deleted; it is made anew$")
     instance.wait_for_line("subscribed again$")
+    before = len(instance.lines)
     own_broker.delete("jobs.suspects")
-    instance.wait_for_line("there is no queue 'jobs.suspects'")
-    instance.wait_for_line("subscribed again$", after=len(instance.lines))
+    instance.wait_for_line("there is no queue 'jobs.suspects'", after=before)
+    instance.wait_for_line("subscribed again$", after=before)
     own_broker.publish("jobs", [b"1"])
     instance.wait_for_line("^has 1 1$")
     gate.open()
@@ -110,6 +116,7 @@ def test_a_retry_waits_until_the_broker_has_memory_again(
     with own_broker.out_of_memory():
         gate.open()
         instance.wait_for_line("the broker takes no messages for now: low on memory")
+        instance.wait_for_line("^has held 1$")
     instance.wait_for_line("the broker takes messages again$")
     instance.wait_for_line("^has fails 2$", after=instance.lines.index("has held 1"))
     assert len([line for line in instance.lines if line == "fails"]) == 2

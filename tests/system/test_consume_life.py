@@ -92,8 +92,9 @@ def test_at_the_end_running_jobs_finish(consuming: Consuming, gate: Gate) -> Non
     consuming.broker.publish_numbers("jobs", 6)
     begins(instance, 2)
     instance.signal(signal.SIGTERM)
+    # What the process never had may be taken before it gives back what it had.
     given_back = consuming.broker.take("jobs", 4)
-    assert [message.body for message in given_back] == [b"2", b"3", b"4", b"5"]
+    assert sorted(message.body for message in given_back) == [b"2", b"3", b"4", b"5"]
     gate.open()
     assert instance.wait() == 0
     instance.output.join(SETTLE_SECONDS)

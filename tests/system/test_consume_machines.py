@@ -1,5 +1,6 @@
 """Consumers on several machines, and brokers on several: what one of them loses, others do."""
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
@@ -30,13 +31,14 @@ def record(free_path: Path) -> Iterator[Record]:
 
 
 def wait_done(record: Record, count: int) -> None:
-    """Until so many numbers were handled."""
+    """Until so many numbers were handled, however long that takes while ever more are."""
 
-    def look() -> bool:
+    def is_another_done(before: int) -> bool:
         record.read()
-        return len(record.done) >= count
+        return len(record.done) > before
 
-    wait_until(look, f"{count} are handled")
+    while (done := len(record.done)) < count:
+        wait_until(functools.partial(is_another_done, done), f"{count} are handled")
 
 
 def test_nothing_is_lost_when_a_node_of_the_cluster_dies_and_comes_back(

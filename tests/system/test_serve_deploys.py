@@ -190,7 +190,7 @@ def test_the_lifespan_of_an_asgi_application_is_that_of_its_worker(
     sengu: Sengu, site: Site, port: int
 ) -> None:
     instance = serve(sengu, site, port, "--workers", "1", target="plain:asgi")
-    assert "lifespan lifespan.startup of one 1 0" in str(instance.output)
+    instance.wait_for_line("lifespan lifespan.startup of one 1 0 ")
     gate = site.gate()
     with Client(port) as client:
         client.send(f"/wait?{gate.path}")

@@ -130,7 +130,7 @@ def test_in_the_background_the_command_returns_when_the_application_serves(
     assert done.returncode == 0, done.stderr
     assert ask(port).version == "one"
     site.release("two")
-    assert sengu.run("reload", "--control", control).returncode == 0
+    assert sengu.run("reload", "--drained", "--control", control).returncode == 0
     assert ask(port).version == "two"
     assert sengu.run("stop", "--control", control).returncode == 0
     assert not pid_file.exists()

@@ -13,6 +13,7 @@ import pytest
 from tests.support import WAIT_SECONDS, Instance, Sengu, environment, requires
 from tests.system.conftest import StartPeer
 from tests.system.peers import Witnesses, concluded, deploy, kill, wait_gone
+from tests.system.puppets import wait_until
 
 NOTIFY = ("--ready", "notify")
 
@@ -139,20 +140,22 @@ def test_a_log_command_that_dies_is_started_again_and_misses_no_line(
     sengu: Sengu, witnesses: Witnesses, free_path: Path
 ) -> None:
     """The first command reads one line and dies; the others read on."""
-    lines = free_path / "lines"
-    os.mkfifo(lines)
+    # Two pipes: what the second command writes is not to reach who still reads from the first.
+    one_line, other_lines = free_path / "one", free_path / "others"
+    for pipe in (one_line, other_lines):
+        os.mkfifo(pipe)
     script = free_path / "logger"
     script.write_text(
         "#!/bin/sh\n"
-        f"test -e {free_path}/second && exec cat > {lines}\n"
-        f'touch {free_path}/second; read -r line; echo "$line" > {lines}\n'
+        f"test -e {free_path}/second && exec cat > {other_lines}\n"
+        f'touch {free_path}/second; read -r line; echo "$line" > {one_line}\n'
     )
     script.chmod(0o755)
     instance = sengu.start(*NOTIFY, "--log-file", f"| {script}", "--", *witnesses.command("talk"))
-    with lines.open() as first:
+    with one_line.open() as first:
         assert f"pid {instance.pid}, control" in first.read()
     pid = witnesses.wait()["pid"]
-    with lines.open() as rest:
+    with other_lines.open() as rest:
         assert instance.wait_ready().stop() == 0
         text = rest.read()
     for line in (
@@ -195,7 +198,9 @@ def test_daemonize_comes_back_when_the_service_serves(
 def test_daemonize_tells_in_the_terminal_why_the_first_start_failed(
     sengu: Sengu, control: str, pid_file: Path
 ) -> None:
-    options = ("--attempts", "2", "--interval", "0.3", "--", "sh", "-c", "echo boom >&2; exit 3")
+    # Without NOTIFY one that takes long to fail would have come up.
+    pace = (*NOTIFY, "--attempts", "2", "--interval", "0.3")
+    options = (*pace, "--", "sh", "-c", "echo boom >&2; exit 3")
     started = run_daemonized(sengu, control, pid_file, *options)
     assert started.returncode == 1
     assert started.stdout == ""
@@ -262,13 +267,14 @@ def test_restart_without_the_control_socket_goes_by_the_files(
 
 
 def test_restart_of_a_broken_program_fails_with_its_last_words(
-    sengu: Sengu, pid_file: Path, status_file: Path
+    sengu: Sengu, witnesses: Witnesses, pid_file: Path, status_file: Path
 ) -> None:
     where = files(pid_file, status_file)
     switch = pid_file.with_name("broken")
-    script = f"test ! -e {switch} || {{ echo boom >&2; exit 3; }}; exec sleep 600"
-    pace = ("--interval", "0.2", "--attempts", "1")
-    instance = sengu.start(*pace, *where, "--", "sh", "-c", script).wait_ready()
+    script = f'test ! -e {switch} || {{ echo boom >&2; exit 3; }}; exec "$@"'
+    pace = (*NOTIFY, "--interval", "0.2", "--attempts", "1")
+    command = ("sh", "-c", script, "sh", *witnesses.command())
+    instance = sengu.start(*pace, *where, "--", *command).wait_ready()
     before = status_file.read_text()
     switch.touch()
     restarted = sengu.run("start", "--restart", *where, "--control", str(instance.control_path))
@@ -332,7 +338,7 @@ def test_restart_and_stop_work_on_a_real_start_server(
     peer = start_server("--interval", "0", *where, "--", *witnesses.command())
     old = witnesses.wait()["pid"]
     # The peer writes the file right after it has forked and slept for no time.
-    peer.wait_for_line("starting new worker")
+    wait_until(status_file.exists)
     restarted = sengu.run("start", "--restart", *where)
     assert restarted.returncode == 0, restarted.stderr
     assert status_file.read_text() == f"2:{witnesses.wait()['pid']}\n"

@@ -133,7 +133,8 @@ class Process(Worker):
         now = self._loop.now()
         if self._is_subscribed or self._is_ending:
             self._unsubscribed_since = now
-        elif now - self._unsubscribed_since > self.options.unsubscribed_seconds:
+        # It may have been subscribed until just now, and that beat is not to be charged.
+        elif now - self._unsubscribed_since > self.options.unsubscribed_seconds + _BEAT_SECONDS:
             raise LoadError(
                 f"not subscribed for {now - self._unsubscribed_since:.0f} s: {self._why}"
             )

@@ -9,13 +9,7 @@ served, and the socket closed. Imported by `by_index` and `by_member`.
 import socket
 from collections.abc import Iterable, Sequence
 
-from sengu.passage.places import (
-    Ground,
-    choose,
-    find_places,
-    ranges_of,
-    wait_for_handshakes,
-)
+from sengu.passage.places import Ground, choose, find_places, ranges_of, wait_for_handshakes
 from sengu.passage.relay import pass_on
 from sengu.posix import reuseport
 

@@ -78,7 +78,8 @@ def burst_of(round_number: int) -> Burst:
 class Prober:
     """Probes until the worker is found to serve, then calls `on_ready(reason)` once.
 
-    `last_problem` says what was in the way last. After on_ready the connections that are left
+    `last_problem` says what was in the way last; that others took our connections is not said of a
+    worker that has answered with a bad status before. After on_ready the connections that are left
     close by themselves within some seconds; `cancel()` ends everything at once.
     """
 
@@ -92,6 +93,7 @@ class Prober:
         "_moved_at",
         "_next_round_at",
         "_on_ready",
+        "_refusal",
         "_request",
         "_round",
         "_target",
@@ -119,6 +121,7 @@ class Prober:
         self._members: list[int] = []
         self._members_until = self._moved_at = loop.now()
         self._blind = ""
+        self._refusal = ""
         self._done = False
         self._round = 0
         self._next_round_at = loop.now()
@@ -213,7 +216,7 @@ class Prober:
         holder, ours = self._holder(taken.keys(), now)
         for inode, connection in taken.items():
             if inode not in ours:
-                self.last_problem = self._blind or "answered by another worker"
+                self.last_problem = self._refusal or self._blind or "answered by another worker"
                 connection.leave()
         for inode in ours:
             self._accepted(taken[inode], holder)
@@ -266,7 +269,7 @@ class Prober:
         elif 200 <= status < 400:
             self._finish(f"HTTP {status}")
         else:
-            self.last_problem = f"HTTP {status}"
+            self.last_problem = self._refusal = f"HTTP {status}"
         self._arm()
 
     def _finish(self, reason: str) -> None:

@@ -187,6 +187,8 @@ class HttpConnection(HttpToolsProtocol):
     def _expire_unsent(self, now: float) -> None:
         """A client that reads slowly is served, one that does not read is not."""
         sock = self.transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:  # closed this very moment: `connection_lost` comes
+            return
         unsent = self.transport.get_write_buffer_size() + untaken(sock.fileno())
         if unsent == self._unsent:
             self.transport.abort()
