@@ -160,10 +160,11 @@ def test_reload_without_waiting_only_asks(web: FakeInstance, capfd: Capture) -> 
     )
 
 
+@pytest.mark.parametrize("old", [worker(0, 4, "stopping"), worker(0, 4, "starting", pid=None)])
 def test_reload_drained_comes_back_when_the_old_workers_are_gone(
-    web: FakeInstance, capfd: Capture
+    web: FakeInstance, capfd: Capture, old: api.WorkerStatus
 ) -> None:
-    new, old = worker(0, 5), worker(0, 4, "stopping")
+    new = worker(0, 5)
     web.records = [*deployed(), record(44, "worker_exited", worker=1)]
     web.stays_open = True
     web.statuses = [make_status(), make_status(workers=(old, new)), make_status(workers=(new,))]

@@ -131,9 +131,8 @@ class _Watch:
 
 
 def _older_workers(status: Status, generation: int) -> int:
-    return sum(
-        worker.generation < generation and worker.pid is not None for worker in status.workers
-    )
+    # One that is ordered and not born is one too: it is asked to stop as soon as it is there.
+    return sum(worker.generation < generation for worker in status.workers)
 
 
 def _raise_unless_succeeded(conclusion: Conclusion, before: Status) -> None:
