@@ -78,9 +78,8 @@ def burst_of(round_number: int) -> Burst:
 class Prober:
     """Probes until the worker is found to serve, then calls `on_ready(reason)` once.
 
-    `last_problem` says what was in the way last; that others took our connections is not said of a
-    worker that has answered with a bad status before. After on_ready the connections that are left
-    close by themselves within some seconds; `cancel()` ends everything at once.
+    After on_ready the connections that are left close by themselves within some seconds; `cancel()`
+    ends everything at once.
     """
 
     __slots__ = (
@@ -93,13 +92,13 @@ class Prober:
         "_moved_at",
         "_next_round_at",
         "_on_ready",
+        "_problem",
         "_refusal",
         "_request",
         "_round",
         "_target",
         "_timer",
         "_worker_pid",
-        "last_problem",
     )
 
     def __init__(
@@ -126,8 +125,14 @@ class Prober:
         self._round = 0
         self._next_round_at = loop.now()
         self._timer: Timer | None = None
-        self.last_problem = "not probed yet"
+        self._problem = "not probed yet"
         self._tick()
+
+    @property
+    def last_problem(self) -> str:
+        """What was in the way last. What the worker itself has answered counts more than what was
+        seen since: that others took our connections, or that an answer is not there yet."""
+        return self._refusal or self._problem
 
     def cancel(self) -> None:
         """Close every connection and forget the timer. May be called twice."""
@@ -173,10 +178,10 @@ class Prober:
             for _ in range(size):
                 opened.append(ProbeConnection(self._loop, self._target))
         except OSError as error:
-            self.last_problem = f"cannot open a socket: {_text(error)}"
+            self._problem = f"cannot open a socket: {_text(error)}"
         for connection in opened:  # sockets first: the closer the connects, the more workers wake
             connection.connect(held=burst.held)
-            self.last_problem = connection.problem or self.last_problem
+            self._problem = connection.problem or self._problem
         self._target.stop_leading()
         self._connections += opened
         self._round += 1
@@ -192,16 +197,16 @@ class Prober:
             try:
                 inode = connection.accepted_inode()
             except ConnectionResetError:
-                self.last_problem = "closed before it could be seen which worker accepted"
+                self._problem = "closed before it could be seen which worker accepted"
                 connection.leave()
             except OSError as error:
-                self.last_problem = _text(error)
+                self._problem = _text(error)
                 connection.close()
             else:
                 if inode:
                     taken[inode] = connection
                 elif now - connection.look_from >= _FRESH_SECONDS:
-                    self.last_problem = "no worker accepts the connection"
+                    self._problem = "no worker accepts the connection"
         if taken:
             self._moved_at = now
             self._judge(taken, now)
@@ -216,7 +221,7 @@ class Prober:
         holder, ours = self._holder(taken.keys(), now)
         for inode, connection in taken.items():
             if inode not in ours:
-                self.last_problem = self._refusal or self._blind or "answered by another worker"
+                self._problem = self._blind or "answered by another worker"
                 connection.leave()
         for inode in ours:
             self._accepted(taken[inode], holder)
@@ -257,7 +262,7 @@ class Prober:
         elif any(other.phase is Phase.ASKED for other in self._connections):
             connection.leave()  # one question at a time is enough
         else:
-            self.last_problem = "no HTTP answer yet"
+            self._problem = "no HTTP answer yet"
             connection.ask(self._request, self._answered)
 
     def _answered(self, connection: ProbeConnection) -> None:
@@ -265,16 +270,16 @@ class Prober:
         if self._done:
             return
         if status is None:
-            self.last_problem = connection.problem
+            self._problem = connection.problem
         elif 200 <= status < 400:
             self._finish(f"HTTP {status}")
         else:
-            self.last_problem = self._refusal = f"HTTP {status}"
+            self._refusal = f"HTTP {status}"
         self._arm()
 
     def _finish(self, reason: str) -> None:
         self._done = True
-        self.last_problem = ""
+        self._problem = self._refusal = ""
         for connection in self._connections:
             if connection.phase is Phase.WAITING:
                 connection.leave()
