@@ -98,8 +98,8 @@ def ready(*_: object) -> None:
 
 def pika_own_loop(task: Task) -> None:
     """As `sengu consume` has it."""
-    from sengu.consumers.broker import open_socket, parameters, parse_brokers
-    from sengu.consumers.connection import LoopConnection
+    from sengu.consumers.broker.address import open_socket, parameters, parse_brokers
+    from sengu.consumers.broker.connection import LoopConnection
     from sengu.posix.loop import Loop
 
     loop, bell = Loop(), Bell()

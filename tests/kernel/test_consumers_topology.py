@@ -8,10 +8,10 @@ import pika
 import pika.exceptions
 import pytest
 
-from sengu.consumers import judge
-from sengu.consumers.judge import Delivered, Ending, Move, Origin, Outcome, admit, conclude
-from sengu.consumers.spec import Binding, ConsumerSpec, Retrying, check
-from sengu.consumers.topology import dead_queue, retry_queue, suspects_queue, topology
+from sengu.consumers.model import judge
+from sengu.consumers.model.judge import Delivered, Ending, Move, Origin, Outcome, admit, conclude
+from sengu.consumers.model.spec import Binding, ConsumerSpec, Retrying, check
+from sengu.consumers.model.topology import dead_queue, retry_queue, suspects_queue, topology
 from tests.broker import Broker, Channel, Taken
 from tests.broker_nodes import Node
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pika
 import pytest
 
-from sengu.consumers.broker import BrokerError, parse_brokers
-from sengu.consumers.dead import DeadMessage, Look, revived
-from sengu.consumers.queues import Session
+from sengu.consumers.broker.address import BrokerError, parse_brokers
+from sengu.consumers.queues.dead import DeadMessage, Look, revived
+from sengu.consumers.queues.report import Session
 from tests import processes
 from tests.broker import Broker
 
@@ -19,8 +19,8 @@ DEAD = "q.dead"
 # Takes so many messages, tells when it has them, and waits for its end.
 HOLDER = """
 import sys
-from sengu.consumers.dead import Look
-from sengu.consumers.queues import Session
+from sengu.consumers.queues.dead import Look
+from sengu.consumers.queues.report import Session
 from sengu.model.broker import parse_brokers
 session = Session(parse_brokers([sys.argv[1]], {}), 20)
 with Look(session.connection, session.address, sys.argv[2]) as look:

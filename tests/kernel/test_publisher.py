@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sengu.consumers import BrokerError, Publisher, PublishError, confirmed
-from sengu.consumers.broker import connect, explain, parse_brokers
+from sengu.consumers import BrokerError, Publisher, PublishError
+from sengu.consumers.broker import confirmed
+from sengu.consumers.broker.address import connect, explain, parse_brokers
 from tests.broker import Broker
 
 

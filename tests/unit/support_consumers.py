@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sengu.consumers.judge import (
+from sengu.consumers.model.judge import (
     DELIVERY_COUNT,
     DONE,
     Delivered,
@@ -14,8 +14,8 @@ from sengu.consumers.judge import (
     admit,
     conclude,
 )
-from sengu.consumers.spec import ConsumerSpec, retrying
-from sengu.consumers.topology import dead_queue, suspects_queue
+from sengu.consumers.model.spec import ConsumerSpec, retrying
+from sengu.consumers.model.topology import dead_queue, suspects_queue
 
 # What happens to a message that a worker has: its worker dies, or its job ends.
 KILL = "kill"

@@ -8,7 +8,7 @@ import pytest
 from pika import exceptions as ex
 from pika.adapters.utils import connection_workflow as workflow
 
-from sengu.consumers.explain import BrokerError, explain
+from sengu.consumers.broker.explain import BrokerError, explain
 from sengu.model.broker import Address, Tls
 
 HERE = Address("127.0.0.1", 5672, "me", "hunter2", "shop")

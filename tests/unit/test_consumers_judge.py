@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sengu.consumers import judge
-from sengu.consumers.judge import Delivered, Ending, Move, Origin, Outcome, admit, conclude
-from sengu.consumers.spec import ConsumerSpec
+from sengu.consumers.model import judge
+from sengu.consumers.model.judge import Delivered, Ending, Move, Origin, Outcome, admit, conclude
+from sengu.consumers.model.spec import ConsumerSpec
 from tests.unit.support_consumers import (
     DONE,
     FAILED,

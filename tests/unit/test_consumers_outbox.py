@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sengu.consumers.outbox import Needs, Outbox
-from sengu.consumers.topology import topology
+from sengu.consumers.model.topology import topology
+from sengu.consumers.worker.outbox import Needs, Outbox
 from sengu.posix.loop import Loop
 from tests.unit.support_consumers import spec_of
 

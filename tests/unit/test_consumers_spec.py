@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sengu.consumers.spec import Binding, ConsumerSpec, Retrying, check, retrying
-from sengu.consumers.topology import Bind, Exchange, topology
+from sengu.consumers.model.spec import Binding, ConsumerSpec, Retrying, check, retrying
+from sengu.consumers.model.topology import Bind, Exchange, topology
 from sengu.errors import UsageError
 from tests.unit.support_consumers import spec_of
 

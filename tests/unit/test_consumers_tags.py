@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sengu.consumers.tags import Acknowledgement, Tags
+from sengu.consumers.model.tags import Acknowledgement, Tags
 
 
 def acknowledged(sent: list[Acknowledgement], unacknowledged: set[int]) -> set[int]:

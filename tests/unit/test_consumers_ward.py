@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from sengu.consumers.gate import Gate
-from sengu.consumers.job import Job
-from sengu.consumers.judge import Delivered, Origin
 from sengu.consumers.message import Message
-from sengu.consumers.ward import Ward
+from sengu.consumers.model.judge import Delivered, Origin
+from sengu.consumers.worker.gate import Gate
+from sengu.consumers.worker.job import Job
+from sengu.consumers.worker.ward import Ward
 from sengu.posix import clock
 from tests.unit.support_consumers import spec_of
 

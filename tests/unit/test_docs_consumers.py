@@ -13,12 +13,12 @@ from sengu import consumers
 from sengu.cli.main import sengu
 from sengu.config.setting import Setting
 from sengu.config.settings import consume
-from sengu.consumers import judge
 from sengu.consumers.api import Consumer, Options
-from sengu.consumers.judge import Outcome
 from sengu.consumers.message import Message
+from sengu.consumers.model import judge
+from sengu.consumers.model.judge import Outcome
+from sengu.consumers.model.spec import retrying
 from sengu.consumers.publisher import PublishOptions
-from sengu.consumers.spec import retrying
 
 DOCS = Path(__file__).parents[2] / "docs"
 CONSUMERS = (DOCS / "consumers.md").read_text()

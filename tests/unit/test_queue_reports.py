@@ -6,11 +6,18 @@ import pika
 import pytest
 
 from sengu.cli.main import run
-from sengu.consumers import management
-from sengu.consumers.broker import BrokerError
-from sengu.consumers.dead import DeadMessage, Refs, parse_refs, revived
-from sengu.consumers.management import Figures, Told, parse_place, place_of
-from sengu.consumers.queues import Count, Generation, consumed, generations, report, retry_queues
+from sengu.consumers.broker.address import BrokerError
+from sengu.consumers.queues import management
+from sengu.consumers.queues.dead import DeadMessage, Refs, parse_refs, revived
+from sengu.consumers.queues.management import Figures, Told, parse_place, place_of
+from sengu.consumers.queues.report import (
+    Count,
+    Generation,
+    consumed,
+    generations,
+    report,
+    retry_queues,
+)
 from sengu.errors import UsageError
 from sengu.model.broker import Address, Tls
 

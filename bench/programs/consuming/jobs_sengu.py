@@ -24,7 +24,7 @@ def declare() -> None:
     import pika
 
     from sengu.consumers.api import found_in
-    from sengu.consumers.topology import topology
+    from sengu.consumers.model.topology import topology
 
     found = found_in(handle)
     assert found is not None

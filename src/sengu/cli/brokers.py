@@ -17,8 +17,8 @@ from sengu.errors import SenguError
 from sengu.model.broker import DEFAULT, VARIABLE, Address, parse_brokers
 
 if TYPE_CHECKING:
-    from sengu.consumers.management import Place
-    from sengu.consumers.queues import Session
+    from sengu.consumers.queues.management import Place
+    from sengu.consumers.queues.report import Session
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -57,7 +57,7 @@ class Asking:
     ) -> None:
         self.addresses = parse_brokers(brokers, os.environ)
         check_library()
-        from sengu.consumers.management import parse_place
+        from sengu.consumers.queues.management import parse_place
 
         self._management = management
         self._timeout_seconds = connect_timeout or _TIMEOUT_SECONDS
@@ -71,12 +71,12 @@ class Asking:
 
     def session(self) -> "Session":
         """Raises BrokerError."""
-        from sengu.consumers.queues import Session
+        from sengu.consumers.queues.report import Session
 
         return Session(self.addresses, self._timeout_seconds)
 
     def place(self, address: Address) -> "Place":
-        from sengu.consumers.management import parse_place, place_of
+        from sengu.consumers.queues.management import parse_place, place_of
 
         if self._management is None:
             return place_of(address)
@@ -84,8 +84,8 @@ class Asking:
 
     def no_such_queue(self, name: str, address: Address) -> SenguError:
         """With what could have been meant, if the management API tells."""
-        from sengu.consumers.management import ask_names
-        from sengu.consumers.queues import consumed
+        from sengu.consumers.queues.management import ask_names
+        from sengu.consumers.queues.report import consumed
 
         try:
             names = ask_names(self.place(address), address.vhost)
@@ -105,8 +105,8 @@ def guess(name: str, names: Iterable[str]) -> str:
 
 def complete_queue(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """For shells: names of consumers' queues, if the management API tells at once."""
-    from sengu.consumers.management import ask_names
-    from sengu.consumers.queues import consumed
+    from sengu.consumers.queues.management import ask_names
+    from sengu.consumers.queues.report import consumed
 
     try:
         asking = Asking(ctx.params.get("brokers") or (), ctx.params.get("management"), None)

@@ -15,11 +15,11 @@ from sengu.cli.progress import open_progress
 from sengu.cli.text import plural, printable
 from sengu.config.kinds import parse_positive_count
 from sengu.consumers.library import check_library
-from sengu.consumers.topology import dead_queue
+from sengu.consumers.model.topology import dead_queue
 from sengu.errors import SenguError, UsageError
 
 if TYPE_CHECKING:
-    from sengu.consumers.dead import DeadMessage, Look, Refs
+    from sengu.consumers.queues.dead import DeadMessage, Look, Refs
 
 _LIMIT = 50
 _EXITS = (Exit.OK, Exit.FAILED, Exit.USAGE, Exit.INTERRUPTED)
@@ -140,7 +140,7 @@ def list_command(queue: str, limit: int, as_json: bool, where: _Where) -> int:
 def show_command(queue: str, message: str, as_json: bool, where: _Where) -> int:
     """Show all of a dead message of QUEUE: why it is dead, the stack, its headers, its body."""
     from sengu.cli.dead_views import whole, whole_as_json
-    from sengu.consumers.dead import parse_refs
+    from sengu.consumers.queues.dead import parse_refs
 
     refs = parse_refs([message])
     with _looking(queue, where) as (name, look):
@@ -167,7 +167,7 @@ def retry_command(queue: str, messages: tuple[str, ...], is_all: bool, where: _W
     Each is removed when the broker has confirmed its copy; whatever happens, none is lost.
     """
     refs = _parse(messages, is_all=is_all, verb="retry", queue=queue)
-    from sengu.consumers.dead import revived
+    from sengu.consumers.queues.dead import revived
 
     with _looking(queue, where) as (name, look):
         done = 0
@@ -229,7 +229,7 @@ def _confirms(queue: str, count: int, found: "Sequence[DeadMessage] | None") -> 
 def _looking(queue: str, where: _Where) -> "Iterator[tuple[str, Look]]":
     """The consumer's queue, and its dead messages. Raises SenguError."""
     asking = Asking(*where)
-    from sengu.consumers.dead import Look
+    from sengu.consumers.queues.dead import Look
 
     session = asking.session()
     try:
@@ -259,7 +259,7 @@ def _parse(messages: Sequence[str], *, is_all: bool, verb: str, queue: str) -> "
             f"which messages? give their numbers or ids, as sengu dead list {queue} shows them, "
             f"or --all: sengu dead {verb} {queue} --all"
         )
-    from sengu.consumers.dead import parse_refs
+    from sengu.consumers.queues.dead import parse_refs
 
     return None if is_all else parse_refs(messages)
 

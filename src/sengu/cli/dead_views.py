@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from sengu.cli.text import plural, printable, table
-from sengu.consumers import judge
-from sengu.consumers.dead import DeadMessage
+from sengu.consumers.model import judge
+from sengu.consumers.queues.dead import DeadMessage
 
 _SHOWN_CHARACTERS = 40
 _HEADINGS = ("N", "DIED", "REASON", "FAILURES", "ID", "ERROR", "BODY")

@@ -20,8 +20,8 @@ from sengu.config.kinds import parse_positive_duration
 from sengu.errors import SenguError, UsageError
 
 if TYPE_CHECKING:
-    from sengu.consumers.management import Told
-    from sengu.consumers.queues import QueueReport, Session
+    from sengu.consumers.queues.management import Told
+    from sengu.consumers.queues.report import QueueReport, Session
 
 _EVERY = "2"  # seconds
 _HEADINGS = (
@@ -132,7 +132,7 @@ class _Looker:
 
     def look(self) -> tuple[Sequence["QueueReport"], Sequence[str]]:
         """What there is, and notes on what there is not. Raises SenguError."""
-        from sengu.consumers.queues import consumed, report, retry_queues
+        from sengu.consumers.queues.report import consumed, report, retry_queues
 
         if self._session is None:
             self._session = self._asking.session()
@@ -162,7 +162,7 @@ class _Looker:
 
     def _ask_management(self, session: "Session") -> tuple["Told | None", str]:
         """What it tells, or why it does not."""
-        from sengu.consumers.management import ask
+        from sengu.consumers.queues.management import ask
 
         try:
             return ask(self._asking.place(session.address), session.address.vhost), ""
@@ -190,8 +190,8 @@ def _nothing(silence: str) -> str:
 
 def _of_module(module: str, names: Sequence[str]) -> dict[str, Sequence[str]]:
     """Its queues, with the retry queues of each. Raises SenguError."""
+    from sengu.consumers.model.topology import retry_queue
     from sengu.consumers.modules import consumers_of, select
-    from sengu.consumers.topology import retry_queue
     from sengu.work.target import import_module
 
     sys.path.insert(0, os.getcwd())

@@ -1,4 +1,4 @@
-"""Queue consumers on RabbitMQ: what users import.
+"""Queue consumers on RabbitMQ: what users import. `engine` runs them, in rooms of their own.
 
 Names are imported when they are asked for, so that a program that only publishes loads no more.
 """
@@ -10,20 +10,20 @@ from sengu.consumers.library import check_library
 
 if TYPE_CHECKING:
     from sengu.consumers.api import Ack, Consumer, Reject, Requeue, consumer
-    from sengu.consumers.confirmed import PublishError
+    from sengu.consumers.broker.confirmed import PublishError
+    from sengu.consumers.broker.explain import BrokerError
     from sengu.consumers.content import UndecodableError
-    from sengu.consumers.explain import BrokerError
     from sengu.consumers.message import Message
+    from sengu.consumers.model.spec import Binding
     from sengu.consumers.publisher import Publisher
-    from sengu.consumers.spec import Binding
 
 _HOMES = {
     "Ack": "api",
-    "Binding": "spec",
-    "BrokerError": "explain",
+    "Binding": "model.spec",
+    "BrokerError": "broker.explain",
     "Consumer": "api",
     "Message": "message",
-    "PublishError": "confirmed",
+    "PublishError": "broker.confirmed",
     "Publisher": "publisher",
     "Reject": "api",
     "Requeue": "api",
@@ -31,7 +31,7 @@ _HOMES = {
     "consumer": "api",
 }
 # Those that import what speaks AMQP.
-_CONNECTING = {"confirmed", "explain", "publisher"}
+_CONNECTING = {"broker.confirmed", "broker.explain", "publisher"}
 
 __all__ = [
     "Ack",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from sengu.consumers.message import Message
-from sengu.consumers.spec import (
+from sengu.consumers.model.spec import (
     Binding,
     ConsumerSpec,
     Middleware,

@@ -10,7 +10,7 @@ import msgspec
 
 from sengu.consumers.api import Found
 from sengu.consumers.modules import consumers_of, select
-from sengu.consumers.process import Process
+from sengu.consumers.worker.process import Process
 from sengu.errors import UsageError
 from sengu.model.application import Application
 from sengu.model.consume import ConsumeOptions

@@ -17,8 +17,8 @@ from typing import Any, TypedDict, Unpack
 
 import pika
 
-from sengu.consumers.broker import parse_brokers, persist
-from sengu.consumers.confirmed import BrokenError, Link, Parcel, PublishError, Target
+from sengu.consumers.broker.address import parse_brokers, persist
+from sengu.consumers.broker.confirmed import BrokenError, Link, Parcel, PublishError, Target
 from sengu.consumers.content import encode
 from sengu.errors import UsageError
 from sengu.posix import clock

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pika
 
-from sengu.consumers.explain import BrokerError, explain
+from sengu.consumers.broker.explain import BrokerError, explain
 from sengu.errors import describe_error
 from sengu.model.broker import Address, Tls, parse_brokers
 from sengu.posix import clock

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from sengu.consumers.api import SHARED, Consumer, Found, is_coroutine
-from sengu.consumers.gate import Gate
-from sengu.consumers.hand import Assigned
-from sengu.consumers.job import chain
-from sengu.consumers.runners import Endings, Pool, Tasks
-from sengu.consumers.spec import ConsumerSpec
+from sengu.consumers.model.spec import ConsumerSpec
+from sengu.consumers.worker.gate import Gate
+from sengu.consumers.worker.hand import Assigned
+from sengu.consumers.worker.job import chain
+from sengu.consumers.worker.runners import Endings, Pool, Tasks
 from sengu.model.consume import ConsumeOptions
 
 _TEARDOWN_SECONDS = 10.0

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sengu.consumers.judge import Delivered, original
 from sengu.consumers.message import Message
-from sengu.consumers.spec import ConsumerSpec
+from sengu.consumers.model.judge import Delivered, original
+from sengu.consumers.model.spec import ConsumerSpec
 
 # What a copy must not have: it would expire before its time, or be refused (RabbitMQ, Validated
 # User-ID).

@@ -7,10 +7,10 @@ broker would send one of each consumer. Imported by `process`.
 
 from collections.abc import Callable, Sequence
 
-from sengu.consumers.gate import Gate
-from sengu.consumers.job import Job
-from sengu.consumers.runners import Runner
-from sengu.consumers.subscription import Subscription
+from sengu.consumers.worker.gate import Gate
+from sengu.consumers.worker.job import Job
+from sengu.consumers.worker.runners import Runner
+from sengu.consumers.worker.subscription import Subscription
 from sengu.posix import clock
 
 _PATIENCE_SECONDS = 60.0

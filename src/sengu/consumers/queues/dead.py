@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import pika
 from pika import exceptions as ex
 
-from sengu.consumers import judge
-from sengu.consumers.broker import BrokerError, explain
-from sengu.consumers.queues import close
+from sengu.consumers.broker.address import BrokerError, explain
+from sengu.consumers.model import judge
+from sengu.consumers.queues.report import close
 from sengu.errors import SenguError
 from sengu.model.broker import Address
 from sengu.posix import clock

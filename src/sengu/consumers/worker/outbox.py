@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pika
 
-from sengu.consumers.topology import Bind, Exchange, Queue, Topology
+from sengu.consumers.model.topology import Bind, Exchange, Queue, Topology
 from sengu.posix.loop import Loop
 
 _AGAIN_SECONDS = 1.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sengu.consumers.spec import Binding, ConsumerSpec
+from sengu.consumers.model.spec import Binding, ConsumerSpec
 
 Arguments = Mapping[str, Any]
 

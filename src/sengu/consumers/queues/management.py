@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from sengu.consumers.broker import BrokerError, tls_context
+from sengu.consumers.broker.address import BrokerError, tls_context
 from sengu.errors import UsageError, describe_error
 from sengu.model.broker import Address, Tls, hidden
 

@@ -14,8 +14,8 @@ from pika import spec
 from pika.channel import Channel
 from pika.connection import Connection
 
-from sengu.consumers.broker import Address, BrokerError, explain, open_socket, parameters
-from sengu.consumers.connection import LoopConnection
+from sengu.consumers.broker.address import Address, BrokerError, explain, open_socket, parameters
+from sengu.consumers.broker.connection import LoopConnection
 from sengu.errors import SenguError
 from sengu.posix import clock
 from sengu.posix.loop import Loop

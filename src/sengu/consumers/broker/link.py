@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sengu.consumers.broker import Address, BrokerError, explain, open_socket, parameters
-from sengu.consumers.connection import LoopConnection
+from sengu.consumers.broker.address import Address, BrokerError, explain, open_socket, parameters
+from sengu.consumers.broker.connection import LoopConnection
 from sengu.posix.loop import Loop
 
 _CONNECT_SECONDS = _CLOSE_SECONDS = 5.0

@@ -7,8 +7,8 @@ connection. Imported by `runners` and `ward`.
 import threading
 from collections.abc import Callable
 
-from sengu.consumers.job import Job
-from sengu.consumers.judge import Origin
+from sengu.consumers.model.judge import Origin
+from sengu.consumers.worker.job import Job
 from sengu.posix import clock
 
 

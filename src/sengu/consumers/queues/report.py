@@ -13,9 +13,9 @@ import msgspec
 import pika
 from pika import exceptions as ex
 
-from sengu.consumers.broker import BrokerError, connect, explain, persist
-from sengu.consumers.management import Figures, Told
-from sengu.consumers.topology import dead_queue, suspects_queue
+from sengu.consumers.broker.address import BrokerError, connect, explain, persist
+from sengu.consumers.model.topology import dead_queue, suspects_queue
+from sengu.consumers.queues.management import Figures, Told
 from sengu.model.broker import Address
 from sengu.posix import clock
 

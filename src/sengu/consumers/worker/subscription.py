@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import pika
 
-from sengu.consumers.hand import Assigned, Hand, Holder
-from sengu.consumers.job import Job
-from sengu.consumers.judge import Origin
-from sengu.consumers.runners import Runner
-from sengu.consumers.topology import suspects_queue
+from sengu.consumers.model.judge import Origin
+from sengu.consumers.model.topology import suspects_queue
+from sengu.consumers.worker.hand import Assigned, Hand, Holder
+from sengu.consumers.worker.job import Job
+from sengu.consumers.worker.runners import Runner
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from sengu.consumers.job import Job
-from sengu.consumers.judge import (
+from sengu.consumers.message import Message
+from sengu.consumers.model.judge import (
     MOVED_AT,
     Delivered,
     Ending,
@@ -19,12 +19,12 @@ from sengu.consumers.judge import (
     admit,
     conclude,
 )
-from sengu.consumers.message import Message
-from sengu.consumers.outbox import Copy
-from sengu.consumers.properties import Properties, message_of
-from sengu.consumers.runners import Runner
-from sengu.consumers.spec import ConsumerSpec
-from sengu.consumers.tags import Acknowledgement, Tags
+from sengu.consumers.model.properties import Properties, message_of
+from sengu.consumers.model.spec import ConsumerSpec
+from sengu.consumers.model.tags import Acknowledgement, Tags
+from sengu.consumers.worker.job import Job
+from sengu.consumers.worker.outbox import Copy
+from sengu.consumers.worker.runners import Runner
 from sengu.posix import clock
 
 

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from sengu.consumers.gate import Gate
-from sengu.consumers.job import Job
-from sengu.consumers.judge import Ending, Outcome
+from sengu.consumers.model.judge import Ending, Outcome
+from sengu.consumers.worker.gate import Gate
+from sengu.consumers.worker.job import Job
 
 
 class Endings:

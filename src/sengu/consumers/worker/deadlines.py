@@ -7,10 +7,10 @@ Imported by `process`.
 import zlib
 from collections.abc import Callable, Sequence
 
-from sengu.consumers.job import Job
-from sengu.consumers.judge import Origin
 from sengu.consumers.message import Message
-from sengu.consumers.runners import Runner
+from sengu.consumers.model.judge import Origin
+from sengu.consumers.worker.job import Job
+from sengu.consumers.worker.runners import Runner
 from sengu.posix.loop import Loop
 from sengu.worker.board import Lane
 

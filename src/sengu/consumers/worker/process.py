@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from sengu.consumers.api import Found
-from sengu.consumers.broker import BrokerError, explain, parse_brokers
-from sengu.consumers.deadlines import InHand, label
-from sengu.consumers.job import Job
-from sengu.consumers.judge import Ending, Outcome
-from sengu.consumers.link import Link
+from sengu.consumers.broker.address import BrokerError, explain, parse_brokers
+from sengu.consumers.broker.link import Link
 from sengu.consumers.message import Message
-from sengu.consumers.outbox import Copy, Needs, Outbox
-from sengu.consumers.runners import Runner
-from sengu.consumers.staff import Staff
-from sengu.consumers.subscription import Subscription
-from sengu.consumers.topology import topology
-from sengu.consumers.ward import Ward
+from sengu.consumers.model.judge import Ending, Outcome
+from sengu.consumers.model.topology import topology
+from sengu.consumers.worker.deadlines import InHand, label
+from sengu.consumers.worker.job import Job
+from sengu.consumers.worker.outbox import Copy, Needs, Outbox
+from sengu.consumers.worker.runners import Runner
+from sengu.consumers.worker.staff import Staff
+from sengu.consumers.worker.subscription import Subscription
+from sengu.consumers.worker.ward import Ward
 from sengu.model.consume import EX_CONFIG, ConsumeOptions
 from sengu.posix.loop import Loop
 from sengu.posix.notify import notify

@@ -1,6 +1,6 @@
 """What the broker's errors, and pika's, mean to a user: one line, with what to do.
 
-Imported by `broker`, and by what connects.
+Imported by `address`, and by what connects.
 """
 
 import re

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from sengu.consumers.api import Ack, Reject, Requeue
 from sengu.consumers.content import UndecodableError
-from sengu.consumers.judge import DONE, Delivered, Ending, Outcome
 from sengu.consumers.message import Message
-from sengu.consumers.spec import ConsumerSpec
+from sengu.consumers.model.judge import DONE, Delivered, Ending, Outcome
+from sengu.consumers.model.spec import ConsumerSpec
 from sengu.posix import clock
 
 _log = logging.getLogger("sengu.consumers")

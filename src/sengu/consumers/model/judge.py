@@ -12,8 +12,8 @@ import enum
 from collections.abc import Mapping
 from typing import Any, NamedTuple, assert_never
 
-from sengu.consumers.spec import ConsumerSpec
-from sengu.consumers.topology import dead_queue, retry_queue, suspects_queue
+from sengu.consumers.model.spec import ConsumerSpec
+from sengu.consumers.model.topology import dead_queue, retry_queue, suspects_queue
 
 # Headers of ours. How often it has failed; how often it came back before it was a suspect.
 FAILURES = "sengu-failures"

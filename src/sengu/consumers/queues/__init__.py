@@ -1,0 +1,1 @@
+"""What `sengu queues` and `sengu dead` ask a broker."""
