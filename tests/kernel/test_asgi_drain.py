@@ -4,7 +4,9 @@ import asyncio
 import signal
 
 import msgspec
+import pytest
 
+from sengu.http.asgi import drain
 from sengu.http.asgi.types import App, Receive, Scope, Send
 from tests.kernel.asgi_worker import (
     APPLICATION,
@@ -182,8 +184,12 @@ def test_a_retiring_worker_can_be_told_to_stop() -> None:
         worker.wait()
 
 
-def test_a_stream_without_end_is_told_before_the_time_is_over() -> None:
-    with serving(streaming, application=SHORT) as worker, worker.connect() as client:
+def test_a_stream_without_end_is_told_before_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drain, "_TELL_PART", 0.9)  # seconds before it is cut
+    application = msgspec.structs.replace(APPLICATION, grace_seconds=5.0)
+    with serving(streaming, application=application) as worker, worker.connect() as client:
         client.sendall(GET)
         receive_until(client, b"tick\r\n")
         worker.retire()

@@ -153,8 +153,8 @@ def test_retries_come_though_their_queue_was_deleted_or_the_broker_restarted(
     declare(own_broker, spec)
     own_broker.publish_numbers(waiting, 1)
     own_broker.take("downloads")  # by now the broker knows the way
+    own_broker.delete("downloads")  # before any of those is there, which would go with it
     own_broker.publish_numbers(waiting, 50)
-    own_broker.delete("downloads")
     declare(own_broker, spec)
     take_different(own_broker, "downloads", 50)
     own_broker.publish_numbers(waiting, 50)

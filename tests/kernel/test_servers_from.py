@@ -39,10 +39,12 @@ class Page(http.server.BaseHTTPRequestHandler):
 def serving(server: socketserver.BaseServer) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield
+    finally:  # else pytest would never end
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.mark.parametrize("server_class", [None, socketserver.ThreadingTCPServer])

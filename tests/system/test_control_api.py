@@ -29,8 +29,8 @@ from tests.support import (
 )
 from tests.system.openapi import DOCUMENT, answer_schema, problems
 from tests.system.peers import Witnesses, concluded, kept_events, kill
+from tests.system.puppets import build
 
-QUICK = ("--interval", "0.25")  # ample for a shell to fail, even on a busy machine
 NOTIFY = ("--ready", "notify")
 
 Call = Callable[..., Reply]
@@ -39,10 +39,10 @@ Call = Callable[..., Reply]
 @pytest.fixture
 def web(sengu: Sengu, free_path: Path) -> Instance:
     """Two workers; with the file `broken` in `free_path`, new ones die with a word."""
-    script = f"test ! -e {free_path}/broken || {{ echo boom >&2; exit 3; }}; exec sleep 600"
-    port = ("--port", "127.0.0.1:0")
-    args = (*QUICK, *port, "--workers", "2", "--attempts", "1", "--", "sh", "-c", script)
-    return sengu.start(*args).wait_ready()
+    script = f'test ! -e {free_path}/broken || {{ echo boom >&2; exit 3; }}; exec "$0"'
+    options = (*NOTIFY, "--interval", "20", "--port", "127.0.0.1:0")  # a long back-off
+    command = ("sh", "-c", script, build("puppet"))
+    return sengu.start(*options, "--workers", "2", "--attempts", "1", "--", *command).wait_ready()
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ def test_the_socket_is_for_its_own_user_and_root_only(
 
 
 def test_two_instances_cannot_have_one_name_or_socket(sengu: Sengu, web: Instance) -> None:
-    args = ("--control", str(web.control_path), *QUICK, "--", "sleep", "600")
+    args = ("--control", str(web.control_path), "--", "sleep", "600")
     second = sengu.run("start", "--name", "second", *args)
     assert second.returncode == 2
     assert second.stderr.count("\n") == 1

@@ -43,6 +43,7 @@ def test_what_the_page_kills_is_replaced_until_all_is_over(sengu: Sengu, port: i
     instance.wait_event(of_type("generation_lost"), since=first["last_event"])
     paste(server, instance)
     instance.wait_for_line("has taken over: 1 worker lives on")
+    assert instance.status()["servers"] == 2  # so it has its title
     assert fetch(port).status == 200
     paste(hang, instance)
     assert fetch(port).status == 200

@@ -1,6 +1,7 @@
 """How workers end and begin: for good, asked repeatedly, in no hurry or at once; one by one."""
 
 import itertools
+import os
 import signal
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.system.puppets import (
     connect,
     kill,
     of_type,
+    pids,
     start,
     wait_until,
     workers,
@@ -24,6 +26,11 @@ from tests.system.puppets import (
 FINAL = ("--unrecoverable-exit-codes", "3,4")
 AT_ONCE = (*FINAL, "--stop-immediately-at-unrecoverable-exit")
 LONG_MS = 60_000  # beyond the test's patience
+
+
+def wait_for_generations(instance: Instance, wanted: set[int]) -> None:
+    """Until these have workers, and no others."""
+    wait_until(lambda: {worker["generation"] for worker in workers(instance)} == wanted)
 
 
 def end_one(instance: Instance, port: int, code: int) -> None:
@@ -74,6 +81,7 @@ def test_a_deploy_whose_worker_exits_so_is_aborted_at_once_and_the_old_one_serve
         assert "aborted: exit status 3" in done.stderr
         assert "no such table" in done.stderr
         assert {answer.generation for answer in clients.wait_for_answers()} == {1}
+    instance.wait_for_line("deploy of generation 2 aborted")
     starts = [line for line in instance.lines if "of generation 2 started" in line]
     assert len(starts) == 1
     script.write()
@@ -88,7 +96,8 @@ def test_a_first_generation_that_exits_so_gives_its_code_to_whoever_started_it(
     script.write("exit 4")
     log = ("--log-file", str(script.path.with_name("log"))) if background else ()
     options = (*background, *log, *FINAL, "--port", f"127.0.0.1:{port}", "--ready", "notify")
-    done = sengu.run("start", "--name", "final", *options, *script.command)
+    name = f"final-{os.getpid()}"
+    done = sengu.run("start", "--name", name, *options, *script.command)
     assert done.returncode == 4
     assert "generation 1 did not come up: exit status 4" in done.stderr
 
@@ -129,12 +138,12 @@ def test_so_do_old_workers_and_a_new_server_sees_to_it(
 def test_workers_start_one_after_the_other(sengu: Sengu, port: int, script: Script) -> None:
     apart = ("--start-delay", "300ms", "--start-jitter", "0")
     instance = start(sengu, port, script, *apart, "--workers", "3")
-    found = itertools.islice(
-        (event for event in instance.events() if event["type"] == "worker_started"), 3
-    )
-    moments = [event["time"] for event in found]
-    pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
-    assert all(pause > 0.15 for pause in pauses), pauses
+    kinds = ("deploy_requested", "worker_started")
+    found = (event["time"] for event in instance.events() if event["type"] in kinds)
+    asked, *started = itertools.islice(found, 4)
+    # Each is told of a little after it was due.
+    waits = [moment - asked for moment in started]
+    assert all(wait > 0.29 * number for number, wait in enumerate(waits)), waits
 
 
 # --- in no hurry, and in all haste ---
@@ -145,15 +154,19 @@ def test_new_workers_serve_while_an_old_one_finishes_a_long_task(
 ) -> None:
     instance = start(sengu, port, script)
     with Clients(port) as clients:
-        task = Pending(port, 1500)
+        task = Pending(port, 100)
+        (busy,) = pids(instance)
+        kill(busy, signal.SIGSTOP)  # so it takes as long as we like
         for generation in (2, 3):  # also a deploy beside one that drains
             assert instance.cli("reload").returncode == 0
+            wait_for_generations(instance, {1, generation})
             answers = clients.wait_for_answers(5)
             assert {answer.generation for answer in answers} == {generation}
         (old,) = workers(instance, 1)
-        assert old["state"] == "stopping"
+        assert (old["state"], old["pid"]) == ("stopping", busy)
+        kill(busy, signal.SIGCONT)
         answer = task.answer()
-        assert (answer.generation, answer.pid) == (1, old["pid"])
+        assert (answer.generation, answer.pid) == (1, busy)
         instance.wait_for_line(r"worker 0 of generation 1 .* exited with exit status 0")
     assert not any("is killed" in line for line in instance.lines)
 
@@ -248,6 +261,7 @@ def test_usr1_and_int_restart_gracefully(
     instance.signal(number)
     instance.wait_event(of_type("deploy_concluded", generation=2, outcome="succeeded"))
     assert task.answer().generation == 1
+    instance.wait_event(of_type("generation_retired"))
     assert ask(port).generation == 2
 
 

@@ -6,7 +6,7 @@ import pty
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +62,27 @@ def rows(broker: Broker, *args: str) -> list[Any]:
 
 def die(broker: Broker, count: int) -> None:
     """So many messages are dead, with ids from m1 on."""
-    with broker.channel() as channel:
+    with closing(pika.BlockingConnection(pika.URLParameters(broker.url))) as connection:
+        channel = connection.channel()  # without confirms, which take milliseconds each
         for number in range(1, count + 1):
             properties = pika.BasicProperties(
                 message_id=f"m{number}", timestamp=1790000000, headers=DEATH, delivery_mode=2
             )
             body = json.dumps({"number": number}).encode()
             channel.basic_publish("", "downloads.dead", body, properties)
+        wait_for_dead(broker, count)
+
+
+def wait_for_dead(broker: Broker, count: int) -> None:
+    """What somebody has looked at is back only some time after that."""
+    wait_until(lambda: broker.depth("downloads.dead") == count)
 
 
 def ids(broker: Broker, queue: str) -> list[str]:
-    count = broker.depth(queue)
-    assert count is not None
-    return [str(one.properties.message_id) for one in broker.take(queue, count)] if count else []
+    found: list[str] = []
+    while count := broker.depth(queue):
+        found += [str(one.properties.message_id) for one in broker.take(queue, count)]
+    return found
 
 
 @contextmanager
@@ -215,6 +223,7 @@ def test_dead_messages_are_listed_and_stay_where_they_are(queues: Broker) -> Non
     assert '{"number": 1}' in first
     assert "\x1b" not in done.stdout
     assert more == "4 more; --limit 7 lists them too"
+    wait_for_dead(queues, 7)
     found = rows(queues, "dead", "list", "downloads.dead")
     assert [one["id"] for one in found] == [f"m{number}" for number in range(1, 8)]
     assert (found[0]["exchange"], found[0]["routing_key"]) == ("news", "eu.fr")
@@ -226,9 +235,11 @@ def test_a_dead_message_is_shown_with_its_stack(queues: Broker) -> None:
     done = ask(queues, "dead", "show", "downloads", "m2")
     for words in ("number        2", "  File a.py", "eu.fr", '{"number": 2}'):
         assert words in done.stdout
+    wait_for_dead(queues, 3)
     done = ask(queues, "dead", "show", "downloads", "2", "--json")
     whole = json.loads(done.stdout)
     assert (whole["id"], whole["stack"]) == ("m2", DEATH["sengu-stack"])
+    wait_for_dead(queues, 3)
     done = ask(queues, "dead", "show", "downloads", "4")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no dead message of downloads is 4; there are 3" in done.stderr
@@ -238,8 +249,10 @@ def test_those_that_are_named_are_sent_back_and_dropped(queues: Broker) -> None:
     die(queues, 6)
     done = ask(queues, "dead", "retry", "downloads", "2", "m5")
     assert done.stdout == "2 messages sent back to downloads\n"
+    wait_for_dead(queues, 4)
     done = ask(queues, "dead", "drop", "downloads", "1", "id:m4", "--yes")
     assert done.stdout == "2 messages dropped\n"
+    wait_for_dead(queues, 2)
     assert ids(queues, "downloads") == ["m2", "m5"]
     assert ids(queues, "downloads.dead") == ["m3", "m6"]
 
@@ -280,7 +293,7 @@ def test_at_a_terminal_one_is_asked_before(queues: Broker, answer: bytes, left: 
 def test_who_is_killed_while_sending_back_loses_nothing(
     queues: Broker, number: signal.Signals
 ) -> None:
-    die(queues, 300)
+    die(queues, 5000)  # more than are sent back before it is killed
     with subprocess.Popen(
         [*PROGRAM, "dead", "retry", "downloads", "--all"],
         env=environment({"SENGU_BROKER": queues.url}),
@@ -294,10 +307,10 @@ def test_who_is_killed_while_sending_back_loses_nothing(
 
     def is_settled() -> bool:
         depths = [queues.depth(name) or 0 for name in ("downloads", "downloads.dead")]
-        return sum(depths) >= 300
+        return sum(depths) >= 5000
 
     wait_until(is_settled)
     again, left = ids(queues, "downloads"), ids(queues, "downloads.dead")
-    assert {*again, *left} == {f"m{number}" for number in range(1, 301)}
+    assert {*again, *left} == {f"m{number}" for number in range(1, 5001)}
     assert left
     assert len(set(again)) == len(again)

@@ -132,7 +132,7 @@ def test_a_killed_supervisor_leaves_nobody_behind_and_the_request_in_hand_is_ans
 def test_a_request_over_its_time_is_told_with_all_stacks_and_its_worker_replaced(
     sengu: Sengu, site: Site, port: int, target: str
 ) -> None:
-    options = ("--workers", "2", "--timeout", "1", "--hooks", "hooked")
+    options = ("--workers", "2", "--timeout", "3", "--hooks", "hooked")
     instance = serve(sengu, site, port, *options, target=target)
     gate = site.gate()
     with Client(port) as client:
@@ -145,8 +145,8 @@ def test_a_request_over_its_time_is_told_with_all_stacks_and_its_worker_replaced
     instance.wait_event(of_type("worker_ready"), since=told["id"])
     assert ask(port).version == "one"
     assert told["reason"].startswith("GET /wait was in hand for ")
-    assert "without progress for more than 1 s" in told["reason"]
-    assert stuck["pid"] not in pids(instance)
+    assert "without progress for more than 3 s" in told["reason"]
+    wait_until(lambda: stuck["pid"] not in pids(instance))  # it ends beside the other's start
     assert stuck["doing"].startswith("GET /wait for ")
     instance.wait_for_line(rf'File "{site.directory}/plain.py", line \d+ in wait')
     instance.wait_for_line(
@@ -155,7 +155,7 @@ def test_a_request_over_its_time_is_told_with_all_stacks_and_its_worker_replaced
 
 
 def test_a_stuck_worker_keeps_nobody_from_the_others(sengu: Sengu, site: Site, port: int) -> None:
-    instance = serve(sengu, site, port, "--workers", "2", "--timeout", "1")
+    instance = serve(sengu, site, port, "--workers", "2", "--timeout", "3")
     gate = site.gate()
     with Client(port) as client:
         client.send(f"/wait?{gate.path}")
@@ -167,7 +167,7 @@ def test_a_stuck_worker_keeps_nobody_from_the_others(sengu: Sengu, site: Site, p
 @pytest.mark.parametrize(
     ("target", "timeout", "seconds"),
     # The scoreboard of an event loop is a second behind, and looked at when it could be time.
-    [("plain:app", "1", 1.7), ("plain:asgi", "2", 4.7)],
+    [("plain:app", "3", 3.7), ("plain:asgi", "3", 6.7)],
     ids=["plain:app", "plain:asgi"],
 )
 def test_slow_clients_are_no_stuck_application(
@@ -206,7 +206,7 @@ def test_threads_serve_at_the_same_time(sengu: Sengu, site: Site, port: int) -> 
 
 
 def test_one_stuck_thread_of_many_is_seen(sengu: Sengu, site: Site, port: int) -> None:
-    options = ("--workers", "1", "--threads", "3", "--timeout", "1")
+    options = ("--workers", "1", "--threads", "3", "--timeout", "3")
     instance = serve(sengu, site, port, *options)
     gate = site.gate()
     before = ask(port)
