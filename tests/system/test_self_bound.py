@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import Instance, Sengu
 from tests.system.peers import deploy
-from tests.system.puppets import children, kill, pids, wait_until
+from tests.system.puppets import children, kill, of_type, pids, wait_until
 from tests.system.self_bound import (
     ADDRESS,
     PORT,
@@ -101,6 +101,22 @@ def test_slow_requests_are_waited_for(sengu: Sengu, silent: Prefork) -> None:
         for generation in (2, 3):
             deploy(instance)
             load.wait_for(str(generation))
+    assert load.failures == []
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+@isolated
+def test_deploy_while_clients_of_before_are_waited_for(
+    sengu: Sengu, program: Prefork, technique: str
+) -> None:
+    """Not for as long as --drain lets those wait who are in each other's way."""
+    program.write("sockets 2", "rude", "slow 1500")
+    instance = start(sengu, program, technique, "--drain", "60")
+    with visitors() as load:
+        deploy(instance)
+        deploy(instance)
+        load.wait_for("3")
+        instance.wait_event(of_type("generation_retired", generation=2))
     assert load.failures == []
 
 

@@ -4,7 +4,7 @@ At rest nothing is steered, and the kernel spreads connections over all. A cross
 others are about to join, and ends when those who were to go are gone. Imported by `passage`.
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 import msgspec
 
@@ -51,6 +51,7 @@ class Crossing:
         self._steered = Steered.NOT_YET
         self._chosen: Set[int] = frozenset()
         self._vigil: Vigil | None = None
+        self._passed: Set[int] = frozenset()  # workers that it is kept for
         self._nudges = 0
 
     def status(self) -> PassageStatus:
@@ -89,16 +90,16 @@ class Crossing:
         if self._nudges:
             self._nudge(scene, look)
 
-    def verdict(self, scene: Scene, look: Look, now: float) -> str:
-        """Why those who leave need not be waited for any more; empty while they need."""
+    def verdicts(self, scene: Scene, look: Look, now: float) -> Mapping[int, str]:
+        """Which of those who leave need not be waited for any more, each with why."""
         if self._steered is Steered.NEVER:
-            return "it cannot be steered past"
+            return dict.fromkeys(scene.leaving, "it cannot be steered past")
         if not scene.chosen:
-            return "nobody else listens"
-        if self._steered is Steered.NOT_YET or self._vigil is None:
-            return ""
-        is_over = self._vigil.is_over(look.waiting(scene.leaving), now)
-        return "nobody waits for it any more" if is_over else ""
+            return dict.fromkeys(scene.leaving, "nobody else listens")
+        passed = [worker for worker in scene.leaving if worker in self._passed]
+        if self._vigil is None or not self._vigil.is_over(look.waiting(passed), now):
+            return {}
+        return dict.fromkeys(passed, "nobody waits for it any more")
 
     def _goes_on(self, scene: Scene) -> bool:
         """Whether others are about to join before those of before have all gone."""
@@ -124,11 +125,15 @@ class Crossing:
         assert self.choice is not None
         chosen = look.of(scene.chosen)
         self._steered = self.choice.steering.steer(look, chosen)
-        if chosen != self._chosen:
-            self._chosen = chosen
-            self._vigil = None
-        if scene.leaving and self._vigil is None and self._steered is Steered.DONE:
-            self._vigil = Vigil(self.group.clients, now)
+        if self._steered is Steered.DONE:
+            self._passed = frozenset(scene.leaving)
+            if chosen != self._chosen:
+                self._chosen = chosen
+                self._vigil = None
+            if scene.leaving and self._vigil is None:
+                self._vigil = Vigil(self.group.clients, now)
+        elif not self._chosen & look.sockets.keys():
+            self._passed = frozenset()  # whoever is left may get connections
 
     def _end(self, look: Look) -> None:
         assert self.choice is not None

@@ -146,10 +146,10 @@ class SelfPassage:
             crossing.follow(scene, look, now)
         self._tell_ready(looks)
         if scene.leaving:
-            verdicts = [crossing.verdict(scene, look, now) for crossing, look in looks.items()]
-            if all(verdicts):
-                for worker in scene.leaving:
-                    self._post(ev.WorkerDrained(worker, verdicts[0]))
+            first, *others = (one.verdicts(scene, look, now) for one, look in looks.items())
+            for worker, verdict in first.items():
+                if all(worker in other for other in others):
+                    self._post(ev.WorkerDrained(worker, verdict))
         self._problem = ""
 
     def _tell_ready(self, looks: Looks) -> None:
