@@ -154,7 +154,12 @@ class Broker:
         """How many messages are ready in it; None if there is no such queue."""
         with self.channel() as channel:
             try:
-                return int(channel.queue_declare(queue, passive=True).method.message_count)
+                while True:
+                    asked_at = time.monotonic()
+                    count = int(channel.queue_declare(queue, passive=True).method.message_count)
+                    # A quorum queue whose leader is busy for 250 ms is said to be empty.
+                    if count or time.monotonic() - asked_at < 0.2:
+                        return count
             except pika.exceptions.ChannelClosedByBroker as error:
                 if error.reply_code != 404:
                     raise

@@ -14,6 +14,7 @@ from sengu.consumers.queues.dead import DeadMessage, Look, revived
 from sengu.consumers.queues.report import Session
 from tests import processes
 from tests.broker import Broker
+from tests.system.puppets import wait_until
 
 DEAD = "q.dead"
 # Takes so many messages, tells when it has them, and waits for its end.
@@ -97,10 +98,8 @@ def test_who_is_killed_while_it_looks_loses_nothing(broker: Broker) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"250\n"
         holder.send_signal(signal.SIGKILL)
-    found: list[int] = []
-    while len(found) < 300:  # the broker has to notice
-        found = all_numbers(broker)
-    assert found == list(range(300))
+    wait_until(lambda: broker.depth(DEAD) == 300, "the broker has noticed")
+    assert all_numbers(broker) == list(range(300))
 
 
 @pytest.mark.usefixtures("queue_type")
@@ -183,6 +182,7 @@ def test_a_connection_that_breaks_is_told_and_nothing_is_lost(broker: Broker) ->
 
     with pytest.raises(BrokerError, match="closed by a test"):
         send_and_be_closed()
+    wait_until(lambda: (broker.depth(DEAD) or 0) >= 291, "the broker has put back the others")
     # The acknowledgements of the first may have been on their way.
     again, left = all_numbers(broker, "q"), all_numbers(broker)
     assert again == list(range(9))
@@ -195,4 +195,31 @@ def test_a_look_ends_though_somebody_else_has_what_was_counted(broker: Broker) -
     with looking(broker) as look, broker.channel() as other:
         other.basic_get(DEAD)
         assert numbers(list(look.messages())) == [1, 2]
+    assert all_numbers(broker) == [0, 1, 2]
+
+
+@pytest.fixture
+def leader(broker: Broker) -> str:
+    """Erlang that binds Leader to that of the queue of dead messages, in which are 3."""
+    broker.declare(DEAD, **{"x-queue-type": "quorum"})
+    broker.publish_numbers(DEAD, 3)
+    queue = f'rabbit_misc:r(<<"{broker.vhost}">>, queue, <<"{DEAD}">>)'
+    return f"{{ok, Q}} = rabbit_amqqueue:lookup({queue}), {{Leader, _}} = amqqueue:get_pid(Q)"
+
+
+def test_a_queue_whose_leader_is_busy_is_not_taken_for_empty(broker: Broker, leader: str) -> None:
+    with looking(broker) as look:
+        assert numbers(list(look.messages(1))) == [0]
+        resume = "timer:apply_after(2000, sys, resume, [Leader])"
+        broker.ctl("eval", f"{leader}, sys:suspend(Leader), {resume}.")
+    assert all_numbers(broker) == [0, 1, 2]
+
+
+def test_a_queue_whose_leader_does_not_answer_is_no_empty_one(broker: Broker, leader: str) -> None:
+    broker.ctl("eval", f"{leader}, sys:suspend(Leader).")
+    try:
+        with pytest.raises(BrokerError, match=r"nobody can say what queue 'q\.dead' has"):
+            all_numbers(broker)
+    finally:
+        broker.ctl("eval", f"{leader}, sys:resume(Leader).")
     assert all_numbers(broker) == [0, 1, 2]

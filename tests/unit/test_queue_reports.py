@@ -1,5 +1,6 @@
 """What is told of queues and dead messages, from what AMQP and the management API say."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pika
@@ -8,10 +9,10 @@ import pytest
 from sengu.cli.main import run
 from sengu.consumers.broker.address import BrokerError
 from sengu.consumers.queues import management
+from sengu.consumers.queues.counting import Count
 from sengu.consumers.queues.dead import DeadMessage, Refs, parse_refs, revived
 from sengu.consumers.queues.management import Figures, Told, parse_place, place_of
 from sengu.consumers.queues.report import (
-    Count,
     Generation,
     consumed,
     generations,
@@ -218,3 +219,27 @@ def test_bad_input_is_refused(line: str, said: str, capsys: pytest.CaptureFixtur
     assert said in printed.err
     assert "secret" not in printed.err
     assert not printed.out
+
+
+class Elsewhere:
+    """A `Look` at 3 dead messages, one of which never comes."""
+
+    count = 3
+
+    def messages(self) -> list[DeadMessage]:
+        return [dead({}), dead({})]
+
+    def publish(self, *_: object) -> None:
+        """It is safe."""
+
+    def remove(self, _message: DeadMessage) -> None:
+        """It is gone."""
+
+
+@pytest.mark.parametrize(("verb", "how"), [("retry", "sent back"), ("drop --yes", "dropped")])
+def test_that_some_of_all_did_not_come_is_a_failure(
+    verb: str, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sengu.cli.dead._looking", lambda *_: nullcontext(("q", Elsewhere())))
+    assert run(f"dead {verb} q --all".split()) == 1
+    assert f"2 of 3 messages {how}: the others did not come" in capsys.readouterr().err

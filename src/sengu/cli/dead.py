@@ -182,6 +182,8 @@ def retry_command(queue: str, messages: tuple[str, ...], is_all: bool, where: _W
             except SenguError as problem:
                 before = f" ({plural(done, 'message')} before were sent back)" if done else ""
                 raise SenguError(f"{problem}{before}") from problem
+        if refs is None:
+            _check_all(done, look, "sent back")
     click.echo(f"{plural(done, 'message')} sent back to {printable(name)}")
     return Exit.OK
 
@@ -212,6 +214,8 @@ def drop_command(
         for one in look.messages() if found is None else found:
             look.remove(one)
             done += 1
+        if found is None:
+            _check_all(done, look, "dropped")
     click.echo(f"{plural(done, 'message')} dropped")
     return Exit.OK
 
@@ -248,6 +252,15 @@ def _looking(queue: str, where: _Where) -> "Iterator[tuple[str, Look]]":
             yield queue, look
     finally:
         session.close()
+
+
+def _check_all(done: int, look: "Look", how: str) -> None:
+    """Raises SenguError if there were more."""
+    if done < look.count:
+        raise SenguError(
+            f"{done} of {plural(look.count, 'message')} {how}: the others did not come from the "
+            "broker, as it is busy or somebody else has them; try again"
+        )
 
 
 def _parse(messages: Sequence[str], *, is_all: bool, verb: str, queue: str) -> "Refs | None":

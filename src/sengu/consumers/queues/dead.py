@@ -20,6 +20,7 @@ from pika import exceptions as ex
 
 from sengu.consumers.broker.address import BrokerError, explain
 from sengu.consumers.model import judge
+from sengu.consumers.queues.counting import count_messages
 from sengu.consumers.queues.report import close
 from sengu.errors import SenguError
 from sengu.model.broker import Address
@@ -27,7 +28,8 @@ from sengu.posix import clock
 
 _BATCH = 20  # taken at a time, if those before were removed
 _MOST_PREFETCHED = 65535
-_SILENCE_SECONDS = 2.0  # who has messages that were counted and do not come is somebody else
+_SILENCE_SECONDS = 5.0  # who has messages that were counted and do not come is somebody else
+_LOOKS_EVERY_SECONDS = 0.01
 _MOST_RETURNS = 12
 # A channel that closes forgets acknowledgements to a quorum queue if more are on their way than its
 # quorum_commands_soft_limit, which is 32 (rabbit_fifo_client, settle/3).
@@ -163,7 +165,7 @@ class Look:
             self._channel = connection.channel()
             self._confirming = connection.channel()
             self._confirming.confirm_delivery()
-            self.count = int(self._channel.queue_declare(queue, passive=True).method.message_count)
+            self.count = count_messages(self._channel, queue).ready
         except ex.AMQPError as error:
             raise explain(error, address) from error
 
@@ -294,6 +296,17 @@ class Look:
         if self._unsettled:
             self._settle()
         self._channel.close()
+        self._await_return()
+
+    def _await_return(self) -> None:
+        """A quorum queue has them again when its log is written, which is after the channel's end;
+        and who looks next is to find them."""
+        removed = self._taken - len(self._held)
+        until = clock.monotonic() + _SILENCE_SECONDS
+        while self._held and clock.monotonic() < until:
+            if count_messages(self._confirming, self._queue).ready >= self.count - removed:
+                return
+            self._connection.sleep(_LOOKS_EVERY_SECONDS)
 
 
 def _death(headers: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """How full the queues of consumers are, and who consumes them: what `sengu queues` shows.
 
-AMQP tells the exact number of messages ready, and of consumers; `management` the rest. Imported by
-the verbs that ask the broker.
+AMQP tells the exact number of messages ready, and of consumers (`counting`); `management` the rest.
+Imported by the verbs that ask the broker.
 """
 
 import re
@@ -15,6 +15,7 @@ from pika import exceptions as ex
 
 from sengu.consumers.broker.address import BrokerError, connect, explain, persist
 from sengu.consumers.model.topology import dead_queue, suspects_queue
+from sengu.consumers.queues.counting import Count, count_messages
 from sengu.consumers.queues.management import Figures, Told
 from sengu.model.broker import Address
 from sengu.posix import clock
@@ -51,13 +52,6 @@ class QueueReport(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
-class Count(msgspec.Struct, frozen=True):
-    """What AMQP tells of a queue."""
-
-    ready: int
-    consumers: int
-
-
 class Session:
     """A connection that asks about queues. Raises BrokerError from everything it does."""
 
@@ -74,14 +68,13 @@ class Session:
         try:
             if not self._channel.is_open:  # the last answer was an error
                 self._channel = self._open()
-            method = self._channel.queue_declare(queue, passive=True).method
+            return count_messages(self._channel, queue)
         except ex.ChannelClosedByBroker as error:
             if error.reply_code == _NOT_FOUND and "no queue" in error.reply_text:
                 return None
             raise explain(error, self.address) from error
         except ex.AMQPError as error:
             raise explain(error, self.address) from error
-        return Count(method.message_count, method.consumer_count)
 
     def close(self) -> None:
         close(self.connection)
