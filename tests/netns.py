@@ -122,8 +122,11 @@ def _see_it_end(pid: int, patience_seconds: float) -> None:
         select.select([pidfd], [], [], patience_seconds)
     finally:
         os.close(pidfd)
-        # Not reaped yet, so its number is still that of its group.
-        os.killpg(pid, signal.SIGKILL)
+        # Not reaped yet, so its number is still its own, and that of its group if it has made one.
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         with suppress(ChildProcessError):  # orphans come to us if we are a subreaper
             while os.waitpid(-pid, 0):
                 pass

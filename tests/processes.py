@@ -18,7 +18,7 @@ from pathlib import Path
 INTERNAL_SIGNALS = 0b11 << 31
 
 # How long what a test started may take to follow the main process into its end.
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 10.0
 ROUND_SECONDS = 0.1
 KILL_SECONDS = 10.0
 

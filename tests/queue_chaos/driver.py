@@ -192,7 +192,7 @@ class Driver:
             lacks[:] = self._filled()
             return not lacks
 
-        wait_until(is_empty, f"the queues are empty: {lacks}")
+        wait_until(is_empty, lacks)
 
     def _filled(self) -> Iterator[str]:
         for queue in self._broker.manage("GET", f"queues/{self._broker.vhost}"):
@@ -206,7 +206,7 @@ class Driver:
             problems[:] = Holdings.of(self._instance.pid).compare(before)
             return not problems
 
-        wait_until(is_same, f"{problems}")
+        wait_until(is_same, problems)
 
     def _note(self, text: str) -> None:
         now = time.time()

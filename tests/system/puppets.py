@@ -240,8 +240,8 @@ def last_event(instance: Instance) -> int:
     return int(instance.status()["last_event"])
 
 
-def wait_until(condition: Callable[[], object], what: str = "") -> None:
-    """For what nobody tells: looks again and again. The last resort."""
+def wait_until(condition: Callable[[], object], what: object = "") -> None:
+    """For what nobody tells: looks again and again. The last resort. `what` is told if in vain."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -281,8 +281,11 @@ def wait_busy(pid: int) -> None:
 
 
 def children(pid: int) -> set[int]:
-    """Its children, zombies included."""
-    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    """Its children, zombies included. One look may miss some if another of them ends meanwhile."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    while (found := path.read_text()) != path.read_text():
+        pass
+    return set(map(int, found.split()))
 
 
 def household(instance: Instance) -> set[int]:
