@@ -355,9 +355,12 @@ class Process:
         )
 
     def write_until_it_is_there(self, line: bytes) -> None:
-        """There is no other sign that the writer has heard a signal."""
+        """There is no other sign that the writer has heard a signal. None is left in the pipe."""
         while line not in (self.log.read_bytes() if self.log.exists() else b""):
+            assert self.program.poll() is None
             os.write(self.target, line)
+            select.select([], [], [], 0.01)
+        while select.select([self.source], [], [], 0)[0]:
             select.select([], [], [], 0.01)
 
     def finish(self) -> str:

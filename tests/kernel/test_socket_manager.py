@@ -178,7 +178,10 @@ def test_a_fork_server_asks_for_its_generation(house: House) -> None:
     assert generations(house) == [(7,)]
 
 
-def test_a_worker_whose_birth_is_not_known_yet_waits_for_that(house: House) -> None:
+def test_a_worker_whose_birth_is_not_known_yet_waits_for_that(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sengu.server.socket_manager._BIRTH_SECONDS", 20.0)
     house.living = {}
     with house.connect() as sock:
         sock.send(wire.encode(TCP))
@@ -390,16 +393,19 @@ def test_a_socket_that_cannot_be_kept_is_not_given_and_the_next_who_asks_gets_it
     house.given(TCP)
 
 
-def test_who_asks_for_a_socket_that_is_just_being_closed_gets_a_new_one(house: House) -> None:
-    house.given(TCP)
+def test_who_asks_for_a_socket_that_is_just_being_closed_gets_a_new_one(
+    house: House, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sengu.server.socket_manager._CLOSE_SECONDS", 20.0)
+    request = wire.Tcp(port, "127.0.0.1")
+    house.given(request)
     (managed,) = house.manager.managed
-    port = managed.listener.socket.getsockname()[1]
     held = managed.listener.socket.dup()  # as the supervisor's, which has not heard of it yet
     house.observed = observe(2)
     house.living = {os.getpid(): "worker/2"}
     house.manager.follow(house.observed)
     with house.connect() as sock:
-        sock.send(wire.encode(wire.Tcp(port, "127.0.0.1")))
+        sock.send(wire.encode(request))
         house.loop.call_at(house.loop.now() + 0.1, held.close)
         answer, _ = house.hear(sock)
     assert answer == wire.Given(f"127.0.0.1:{port}")

@@ -19,7 +19,8 @@ class Installation:
 
     def __init__(self, directory: Path) -> None:
         self._package = directory / "installation" / "sengu"
-        shutil.copytree(Path(installed.__file__).parent, self._package)
+        half_written = shutil.ignore_patterns("*.pyc.*")  # byte code, by others just now
+        shutil.copytree(Path(installed.__file__).parent, self._package, ignore=half_written)
         self.environment = {**ENVIRONMENT, "PYTHONPATH": str(self._package.parent)}
 
     def replace(self, file: str, pattern: str, by: str) -> str:
