@@ -4,6 +4,7 @@ import shutil
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,13 @@ def free_path() -> Iterator[Path]:
     """An empty directory under /tmp, short enough for the names of UNIX sockets."""
     path = support.short_directory()
     yield path
-    shutil.rmtree(path)
+    shutil.rmtree(path, onerror=_unless_it_is_gone)
+
+
+def _unless_it_is_gone(_function: object, _path: str, problem: Any) -> None:
+    """Whoever ends just now removes his own."""
+    if not isinstance(problem[1], FileNotFoundError):
+        raise problem[1]
 
 
 @pytest.fixture

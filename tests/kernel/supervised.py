@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -149,9 +150,9 @@ class Server:
         assert self._strings.recv(100) == b"deaf"
 
     def exit(self, status: int = 0) -> None:
-        self.socket.close()
         self._strings.send(str(status).encode())
         self.wait()
+        self.socket.close()
 
     def kill(self) -> None:
         """KILL, with whatever it has not read."""
@@ -251,7 +252,8 @@ class Supervised:
         if problem is not None:
             print(self.log)
         for pid in descendants() - self._known:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         kill_descendants(self._known)
 
 

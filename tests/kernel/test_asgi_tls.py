@@ -102,7 +102,7 @@ def test_an_idle_https_connection_is_served_once_more_by_a_retiring_worker(tls: 
 
 @pytest.mark.parametrize("data", [GET, b"\x16\x03\x01", b""])
 def test_who_does_not_speak_tls_harms_nobody(tls: Tls, data: bytes) -> None:
-    timeouts = Timeouts(header_seconds=0.3)
+    timeouts = Timeouts(header_seconds=3.0)
     options = msgspec.structs.replace(OPTIONS, tls=tls, timeouts=timeouts)
     with serving(show_scope, options) as worker:
         with worker.connect() as plain:

@@ -67,10 +67,11 @@ def test_an_instance_is_started_asked_and_stopped(sengu: support.Sengu) -> None:
 
 def test_waits_end_in_time_and_say_what_there_was(sengu: support.Sengu) -> None:
     instance = sengu.start("--workers", "3").wait_ready()
+    instance.wait_for_line("args")
     with pytest.raises(pytest.fail.Exception, match="args --workers 3"):
         instance.wait_for_line("never", timeout=0.1)
     with pytest.raises(pytest.fail.Exception, match="'id': 2"):
-        instance.wait_event(lambda event: False, timeout=0.5)
+        instance.wait_event(lambda event: False, timeout=3.0)
     with pytest.raises(pytest.fail.Exception, match=r"0\.1 s went by before STOPPING=1"):
         instance.wait_notified("STOPPING=1", timeout=0.1)
     instance.stop()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.support import PROGRAM, WAIT_SECONDS, Instance, Sengu
 from tests.system.conftest import StartPeer
 from tests.system.peers import Witnesses, concluded, deploy, wait_gone
@@ -57,14 +58,6 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return passing
 
 
-@pytest.fixture
-def ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
-
-
 def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), WAIT_SECONDS)
 
@@ -95,20 +88,16 @@ def test_sockets_of_systemd_are_handed_on_under_their_names(
 
 
 def test_a_port_or_path_that_was_passed_is_taken_and_not_bound(
-    sengu: Sengu,
-    witnesses: Witnesses,
-    passing: Callable[..., None],
-    free_path: Path,
-    ports: tuple[int, int],
+    sengu: Sengu, witnesses: Witnesses, passing: Callable[..., None], free_path: Path, port: int
 ) -> None:
-    path = free_path / "passed.sock"
-    passing("http:admin", ports[0], path)
-    options = ("--port", f"127.0.0.1:{ports[1]}", "--port", f"127.0.0.1:{ports[0]}=9")
+    path, other = free_path / "passed.sock", free_port()
+    passing("http:admin", port, path)
+    options = ("--port", f"127.0.0.1:{other}", "--port", f"127.0.0.1:{port}=9")
     instance = sengu.start(*NOTIFY, *options, "--path", str(path), "--", *witnesses.command())
     report = witnesses.wait()
-    text = f"127.0.0.1:{ports[1]}=3;127.0.0.1:{ports[0]}=9;{path}=5"
+    text = f"127.0.0.1:{other}=3;127.0.0.1:{port}=9;{path}=5"
     assert report["env"]["SERVER_STARTER_PORT"] == text
-    assert report["env"]["LISTEN_FDNAMES"] == f"tcp-{ports[1]}:http:admin"
+    assert report["env"]["LISTEN_FDNAMES"] == f"tcp-{other}:http:admin"
     assert report["fds"]["9"] == report["fds"]["4"]
     assert instance.wait_ready().stop() == 0
     assert path.exists()
@@ -224,9 +213,11 @@ def test_the_death_of_the_outer_instance_ends_the_inner_one(
     inner = nested(free_path, *NOTIFY, "--", *witnesses.command())
     instance = sengu.start(*NOTIFY, "--", *inner).wait_ready()
     pid = witnesses.wait()["pid"]
+    (worker,) = instance.status()["workers"]
     instance.signal(signal.SIGKILL)
     witnesses.wait("TERM", pid=pid)
     wait_gone(pid)
+    wait_gone(worker["pid"])  # and with it what it has in the directory
 
 
 class Manager:
@@ -288,11 +279,13 @@ def test_a_manager_hears_of_each_change(
     assert manager.without_status() == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
 
 
-def test_a_manager_hears_ready_after_a_failed_deploy_too(sengu: Sengu, free_path: Path) -> None:
-    script = f"test ! -e {free_path}/broken || exit 3; exec sleep 600"
+def test_a_manager_hears_ready_after_a_failed_deploy_too(
+    sengu: Sengu, witnesses: Witnesses, free_path: Path
+) -> None:
+    script = f'test ! -e {free_path}/broken || exit 3; exec "$@"'
     with closing(Manager(f"{free_path}/manager")) as manager:
-        args = ("--interval", "0.3", "--attempts", "1", "--", "sh", "-c", script)
-        instance = start_under(sengu, manager, *args)
+        command = ("sh", "-c", script, "sh", *witnesses.command())
+        instance = start_under(sengu, manager, *NOTIFY, "--attempts", "1", "--", *command)
         manager.wait("READY=1")
         (free_path / "broken").touch()
         instance.signal(signal.SIGHUP)
@@ -330,7 +323,7 @@ def test_a_manager_hears_nothing_of_ready_when_the_first_start_fails(
     sengu: Sengu, free_path: Path
 ) -> None:
     with closing(Manager(f"{free_path}/manager")) as manager:
-        args = ("--interval", "0.3", "--attempts", "1", "--", "sh", "-c", "exit 3")
+        args = ("--interval", "10", "--attempts", "1", "--", "sh", "-c", "exit 3")
         instance = start_under(sengu, manager, *args)
         assert instance.wait() == 1
         manager.wait("STOPPING=1")
@@ -339,11 +332,13 @@ def test_a_manager_hears_nothing_of_ready_when_the_first_start_fails(
 
 def test_the_watchdog_is_fed_at_half_its_interval(sengu: Sengu, free_path: Path) -> None:
     with closing(Manager(f"{free_path}/manager")) as manager:
-        env = {"WATCHDOG_USEC": "800000"}
+        env = {"WATCHDOG_USEC": "6000000"}
+        began = time.monotonic()
         start_under(sengu, manager, "--interval", "0.1", "--", "sleep", "600", env=env)
-        beats = [manager.wait("WATCHDOG=1")[0] for _ in range(4)]
+        beats = [manager.wait("WATCHDOG=1")[0] for _ in range(3)]
+        assert beats[2] - began >= 2 * 3.0  # the first may have been read late
         gaps = [later - earlier for earlier, later in pairwise(beats)]
-        assert all(0.3 < gap < 0.8 for gap in gaps), gaps
+        assert all(gap < 6.0 for gap in gaps), gaps
 
 
 def test_a_watchdog_of_another_process_is_not_fed(sengu: Sengu, free_path: Path) -> None:
