@@ -25,6 +25,7 @@ from sengu.wire import forkserver as wire
 from sengu.wire import scoreboard
 from tests.processes import become_subreaper, wait_gone
 from tests.support import environment
+from tests.system.puppets import children
 
 PATIENCE_SECONDS = 20.0
 
@@ -82,6 +83,7 @@ class Nursery:
 
     def __init__(self, directory: Path, listeners: int = 0, **changes: Any) -> None:
         become_subreaper()
+        self._others = children(os.getpid())  # of this process, for other tests
         (directory / "fake_engine.py").write_text(ENGINE)
         options = changes.pop("options", {})
         self.application = msgspec.structs.replace(
@@ -193,6 +195,14 @@ class Nursery:
         self.memory.close()
         os.close(self.memory_fd)
 
+    def reap_stranger(self) -> None:
+        """Take in the one child of ours that was not heard of, when it is there."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        known = self._others | {self.process.pid}
+        while not (strangers := children(os.getpid()) - known):
+            assert time.monotonic() < until, "it never became our child"
+        os.waitpid(strangers.pop(), 0)
+
     def cut_lifeline(self) -> None:
         os.close(self._lifeline_write)
         self._lifeline_write = os.dup(self.memory_fd)
@@ -218,17 +228,6 @@ def reap(pid: int) -> int:
             os.sched_yield()
             continue
         return os.waitstatus_to_exitcode(status)
-
-
-def reap_stranger(fork_server: int) -> None:
-    """Take in the one child of ours that is not the fork server, when it is there."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    strangers: set[str] = set()
-    while not strangers:
-        assert time.monotonic() < until, "it never became our child"
-        with open(f"/proc/self/task/{os.getpid()}/children") as children:
-            strangers = set(children.read().split()) - {str(fork_server)}
-    os.waitpid(int(strangers.pop()), 0)
 
 
 def read_line(fd: int) -> str:

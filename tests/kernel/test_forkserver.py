@@ -1,6 +1,7 @@
 """The fork server: loads once, forks workers that are ours, and never leaves us guessing."""
 
 import os
+import re
 import select
 import signal
 import socket
@@ -20,7 +21,6 @@ from tests.kernel.nursery import (
     read_all,
     read_line,
     reap,
-    reap_stranger,
     status_of,
 )
 from tests.support import needs_root
@@ -307,7 +307,7 @@ def test_who_can_not_be_told_of_does_not_live(free_path: Path) -> None:
         while read_line(stderr):
             pass  # until all who could write have gone
         os.close(stderr)
-        reap_stranger(nursery.process.pid)
+        nursery.reap_stranger()
 
 
 def test_a_worker_that_was_asked_for_twice_is_born_once(free_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_fork_server_lives_on_when_a_worker_could_not_be_told_of(free_path: Pa
         for number in (1, 2):
             os.close(nursery.order())
             assert nursery.report() == wire.ForkFailed(number, "cannot fork: Broken pipe")
-            reap_stranger(nursery.process.pid)
+            nursery.reap_stranger()
 
 
 def test_a_worker_has_neither_of_its_fork_servers_sockets(free_path: Path) -> None:
@@ -525,7 +525,7 @@ def test_a_request_without_progress_is_told_to_its_hook(free_path: Path) -> None
         read_line(baby.stderr)
         assert read_line(baby.stderr) == "stuck in GET /slow"
         title = title_of(baby.pid)
-        assert title.startswith("sengu: fake worker 0 gen 1: GET /slow 0.")
+        assert re.fullmatch(r"sengu: fake worker 0 gen 1: GET /slow \d+\.\ds", title), title
 
 
 # --- privileges ---
@@ -559,23 +559,24 @@ def test_an_idle_worker_does_not_wake_up(free_path: Path, notify: socket.socket)
                 total += sum(int(line.split()[1]) for line in lines)
             return total
 
-        assert not exited(baby, 0.3)  # its ticker has looked once more, and dozes
-        before = switches()
-        assert not exited(baby, 2.5)
-        assert switches() - before <= 1
+        def is_asleep() -> bool:
+            before = switches()
+            assert not exited(baby, 2.5)
+            return switches() == before
+
+        assert any(is_asleep() for _ in range(4)), "it does not come to rest"
 
 
 def test_the_first_request_after_a_rest_is_seen(free_path: Path, notify: socket.socket) -> None:
-    """It rouses the ticker before it is on the scoreboard."""
+    """Whoever begins it rouses the ticker."""
     hook = "def request_timeout(worker, request): os.write(2, f'stuck in {request}\\n'.encode())"
     (free_path / "my_hooks.py").write_text(f"import os\n{hook}\n")
     run = """
 def begin(*_):
     while not runtime.dozing:
         time.sleep(0.01)
-    runtime.rouse()
-    time.sleep(0.3)
     runtime.board.lanes[0].begin(time.monotonic(), b"GET /slow HTTP/1.1")
+    runtime.rouse()
 import signal
 signal.signal(signal.SIGUSR2, begin)
 """

@@ -214,10 +214,28 @@ def test_a_retiring_worker_answers_once_more_and_closes(threads: int) -> None:
         for client in (pipelining, half, idle):
             client.socket.close()
         worker.wait()
-        # It was left to those who come after.
-        accepted, _ = worker.listener.accept()
-        with accepted:
-            assert accepted.recv(1000) == GET
+        assert_is_left(worker, GET)
+
+
+def assert_is_left(worker: Worker, request: bytes) -> None:
+    """To those who come after it: who has sent that."""
+    accepted, _ = worker.listener.accept()
+    with accepted:
+        assert accepted.recv(1000) == request
+
+
+def test_a_worker_that_hears_at_once_of_a_client_and_of_its_end_takes_nobody() -> None:
+    gate = Gate()
+    with serving(gate) as worker:
+        slow = worker.connect()
+        slow.send(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert gate.entered.acquire(timeout=20)
+        worker.runtime.stop(Stopping.RETIRE)
+        worker.connect().send(GET)
+        gate.open.release()
+        assert slow.answer().body == b"hello"
+        worker.wait()
+        assert_is_left(worker, GET)
 
 
 def test_a_retiring_worker_ends_when_its_time_is_up() -> None:

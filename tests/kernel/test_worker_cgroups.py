@@ -94,7 +94,10 @@ def test_all_but_those_who_are_known_are_cleared(cgroups: Cgroups, owned: Worker
     assert _names(cgroups) == ["generation_1", "worker_2"]
 
 
-def test_nobody_stays_when_the_service_has_ended(cgroups: Cgroups, owned: WorkerCgroups) -> None:
+def test_nobody_stays_when_the_service_has_ended(
+    cgroups: Cgroups, owned: WorkerCgroups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sengu.server.cgroups._LAST_SECONDS", _PATIENCE_SECONDS)
     with _inhabit(owned, "worker/1"), _inhabit(owned, "generation/1"):
         owned.close()
         assert not os.path.exists(cgroups.directory)

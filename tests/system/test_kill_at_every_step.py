@@ -192,7 +192,7 @@ UPGRADE = [
     "after record Upgraded",
 ]
 SNAPSHOT = ["after new journal -", "after send hold=journal", "after send hold=journal 3"]
-SHORT_JOURNAL = "sengu.server.journal:_LONG_BYTES 300"
+SHORT_JOURNAL = "sengu.server.journal:_LONG_BYTES 100"
 ADOPTION = ["after look around -", "before adopt -", "after record ServerAdopted", "after adopt -"]
 
 

@@ -84,7 +84,8 @@ def test_a_client_that_has_only_finished_its_sending_is_answered(
 def test_slow_senders_are_given_up_and_keep_nobody_waiting_for_longer(
     sengu: Sengu, site: Site, port: int, target: str
 ) -> None:
-    timeouts = ("--header-timeout", "0.5", "--body-timeout", "0.5")
+    # Long enough for the one who is not slow, on a machine that is.
+    timeouts = ("--header-timeout", "3", "--body-timeout", "3")
     instance = serve(sengu, site, port, "--workers", "1", *timeouts, target=target)
     begun = ("", "GET / HTTP/1.1\nHost: loc", f"{UPLOAD}xxx")
     with ExitStack() as stack:
@@ -147,7 +148,9 @@ def test_ten_thousand_idle_connections_are_kept_through_a_deploy(
     count = 10_000
     if descriptors < count + 500:
         give_up(f"needs {count + 500} descriptors, `ulimit -Hn` is {descriptors}")
-    instance = serve(sengu, site, port, "--workers", "2", target=target)
+    # The first ones say nothing until the last is there.
+    options = ("--workers", "2", "--header-timeout", "60", "--grace", "60")
+    instance = serve(sengu, site, port, *options, target=target)
     old = pids(instance)
     with ExitStack() as stack:
         clients = []
@@ -160,7 +163,9 @@ def test_ten_thousand_idle_connections_are_kept_through_a_deploy(
         for client in clients:
             said = b""
             while not said.endswith(b"\r\n\r\nsteady"):
-                said += client.recv(4096)
+                piece = client.recv(4096)
+                assert piece, said
+                said += piece
         # Told with the next request, or within a second.
         wait_until(lambda: sum(w["connections"] for w in workers(instance)) == count)
         assert all(memory_kib(pid, "VmHWM") < 2 * MOST_KIB for pid in old)

@@ -18,7 +18,8 @@ from tests.system.puppets import (
     workers,
 )
 
-SECONDS = 0.6
+# More than a process that beats, or its client, is ever held up on a busy machine.
+SECONDS = 3.0
 
 
 @pytest.fixture
@@ -71,12 +72,12 @@ def test_who_never_beats_is_replaced_after_the_first_silence(
 ) -> None:
     script.write()
     instance = start(sengu, port, script, 1)
+    script.write("beat 50")  # the next one does
     started = instance.wait_event(of_type("worker_started"))
     ready = instance.wait_event(of_type("worker_ready"))
     stopping = instance.wait_event(of_type("worker_stopping"))
     assert stopping["worker"] == started["worker"]
     assert SECONDS <= stopping["time"] - ready["time"] < SECONDS + 5
-    script.write("beat 50")
     wait_until(lambda: [w["restarts"] for w in workers(instance)] == [1])
     assert ask(port).generation == 1
 
@@ -86,5 +87,5 @@ def test_a_beating_worker_lives_longer_than_the_watchdog(
 ) -> None:
     instance = start(sengu, port, script, 1)
     before = pids(instance)
-    wait_until(lambda: workers(instance)[0]["uptime_seconds"] > 3 * SECONDS)
+    wait_until(lambda: workers(instance)[0]["uptime_seconds"] > 2 * SECONDS)
     assert pids(instance) == before

@@ -40,6 +40,7 @@ class Exchange:
 
     def __init__(self, site: Site, lane: Lane) -> None:
         self._site = site
+        self._runtime = site.runtime
         self._application = site.application
         self._lane = lane
         self._log = site.log
@@ -54,6 +55,8 @@ class Exchange:
         if self._health is not None and environ["PATH_INFO"] == self._health_path:
             return _answer_for(self._health, connection, environ)
         lane.begin(now, connection.head)
+        if self._runtime.dozing:
+            self._runtime.rouse()
         response = Response(connection)
         environ["wsgi.early_hints"] = response.early_hints
         try:

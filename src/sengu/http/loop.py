@@ -66,8 +66,6 @@ class Loop:
         timeout: float | None = -1.0
         while timeout is not None:
             events = poll(timeout, _EVENTS)
-            if events and runtime.dozing:
-                runtime.rouse()
             for fd, _ in events:
                 connection = connections.get(fd)
                 if connection is not None:
@@ -76,7 +74,8 @@ class Loop:
                     except Exception:  # a mistake in serving one client must not end the others
                         self._give_up(connection)
                 elif fd in doors:
-                    self.accept(doors[fd])
+                    if not runtime.stopping:  # else it is for others, or for `accept_all`
+                        self.accept(doors[fd])
                 elif fd in self._watched:
                     self._watched[fd]()
             if self.each_round is not None:

@@ -72,8 +72,8 @@ class Runtime:
         self.configuration: SwapFile | None = None
         # Of workers that have died with something in hand, if the application reads them.
         self.obituaries: SwapFile | None = None
-        # Set by the ticker when nothing was to be seen for a while: who begins a request while it
-        # is set calls `rouse`. So an idle worker never wakes up, and a busy one pays one look.
+        # Set by the ticker when nothing was to be seen for a while: who has begun a request while
+        # it is set calls `rouse`. So an idle worker never wakes up, and a request pays one look.
         self.dozing = False
         self.rouse: Callable[[], None] = lambda: None
         # What is started before the worker is ready, and is to end with it, comes after that.

@@ -70,7 +70,6 @@ class Ticker:
             for fd, _events in self._poll.poll(self._timeout(line, now)):
                 if fd == self._rouse_fd:
                     os.eventfd_read(fd)
-                    self._seen_requests = -1  # one is about to begin: look again, whatever is now
                 else:
                     self._poll.unregister(fd)
                     self._orphaned()
