@@ -101,11 +101,17 @@ def test_a_file_is_sent_over_tls_too(tls: Tls, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [GET, b"\x16\x03\x01", b""])
 def test_who_does_not_speak_tls_harms_nobody(tls: Tls, data: bytes) -> None:
+    with serving(show, WebOptions("tests:app", tls=tls)) as worker:
+        worker.connect().send(data)
+        assert encrypt(worker, worker.connect(), tls).get().status == 200
+
+
+@pytest.mark.parametrize("data", [GET, b"\x16\x03\x01", b""])
+def test_who_does_not_speak_tls_is_hung_up_on(tls: Tls, data: bytes) -> None:
     options = WebOptions("tests:app", tls=tls, timeouts=Timeouts(header_seconds=0.2))
     with serving(show, options) as worker:
         plain = worker.connect()
         plain.send(data)
-        assert encrypt(worker, worker.connect(), tls).get().status == 200
         with contextlib.suppress(ConnectionResetError):
             assert b"HTTP" not in plain.rest()
 

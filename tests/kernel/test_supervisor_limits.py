@@ -283,12 +283,12 @@ def test_who_starts_it_by_hand_is_told_how_to(arguments: list[str]) -> None:
 def test_a_late_server_is_killed_and_replaced(free_path: Path) -> None:
     main = free_path / "main.py"
     text = MAIN.with_name("main.py").read_text()
-    main.write_text(text.replace("READY_SECONDS = 30.0", "READY_SECONDS = 0.5"))
+    main.write_text(text.replace("READY_SECONDS = 30.0", "READY_SECONDS = 5.0"))
     with Supervised(free_path, main=main) as supervisor:
         server = supervisor.begun()
         server.wait()
-        assert "was not ready within 0.5 s; its stacks follow, then it is killed" in supervisor.log
+        assert "was not ready within 5 s; its stacks follow, then it is killed" in supervisor.log
         server = supervisor.server()
         server.say(wire.Ready())
         server.inherit()
-        assert not ended(server.pidfd, 0.7)
+        assert not ended(server.pidfd, 5.2)

@@ -18,6 +18,7 @@ from sengu.demo import main, site, story
 from sengu.demo.ledger import Ledger
 from sengu.demo.request import decode_line
 from sengu.demo.verdict import judge
+from tests.processes import descendants, wait_gone
 from tests.support import PROGRAM, Sengu, environment
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello" / "server.py"
@@ -98,6 +99,7 @@ def test_an_interrupted_demonstration_leaves_nothing(
 def test_a_demonstration_killed_at_once_takes_its_processes_with_it(
     sengu: Sengu, private_tmp: Path, tmp_path: Path
 ) -> None:
+    before = descendants()
     with subprocess.Popen(
         [*PROGRAM, "demo", "--svg", str(tmp_path / "demo.svg")],
         env=environment(),
@@ -108,7 +110,7 @@ def test_a_demonstration_killed_at_once_takes_its_processes_with_it(
         assert process.stdout is not None
         next(line for line in process.stdout if "clients come" in line)
         process.kill()
-    # The fixture finds what still runs.
+    assert not wait_gone(descendants() - before, PATIENCE)
 
 
 def test_a_picture_that_cannot_be_written_is_found_out_at_once(sengu: Sengu) -> None:
@@ -199,8 +201,8 @@ def test_clients_notice_every_answer_that_is_none(answer: bytes) -> None:
 
 
 def test_clients_notice_that_nobody_listens() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-    verdict = judge(load_until(port, requests=5))
+    with socket.socket() as bound:  # so that nobody else gets the port
+        bound.bind(("127.0.0.1", 0))
+        verdict = judge(load_until(bound.getsockname()[1], requests=5))
     assert len(verdict.lost) == verdict.sent
     assert {request.fault for request in verdict.lost} == {"no connection"}

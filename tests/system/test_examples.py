@@ -1,6 +1,5 @@
 """The example programs keep their contract without sengu: any manager of sockets can run them."""
 
-import os
 import re
 import select
 import signal
@@ -8,18 +7,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support import environment, requires
+from tests.system.puppets import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HELLO = EXAMPLES / "hello" / "server.py"
 MULTI_ACCEPT = EXAMPLES / "multi_accept"
-TIMEOUT = 10.0
+TIMEOUT = 20.0
 
 # What a manager does between fork and exec: the socket becomes descriptor 3.
 HAND_OVER = """
@@ -98,10 +97,16 @@ def read_all(client: socket.socket) -> str:
     return b"".join(pieces).decode()
 
 
-def wait_in_hand(manager: Manager) -> None:
-    """Waits until a worker has taken the connection: the queue is empty again."""
-    while manager.is_untouched():
-        os.sched_yield()
+def wait_in_hand(manager: Manager, client: socket.socket) -> None:
+    """Waits until a worker has taken the connection: only then its other end has an inode."""
+    ends = f"sport = :{manager.address[1]} and dport = :{client.getsockname()[1]}"
+    command = [requires("ss"), "-Htne", "state", "established", ends]
+
+    def is_in_hand() -> bool:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return re.search(r"\bino:[1-9]", said) is not None
+
+    wait_until(is_in_hand, "a worker takes the connection")
 
 
 @pytest.fixture
@@ -179,10 +184,10 @@ def test_hello_gets_past_clients_that_go_away(manager: Manager) -> None:
 def test_hello_finishes_the_request_in_hand_and_takes_no_other(manager: Manager) -> None:
     with manager.running(str(HELLO)) as server, manager.connect() as client:
         client.sendall(b"GET /slow?seconds=0.5 HTTP/1.1\r\n\r\n")
-        wait_in_hand(manager)
+        wait_in_hand(manager, client)
+        server.send_signal(signal.SIGTERM)
         with manager.connect() as waiting:
             waiting.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            server.send_signal(signal.SIGTERM)
             assert "200 OK" in read_all(client)
             client.close()
             assert server.wait(TIMEOUT) == 0
@@ -222,10 +227,10 @@ def test_a_worker_finishes_the_client_in_hand_and_takes_no_other(
 ) -> None:
     with manager.running(worker) as process, manager.connect() as client:
         client.sendall(b"500\n")
-        wait_in_hand(manager)
+        wait_in_hand(manager, client)
+        process.send_signal(signal.SIGTERM)
         with manager.connect() as waiting:
             waiting.sendall(b"0\n")
-            process.send_signal(signal.SIGTERM)
             assert read_all(client) == f"{process.pid}\n"
             client.close()
             assert process.wait(TIMEOUT) == 0
@@ -234,7 +239,7 @@ def test_a_worker_finishes_the_client_in_hand_and_takes_no_other(
 
 def test_a_worker_survives_term_between_accept_and_request(manager: Manager, worker: str) -> None:
     with manager.running(worker) as process, manager.connect() as client:
-        wait_in_hand(manager)
+        wait_in_hand(manager, client)
         process.send_signal(signal.SIGTERM)
         client.sendall(b"1")
         client.sendall(b"0\n")
@@ -258,7 +263,16 @@ def test_ten_clients_are_answered_by_three_programs_on_one_socket(
         manager.running(c_worker) as first,
         manager.running(str(MULTI_ACCEPT / "worker.pl")) as second,
         manager.running(str(MULTI_ACCEPT / "worker.py")) as third,
-        ThreadPoolExecutor(10) as clients,
+        ExitStack() as stack,
     ):
-        answers = list(clients.map(manager.ask, ["100\n"] * 10))
-    assert {int(answer) for answer in answers} == {first.pid, second.pid, third.pid}
+        clients = [stack.enter_context(manager.connect()) for _ in range(3)]
+        for client in clients:  # each by another program: none takes two at a time
+            wait_in_hand(manager, client)
+        clients += [stack.enter_context(manager.connect()) for _ in range(7)]
+        for client in clients:
+            client.sendall(b"100\n")
+        answers = []
+        for client in clients:
+            answers.append(int(read_all(client)))
+            client.close()
+    assert set(answers) == {first.pid, second.pid, third.pid}

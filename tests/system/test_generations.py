@@ -15,6 +15,7 @@ from tests.system.puppets import (
     descriptors,
     household,
     is_alive,
+    kill,
     last_event,
     of_type,
     pids,
@@ -29,8 +30,11 @@ def test_several_generations_drain_at_once_and_a_deploy_waits_for_none(
 ) -> None:
     instance = start(sengu, port, script, "--workers", "1")
     slow = []
+    busy: list[int] = []
     for generation in range(1, 5):
-        slow.append(Pending(port, 1500))
+        slow.append(Pending(port, 100))
+        busy += pids(instance, generation)
+        kill(busy[-1], signal.SIGSTOP)  # it needs as long as we do
         instance.signal(signal.SIGHUP)
         instance.wait_event(of_type("deploy_concluded", generation=generation + 1))
     states = [(w["generation"], w["state"]) for w in workers(instance)]
@@ -41,6 +45,8 @@ def test_several_generations_drain_at_once_and_a_deploy_waits_for_none(
         (4, "stopping"),
         (5, "ready"),
     ]
+    for pid in busy:
+        kill(pid, signal.SIGCONT)
     assert [request.answer().generation for request in slow] == [1, 2, 3, 4]
     wait_until(lambda: [w["generation"] for w in workers(instance)] == [5])
     for generation in range(1, 5):
@@ -68,7 +74,7 @@ def test_a_storm_of_hups_ends_with_one_generation_and_nothing_leaks(
         wait_until(lambda: is_calm(instance))
         last = instance.status()["generation"]
         assert {answer.generation for answer in clients.wait_for_answers()} == {last}
-    assert last == 101 if each_heard else 2 <= last < 101
+    assert last == 101 if each_heard else 2 <= last <= 101
     found = workers(instance)
     assert [(w["generation"], w["slot"], w["state"]) for w in found] == [
         (last, slot, "ready") for slot in range(3)
@@ -130,7 +136,7 @@ def test_a_hup_while_the_very_first_generation_starts_supersedes_it(
 def test_old_workers_serve_beside_the_new_ones_for_the_delay(
     sengu: Sengu, port: int, script: Script
 ) -> None:
-    instance = start(sengu, port, script, "--workers", "1", "--kill-old-delay", "1.5")
+    instance = start(sengu, port, script, "--workers", "1", "--kill-old-delay", "5")
     with Clients(port) as clients:
         instance.signal(signal.SIGHUP)
         concluded = instance.wait_event(of_type("deploy_concluded", generation=2))
@@ -139,7 +145,7 @@ def test_old_workers_serve_beside_the_new_ones_for_the_delay(
             (2, "ready"),
         ]
         stopping = instance.wait_event(of_type("worker_stopping"))
-        assert 1.5 <= stopping["time"] - concluded["time"] < 5
+        assert 5 <= stopping["time"] - concluded["time"] < 15
         instance.wait_event(of_type("generation_retired", generation=1))
         assert {answer.generation for answer in clients.wait_for_answers()} == {2}
 

@@ -15,7 +15,7 @@ from sengu.demo.request import Request
 
 # What the killed process has held breaks at once; the client's process may have to wait for its
 # turn on a busy machine before it sees that.
-_NOTICED_SECONDS = 1.0
+_NOTICED_SECONDS = 5.0
 
 
 class Latency(msgspec.Struct, frozen=True):
