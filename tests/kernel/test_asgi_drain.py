@@ -6,7 +6,7 @@ import signal
 import msgspec
 import pytest
 
-from sengu.http.asgi import drain
+from sengu.http.asgi import drain, state
 from sengu.http.asgi.types import App, Receive, Scope, Send
 from tests.kernel.asgi_worker import (
     APPLICATION,
@@ -122,6 +122,31 @@ def test_who_has_begun_to_ask_may_still_do_so() -> None:
         receive_all(waiting)
         begun.sendall(GET[10:])
         assert b"connection: close" in receive_all(begun)
+        worker.wait()
+
+
+def test_a_stopping_worker_hangs_up_on_the_silent_and_waits_for_who_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state, "_QUIET_SECONDS", 3.0)
+    with (
+        serving(answering) as worker,
+        worker.connect() as silent,
+        worker.connect() as begun,
+        worker.connect() as beginning,
+    ):
+        begun.sendall(GET[:10])
+        for client in (silent, beginning):
+            client.sendall(GET)
+            receive_until(client, b"hello")
+        worker.signal(signal.SIGQUIT)
+        beginning.sendall(GET[:10])
+        assert receive_all(silent) == b""
+        for client in (begun, beginning):
+            client.sendall(GET[10:])
+            answer = receive_all(client)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in answer
         worker.wait()
 
 

@@ -16,6 +16,7 @@ from sengu.worker.runtime import Stopping
 from tests.kernel import asgi_worker, http_worker
 from tests.kernel.children import Child
 from tests.kernel.http_worker import Client
+from tests.system.puppets import Gate
 
 OPTIONS = WebOptions("tests:app", health_path="/healthz")
 _POST = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
@@ -23,7 +24,7 @@ _HEAD = b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Served(NamedTuple):
-    """A worker of some engine. `requests` are those that it has counted."""
+    """A worker of some engine. `requests` are those that it has counted; `stop` does not wait."""
 
     connect: Callable[[], Client]
     show_ending: Callable[[], None]
@@ -35,7 +36,14 @@ class Served(NamedTuple):
 Serve = Callable[[WebOptions], contextlib.AbstractContextManager[Served]]
 
 
+def _wait(path: str, gate: str) -> None:
+    """Answer requests for `/wait` when the gate is open, and nobody else meanwhile."""
+    if path == "/wait":
+        Path(gate).read_bytes()
+
+
 def _wsgi_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    _wait(environ["PATH_INFO"], environ["QUERY_STRING"])
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"the application"]
 
@@ -43,6 +51,7 @@ def _wsgi_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> li
 async def _asgi_app(scope: Scope, _receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         raise NotImplementedError  # as those do that have none
+    _wait(scope["path"], scope["query_string"].decode())
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"the application"})
 
@@ -75,7 +84,7 @@ def _serve_asgi(options: WebOptions) -> Iterator[Served]:
             connect,
             worker.show_ending,
             worker.retire,
-            worker.stop,
+            lambda: worker.signal(signal.SIGQUIT),
             lambda: worker.line().requests,
         )
         worker.signal(signal.SIGQUIT)
@@ -136,12 +145,18 @@ def test_it_says_no_as_soon_as_the_service_is_to_end_while_all_else_is_served(
             assert client.get("/").body == b"the application"
 
 
-def test_it_says_no_when_the_worker_stops_for_good(serve: Serve) -> None:
+def test_it_says_no_when_the_worker_stops_for_good(serve: Serve, tmp_path: Path) -> None:
+    """To who has asked when the worker hears of it: who is silent then has half a second."""
+    gate = Gate(tmp_path)
     with serve(OPTIONS) as worker:
-        client = worker.connect()
+        client, other = worker.connect(), worker.connect()
         client.get("/")
+        other.send(f"GET /wait?{gate.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.wait_for_somebody()
         worker.stop()
-        assert client.get("/healthz").status == 503
+        client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        gate.open()
+        assert client.answer().status == 503
 
 
 def test_it_says_yes_when_another_generation_serves_instead(serve: Serve) -> None:

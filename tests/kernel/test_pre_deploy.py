@@ -69,10 +69,12 @@ class Scene:
 
 
 def _be_asked(child: Child) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: child.tell("asked"))
+    asking = {signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, asking)
     child.tell("listening")
     while True:
-        signal.pause()
+        signal.sigwait(asking)
+        child.tell("asked")
 
 
 def _hear_any(prompter: Prompter) -> tuple[wire.ToSupervisor, list[int]]:

@@ -9,6 +9,7 @@ import pytest
 from tests.broker import Broker, Taken
 from tests.support import Instance, Sengu
 from tests.system.consuming import Consuming, told
+from tests.system.puppets import wait_until
 
 SCRIPT = """
 @consumer("jobs", retries={retries}, backoff=[0.02], type="{type}", prefetch=8)
@@ -39,7 +40,7 @@ def run(consuming: Consuming, type_: str, how: str, retries: int, *options: str)
 
 
 def dead(consuming: Consuming) -> Taken:
-    (message,) = consuming.broker.take("jobs.dead")
+    (message,) = consuming.broker.take("jobs.dead", timeout=60)
     return message
 
 
@@ -59,6 +60,7 @@ def test_a_poisonous_message_is_dead_after_its_retries_and_its_neighbours_are_ha
     assert message.headers["sengu-error"] == f"a worker died with it: {how}"
     assert ("in handle" in message.headers.get("sengu-stack", "")) is (how == "signal SEGV")
     deaths = DEATHS_BY_TYPE[type_]
+    wait_until(lambda: len(told(instance, "bad")) >= deaths)
     assert message.headers["sengu-failures"] == len(told(instance, "bad")) == deaths
     for body in NEIGHBOURS:
         instance.wait_for_line(f"^good {body.decode()}$")
@@ -76,7 +78,7 @@ def kill_each(instance: Instance) -> None:
 def test_what_holds_the_interpreter_is_killed_and_charged(consuming: Consuming) -> None:
     """Nothing of its process runs any more, so that only the server can end it."""
     call = "ctypes.PyDLL(None).sleep(600)"
-    instance = run(consuming, "quorum", call, 0, "--heartbeat-timeout", "1")
+    instance = run(consuming, "quorum", call, 0, "--heartbeat-timeout", "2")
     consuming.broker.publish("jobs", [b"bad", b"1"])
     message = dead(consuming)
     assert message.headers["sengu-reason"] == "killed its worker"
@@ -115,7 +117,7 @@ def test_a_poisonous_message_harms_no_message_of_another_consumer(consuming: Con
 def test_several_poisonous_messages_are_told_apart(consuming: Consuming) -> None:
     run(consuming, "quorum", "os._exit(3)", 1, "--interval", "0.02")
     consuming.broker.publish("jobs", [b"bad 1", *NEIGHBOURS, b"bad 2"])
-    messages = consuming.broker.take("jobs.dead", 2)
+    messages = consuming.broker.take("jobs.dead", 2, timeout=60)
     assert {message.body for message in messages} == {b"bad 1", b"bad 2"}
     assert consuming.broker.depth("jobs.dead") == 0
 

@@ -16,6 +16,7 @@ from sengu.work.sockets import SocketManager
 from tests.support import Instance, Sengu, needs_root
 from tests.system.load import Load, ask_http, ask_pid
 from tests.system.peers import deploy, kill
+from tests.system.puppets import descriptors, of_type, wait_until
 
 PROGRAM = Path(__file__).with_name("programs") / "asker.py"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "managed_sockets"
@@ -64,8 +65,7 @@ def start_example(sengu: Sengu, port: int, workers: int = 2) -> Instance:
 
 
 def sockets_of(pid: int) -> set[str]:
-    found = (os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
-    return {link for link in found if link.startswith("socket:")}
+    return {target for target in descriptors(pid) if target.startswith("socket:")}
 
 
 def test_workers_that_ask_for_the_same_port_share_one_socket(sengu: Sengu, port: int) -> None:
@@ -83,14 +83,15 @@ def test_a_deploy_keeps_the_socket_and_loses_no_connection(sengu: Sengu, port: i
     instance = start_example(sengu, port)
     before = set(pids(instance))
     with Load(("127.0.0.1", port), ask_pid, clients=8) as load:
+        for pid in before:
+            load.wait_for(str(pid))
         for _ in range(3):
             deploy(instance)
             load.wait_for_any(50)
     assert not load.failures
     assert before < set(map(int, load.answers))
-    instance.wait_event(
-        lambda event: event["type"] == "generation_retired" and event["generation"] == 3
-    )
+    for generation in (1, 2, 3):
+        instance.wait_event(of_type("generation_retired", generation=generation))
     assert managed(instance) == {f"127.0.0.1:{port}": [4]}
 
 
@@ -144,8 +145,12 @@ def test_a_socket_closes_when_the_last_generation_that_asked_is_gone(
     instance.wait_event(lambda event: event["type"] == "generation_retired")
     instance.wait_for_line(f"closed 127.0.0.1:{port}: the last generation")
     assert managed(instance) == {}
+    wait_until(lambda: is_refused(port), "the supervisor closes what it holds")
+
+
+def is_refused(port: int) -> bool:
     with socket.socket() as client:
-        assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+        return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def test_udp_and_unix_sockets_and_port_0_are_given_once_too(

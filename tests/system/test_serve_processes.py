@@ -7,6 +7,7 @@ import pwd
 import re
 import signal
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,7 @@ def test_status_tells_of_requests_and_connections(sengu: Sengu, site: Site, port
     with Client(port) as idle, Client(port) as client:
         idle.ask()
         client.ask()
+        wait_until(lambda: workers(instance)[0]["busy"] == 0)  # it is told after the answer
         told = json.loads(instance.cli("status", "--json").stdout)["workers"][0]
         assert (told["requests"], told["busy"], told["doing"]) == (2, 0, "")
         client.send(f"/wait?{gate.path}")
@@ -170,8 +172,8 @@ def test_workers_and_fork_server_are_another_user_and_the_server_stays_root(
     assert (made.st_uid, made.st_gid) == (nobody.pw_uid, nobody.pw_gid)
     assert stat.S_IMODE(made.st_mode) == 0o666 & ~0o027
     since = last_event(instance)
-    os.kill(fork_server(instance), signal.SIGKILL)
-    os.kill(only_worker(instance), signal.SIGKILL)
+    for pid in (fork_server(instance), only_worker(instance)):
+        os.kill(pid, signal.SIGKILL)
     instance.wait_event(of_type("worker_ready"), since=since)
     assert ids_of(only_worker(instance))[0].split() == uid.split()
 
@@ -210,22 +212,32 @@ def test_a_worker_holds_what_its_contract_says_and_programs_that_it_runs_get_not
     lifeline = int(environment_of(fork_server(instance))["SENGU_LIFELINE_FD"])
     for pid in pids(instance):
         wait_until_in_its_cgroup(pid)
-        directory = Path(f"/proc/{pid}/fd")
-        found = {int(path.name): os.readlink(path) for path in directory.iterdir()}
-        contract = [re.sub(r"\d+", "N", found.pop(fd)) for fd in (0, 2, 3, lifeline)]
+        found = held_by(pid)
+        contract = [re.sub(r"\d+", "N", found.pop(fd)[0]) for fd in (0, 2, 3, lifeline)]
         assert contract == ["/dev/null", "pipe:[N]", "socket:[N]", "pipe:[N]"]
         del found[1]
         # The rest is its scoreboard, its poll and what wakes it: nothing that lives on elsewhere,
         # and no end of a pipe whose other end somebody else has.
-        for fd, what in found.items():
-            is_a_pair = what.startswith("pipe:") and list(found.values()).count(what) == 2
+        targets = [what for what, _flags in found.values()]
+        for what, flags in found.values():
+            is_a_pair = what.startswith("pipe:") and targets.count(what) == 2
             assert is_a_pair or re.match(
                 "/memfd:sengu-(scoreboard|stacks)|anon_inode:|socket:", what
             ), what
-            info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
-            assert int(re.findall(r"^flags:\s+([0-7]+)$", info, re.M)[0], 8) & os.O_CLOEXEC
+            assert flags & os.O_CLOEXEC
         assert os.getsid(pid) == os.getpgid(pid) == pid
         wait_until_child_of(instance.pid, pid)
+
+
+def held_by(pid: int) -> dict[int, tuple[str, int]]:
+    """What its descriptors are, and their flags; not those that it just closes."""
+    found = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
+            flags = int(re.findall(r"^flags:\s+([0-7]+)$", info, re.M)[0], 8)
+            found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}"), flags
+    return found
 
 
 def wait_until_in_its_cgroup(pid: int) -> None:

@@ -72,6 +72,7 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
+        begins = not self._undigested and self._body_bytes is None
         self._undigested += len(data)
         try:
             self.parser.feed_data(data)
@@ -86,6 +87,8 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(refusal)
         else:
             if self._undigested or self._body_bytes is not None:
+                if begins:
+                    self._relax()  # what counted was when it had to begin
                 self._arm()
 
     def pause_writing(self) -> None:
@@ -156,11 +159,12 @@ class HttpConnection(HttpToolsProtocol):
     def retire(self) -> None:
         """Announce the close in the response, if there is still time to: before it begins, and when
         the request has been read, so that the close can not be a reset. Else the connection stays
-        for one more request."""
-        if not self._is_answering:
+        for one more request, or the one that has begun to come."""
+        if self._is_answering:
+            if self._body_bytes is None and not self.cycle.response_started:
+                self._announce_close()
+        elif not self._undigested and self._body_bytes is None:
             self.deadline = min(self.deadline, self.state.idle_until)
-        elif self._body_bytes is None and not self.cycle.response_started:
-            self._announce_close()
 
     def dismiss(self) -> None:
         if self._is_answering and self.cycle.response_started:
