@@ -195,6 +195,18 @@ def test_a_first_beat_after_the_end_counts_for_nothing() -> None:
     assert not scoreboard.read_line(memory, 0).is_busy
 
 
+def test_a_first_beat_that_the_end_overtakes_counts_for_nothing() -> None:
+    class Overtaken(Lane):
+        def begin(self, now: float, head: bytes) -> None:
+            beat.end()  # as another thread would
+            super().begin(now, head)
+
+    memory = memoryview(bytearray(scoreboard.LINE_BYTES * 2))
+    beat = Beat(Overtaken(memory, 0))
+    beat()
+    assert not scoreboard.read_line(memory, 0).is_busy
+
+
 def log_of(monkeypatch: pytest.MonkeyPatch, form: LogForm) -> tuple[WorkerLogger, io.StringIO]:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)

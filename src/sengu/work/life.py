@@ -36,17 +36,20 @@ class Beat:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._has_begun = False
+        self._over = threading.Event()
 
     def __call__(self) -> None:
         if self._has_begun:
             self._lane.progress(clock.monotonic())
-        else:
+        elif not self._over.is_set():
             self._has_begun = True
             self._lane.begin(clock.monotonic(), HEARTBEAT.encode())
+            if self._over.is_set():  # since the look before, in another thread
+                self._lane.end()
 
     def end(self) -> None:
         """It is stopping: from now on its grace period counts."""
-        self._has_begun = True
+        self._over.set()
         self._lane.end()
 
 

@@ -30,7 +30,8 @@ from sengu.work.api import Worker
 from sengu.worker import obituaries
 from sengu.worker.engine import LoadError
 
-_BEAT_SECONDS = 1.0
+_MAX_BEAT_SECONDS = 1.0
+_BEATS_IN_TIMEOUT = 4
 _CONFIRM_SECONDS = 15.0
 _WAIT_SECONDS = 60.0
 
@@ -62,6 +63,7 @@ class Process(Worker):
     def _prepare(self) -> None:
         options = self.options
         self._loop = Loop()
+        self._beat_seconds = beat_seconds(options.heartbeat_seconds)
         self._problem: BrokerError | None = None
         self._outbox: Outbox | None = None
         self._was_subscribed = False
@@ -134,7 +136,9 @@ class Process(Worker):
         if self._is_subscribed or self._is_ending:
             self._unsubscribed_since = now
         # It may have been subscribed until just now, and that beat is not to be charged.
-        elif now - self._unsubscribed_since > self.options.unsubscribed_seconds + _BEAT_SECONDS:
+        elif (
+            now - self._unsubscribed_since > self.options.unsubscribed_seconds + self._beat_seconds
+        ):
             raise LoadError(
                 f"not subscribed for {now - self._unsubscribed_since:.0f} s: {self._why}"
             )
@@ -144,7 +148,7 @@ class Process(Worker):
         self._ward.look()
         self.heartbeat()
         self._in_hand.beat()
-        self._loop.call_at(now + _BEAT_SECONDS, self._tick)
+        self._loop.call_at(now + self._beat_seconds, self._tick)
 
     def _check_confirms(self, now: float) -> None:
         """A broker that loses another node may forget what it was to confirm."""
@@ -311,3 +315,10 @@ class Process(Worker):
     def _reopen(self, subscription: Subscription) -> None:
         if self._outbox is not None and not self._is_ending:
             self._outbox.declare(lambda: subscription.open(self._connection))
+
+
+def beat_seconds(limit: float | None) -> float:
+    """The pause between two heartbeats of a process that is to be heard within `limit`."""
+    if limit is None:
+        return _MAX_BEAT_SECONDS
+    return min(_MAX_BEAT_SECONDS, limit / _BEATS_IN_TIMEOUT)
