@@ -65,6 +65,9 @@ class Loop:
         poll, attend = self._epoll.poll, self._attend
         timeout: float | None = -1.0
         while timeout is not None:
+            # Known before the wait: else that may have used up the kernel's call for a client, who
+            # would wait for the next one if he were left to others now.
+            is_going = runtime.stopping
             events = poll(timeout, _EVENTS)
             for fd, _ in events:
                 connection = connections.get(fd)
@@ -74,7 +77,7 @@ class Loop:
                     except Exception:  # a mistake in serving one client must not end the others
                         self._give_up(connection)
                 elif fd in doors:
-                    if not runtime.stopping:  # else it is for others, or for `accept_all`
+                    if not is_going:  # else it is for others, or for `accept_all`
                         self.accept(doors[fd])
                 elif fd in self._watched:
                     self._watched[fd]()

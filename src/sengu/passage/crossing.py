@@ -51,7 +51,7 @@ class Crossing:
         self._steered = Steered.NOT_YET
         self._chosen: Set[int] = frozenset()
         self._vigil: Vigil | None = None
-        self._passed: Set[int] = frozenset()  # workers that it is kept for
+        self._passed: Set[int] = frozenset()  # workers that got no more connections at its turn
         self._nudges = 0
 
     def status(self) -> PassageStatus:
@@ -132,7 +132,7 @@ class Crossing:
                 self._vigil = None
             if scene.leaving and self._vigil is None:
                 self._vigil = Vigil(self.group.clients, now)
-        elif not self._chosen & look.sockets.keys():
+        elif not self._chosen & look.of(scene.living):
             self._passed = frozenset()  # whoever is left may get connections
 
     def _end(self, look: Look) -> None:

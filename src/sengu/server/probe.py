@@ -270,7 +270,7 @@ class Prober:
         if self._done:
             return
         if status is None:
-            self._problem = connection.problem
+            self._problem, self._refusal = connection.problem, ""
         elif 200 <= status < 400:
             self._finish(f"HTTP {status}")
         else:

@@ -29,17 +29,14 @@ def count_messages(channel: BlockingChannel, queue: str) -> Count:
         asked_at = clock.monotonic()
         method = channel.queue_declare(queue, passive=True).method
         answered_at = clock.monotonic()
-        if method.message_count or method.consumer_count:
-            break
-        if answered_at - asked_at < _SUSPICIOUS_SECONDS:
-            break
+        found = Count(method.message_count, method.consumer_count)
+        if found.ready or found.consumers or answered_at - asked_at < _SUSPICIOUS_SECONDS:
+            return found
         channel.basic_qos(prefetch_count=0)  # answered by the broker alone: so far away is it
         round_trip = clock.monotonic() - answered_at
         if answered_at - asked_at - round_trip < _SUSPICIOUS_SECONDS:
-            break
-    else:
-        raise BrokerError(
-            f"nobody can say what queue {queue!r} has: its leader does not answer; see "
-            f"rabbitmq-queues quorum_status {queue}"
-        )
-    return Count(method.message_count, method.consumer_count)
+            return found
+    raise BrokerError(
+        f"nobody can say what queue {queue!r} has: its leader does not answer, or too slowly; see "
+        f"rabbitmq-queues quorum_status {queue}"
+    )

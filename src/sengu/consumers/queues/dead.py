@@ -11,6 +11,7 @@ RabbitMQ 4.0. So what came back often is replaced by a copy, which has not.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -29,7 +30,8 @@ from sengu.posix import clock
 _BATCH = 20  # taken at a time, if those before were removed
 _MOST_PREFETCHED = 65535
 _SILENCE_SECONDS = 5.0  # who has messages that were counted and do not come is somebody else
-_LOOKS_EVERY_SECONDS = 0.01
+_RETURN_SECONDS = 5.0
+_LOOKS_EVERY_SECONDS = 0.05
 _MOST_RETURNS = 12
 # A channel that closes forgets acknowledgements to a quorum queue if more are on their way than its
 # quorum_commands_soft_limit, which is 32 (rabbit_fifo_client, settle/3).
@@ -293,18 +295,22 @@ class Look:
                 self.publish(self._queue, message, kept)
                 self._channel.basic_ack(tag)  # done by the time that the next copy is confirmed
                 self._unsettled = 1
+            self._held.clear()
         if self._unsettled:
             self._settle()
-        self._channel.close()
-        self._await_return()
+        with suppress(BrokerError, ex.AMQPError):  # whatever that may be, they come back
+            self._await_return()
+        if self._channel.is_open:
+            self._channel.close()
 
     def _await_return(self) -> None:
         """A quorum queue has them again when its log is written, which is after the channel's end;
         and who looks next is to find them."""
-        removed = self._taken - len(self._held)
-        until = clock.monotonic() + _SILENCE_SECONDS
-        while self._held and clock.monotonic() < until:
-            if count_messages(self._confirming, self._queue).ready >= self.count - removed:
+        before = count_messages(self._confirming, self._queue).ready
+        self._channel.close()
+        until = clock.monotonic() + _RETURN_SECONDS
+        while clock.monotonic() < until:
+            if count_messages(self._confirming, self._queue).ready >= before + len(self._held):
                 return
             self._connection.sleep(_LOOKS_EVERY_SECONDS)
 

@@ -64,6 +64,7 @@ class Process(Worker):
         options = self.options
         self._loop = Loop()
         self._beat_seconds = beat_seconds(options.heartbeat_seconds)
+        self._asks_at = 0.0
         self._problem: BrokerError | None = None
         self._outbox: Outbox | None = None
         self._was_subscribed = False
@@ -144,8 +145,10 @@ class Process(Worker):
             )
         else:
             self._show()
-        self._check_confirms(now)
-        self._ward.look()
+        if now >= self._asks_at:
+            self._asks_at = now + _MAX_BEAT_SECONDS
+            self._check_confirms(now)
+            self._ward.look()
         self.heartbeat()
         self._in_hand.beat()
         self._loop.call_at(now + self._beat_seconds, self._tick)

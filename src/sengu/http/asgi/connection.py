@@ -159,7 +159,8 @@ class HttpConnection(HttpToolsProtocol):
     def retire(self) -> None:
         """Announce the close in the response, if there is still time to: before it begins, and when
         the request has been read, so that the close can not be a reset. Else the connection stays
-        for one more request, or the one that has begun to come."""
+        for one more request, or for one that has begun to come, unless together with the end of
+        another."""
         if self._is_answering:
             if self._body_bytes is None and not self.cycle.response_started:
                 self._announce_close()
@@ -190,6 +191,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _expire_unsent(self, now: float) -> None:
         """A client that reads slowly is served, one that does not read is not."""
+        self.deadline = now + self._timeouts.body_seconds
         sock = self.transport.get_extra_info("socket")
         if sock is None or sock.fileno() < 0:  # closed this very moment: `connection_lost` comes
             return
@@ -197,7 +199,6 @@ class HttpConnection(HttpToolsProtocol):
         if unsent == self._unsent:
             self.transport.abort()
         self._unsent = unsent
-        self.deadline = now + self._timeouts.body_seconds
 
     def _relax(self) -> None:
         """The client has done its part, unless it still has to read."""

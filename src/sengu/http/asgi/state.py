@@ -76,7 +76,7 @@ class State(ServerState):
         return len(self.connections) + len(self.arriving) >= self.options.limits.connections
 
     def first_deadline(self) -> float:
-        """When one who has just come must have sent a request."""
+        """When one who has just come must have begun to send a request."""
         seconds = self.options.timeouts.header_seconds
         return clock.monotonic() + min(seconds, self._quiet_seconds)
 
