@@ -287,11 +287,12 @@ def test_containers_that_bind_a_port_themselves_lose_nobody(
             load.wait_for(f"{generation} 0")
             load.wait_for(f"{generation} 1")
         instance.wait_for_line("generation 2 is gone")
+        assert load.failures == []
         killed = container(instance)
         os.kill(runner_of(killed), signal.SIGKILL)
         instance.wait_for_line(f"removed containers whose runner was killed: {killed}$")
         load.wait_for("3 0")
-    assert load.failures == []
+    assert len(load.failures) <= 1, "more than whom the killed one had in hand"
     assert len(podman.names()) == 2
 
 
