@@ -1,7 +1,6 @@
 """An HTTP connection of an ASGI worker, without a worker."""
 
 import asyncio
-import math
 import socket
 
 from uvicorn.config import Config
@@ -41,4 +40,4 @@ def test_a_connection_whose_socket_is_closed_waits_for_its_end() -> None:
         connection.expire(1.0)
         return connection.deadline
 
-    assert asyncio.run(expire()) == math.inf
+    assert asyncio.run(expire()) > 1.0  # should the end not come, it is looked at again
