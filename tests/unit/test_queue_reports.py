@@ -226,8 +226,8 @@ class Elsewhere:
 
     count = 3
 
-    def messages(self) -> list[DeadMessage]:
-        return [dead({}), dead({})]
+    def messages(self, _most: int | None = None) -> list[DeadMessage]:
+        return [dead({}), dead({})._replace(number=2)]
 
     def publish(self, *_: object) -> None:
         """It is safe."""
@@ -236,10 +236,19 @@ class Elsewhere:
         """It is gone."""
 
 
-@pytest.mark.parametrize(("verb", "how"), [("retry", "sent back"), ("drop --yes", "dropped")])
-def test_that_some_of_all_did_not_come_is_a_failure(
-    verb: str, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("line", "how"),
+    [
+        ("retry q --all", "sent back"),
+        ("drop q --all --yes", "dropped"),
+        ("list q", "listed"),
+        ("show q 3", "looked at"),
+        ("retry q id:unknown", "looked at"),
+    ],
+)
+def test_that_some_did_not_come_is_a_failure(
+    line: str, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sengu.cli.dead._looking", lambda *_: nullcontext(("q", Elsewhere())))
-    assert run(f"dead {verb} q --all".split()) == 1
+    assert run(f"dead {line}".split()) == 1
     assert f"2 of 3 messages {how}: the others did not come" in capsys.readouterr().err

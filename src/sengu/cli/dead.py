@@ -120,13 +120,13 @@ def list_command(queue: str, limit: int, as_json: bool, where: _Where) -> int:
     if as_json:
         rows = msgspec.json.encode([row(one, name) for one in found])
         click.echo(msgspec.json.format(rows, indent=2).decode())
-        return Exit.OK
-    if not found:
+    elif not look.count:
         click.echo(f"no message of {printable(name)} is dead")
-        return Exit.OK
-    print_messages(found)
-    if look.count > len(found):
-        click.echo(f"{look.count - len(found)} more; --limit {look.count} lists them too")
+    else:
+        print_messages(found)
+        if look.count > limit:
+            click.echo(f"{look.count - limit} more; --limit {look.count} lists them too")
+    _check_all(len(found), min(limit, look.count), "listed")
     return Exit.OK
 
 
@@ -183,7 +183,7 @@ def retry_command(queue: str, messages: tuple[str, ...], is_all: bool, where: _W
                 before = f" ({plural(done, 'message')} before were sent back)" if done else ""
                 raise SenguError(f"{problem}{before}") from problem
         if refs is None:
-            _check_all(done, look, "sent back")
+            _check_all(done, look.count, "sent back")
     click.echo(f"{plural(done, 'message')} sent back to {printable(name)}")
     return Exit.OK
 
@@ -215,7 +215,7 @@ def drop_command(
             look.remove(one)
             done += 1
         if found is None:
-            _check_all(done, look, "dropped")
+            _check_all(done, look.count, "dropped")
     click.echo(f"{plural(done, 'message')} dropped")
     return Exit.OK
 
@@ -254,11 +254,11 @@ def _looking(queue: str, where: _Where) -> "Iterator[tuple[str, Look]]":
         session.close()
 
 
-def _check_all(done: int, look: "Look", how: str) -> None:
-    """Raises SenguError if there were more."""
-    if done < look.count:
+def _check_all(done: int, count: int, how: str) -> None:
+    """Raises SenguError if those were not all."""
+    if done < count:
         raise SenguError(
-            f"{done} of {plural(look.count, 'message')} {how}: the others did not come from the "
+            f"{done} of {plural(count, 'message')} {how}: the others did not come from the "
             "broker, as it is busy or somebody else has them; try again"
         )
 
@@ -281,13 +281,17 @@ def _find(look: "Look", refs: "Refs", queue: str) -> "list[DeadMessage]":
     """Those meant, at least one for each word. Raises SenguError."""
     found: list[DeadMessage] = []
     missing = refs.missing(found)
-    for one in look.messages(max(refs.numbers, default=0) if not refs.ids else None):
+    most = look.count if refs.ids else min(max(refs.numbers, default=0), look.count)
+    seen = 0
+    for one in look.messages(most):
+        seen = one.number
         if refs.match(one):
             found.append(one)
             missing = refs.missing(found)
             if not missing:
                 break
     if missing:
+        _check_all(seen, most, "looked at")
         there = f"there are {look.count}" if look.count else "there is none"
         raise SenguError(
             f"no dead message of {queue} is {missing[0]}; {there}, see sengu dead list {queue}"

@@ -131,7 +131,7 @@ class _Watch:
 
 
 def _older_workers(status: Status, generation: int) -> int:
-    # One that is ordered and not born is one too: it is asked to stop as soon as it is there.
+    # Also those that are ordered and not born: they are asked to stop when they are.
     return sum(worker.generation < generation for worker in status.workers)
 
 

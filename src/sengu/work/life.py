@@ -17,7 +17,7 @@ from sengu.work.logs import set_level
 from sengu.worker.board import Lane
 from sengu.worker.runtime import Runtime, Stopping
 
-_BEATS_IN_TIMEOUT = 4
+BEATS_IN_TIMEOUT = 4
 _MAX_REASON = 1000
 
 Call = Callable[[Callable[[], object]], None]
@@ -36,20 +36,23 @@ class Beat:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._has_begun = False
-        self._over = threading.Event()
+        self._is_over = False
 
     def __call__(self) -> None:
         if self._has_begun:
             self._lane.progress(clock.monotonic())
-        elif not self._over.is_set():
-            self._has_begun = True
-            self._lane.begin(clock.monotonic(), HEARTBEAT.encode())
-            if self._over.is_set():  # since the look before, in another thread
-                self._lane.end()
+        elif not self._is_over:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        self._lane.begin(clock.monotonic(), HEARTBEAT.encode())
+        if self._is_over:  # by now, in another thread
+            self._lane.end()
 
     def end(self) -> None:
         """It is stopping: from now on its grace period counts."""
-        self._over.set()
+        self._is_over = True
         self._lane.end()
 
 
@@ -109,7 +112,7 @@ class Attendant:
         poll = select.poll()
         poll.register(self._runtime.wake_fd, select.POLLIN)
         limit = self._runtime.application.request_timeout_seconds
-        pause = None if limit is None else limit * 1000 / _BEATS_IN_TIMEOUT
+        pause = None if limit is None else limit * 1000 / BEATS_IN_TIMEOUT
         while True:
             self._configure()
             if poll.poll(None if self._has_stopped else pause):

@@ -27,11 +27,11 @@ from sengu.model.consume import EX_CONFIG, ConsumeOptions
 from sengu.posix.loop import Loop
 from sengu.posix.notify import notify
 from sengu.work.api import Worker
+from sengu.work.life import BEATS_IN_TIMEOUT
 from sengu.worker import obituaries
 from sengu.worker.engine import LoadError
 
 _MAX_BEAT_SECONDS = 1.0
-_BEATS_IN_TIMEOUT = 4
 _CONFIRM_SECONDS = 15.0
 _WAIT_SECONDS = 60.0
 
@@ -324,4 +324,4 @@ def beat_seconds(limit: float | None) -> float:
     """The pause between two heartbeats of a process that is to be heard within `limit`."""
     if limit is None:
         return _MAX_BEAT_SECONDS
-    return min(_MAX_BEAT_SECONDS, limit / _BEATS_IN_TIMEOUT)
+    return min(_MAX_BEAT_SECONDS, limit / BEATS_IN_TIMEOUT)
